@@ -1,0 +1,31 @@
+# make demo: distil on data that needs no download; make test: the tests.
+# Both create .venv and install the versions of requirements/constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-long install
+
+demo: $(INSTALLED)
+	$(BIN) tools/demo.py
+
+test: $(INSTALLED)
+	$(BIN) -m pytest
+
+test-long: $(INSTALLED)
+	$(BIN) -m pytest --long
+
+install: $(INSTALLED)
+
+# Where Debian has no python3-venv, the system's pip fills the environment
+$(INSTALLED): setup.py $(wildcard requirements/*.txt)
+	test -x $(BIN) || $(PYTHON) -m venv $(VENV) || \
+	  ($(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	   $(PYTHON) -m pip --python $(BIN) install pip)
+	$(BIN) -m pip install -c requirements/constraints.txt -e '.[demo,tests]'
+	@# machines without a screen lack the libraries that opencv-python wants
+	$(BIN) -c 'import cv2' || ($(BIN) -m pip uninstall -y opencv-python && \
+	  $(BIN) -m pip install -c requirements/constraints.txt opencv-python-headless)
+	touch $@

@@ -1,0 +1,12 @@
+# 1,233,540 parameters, 256 x 8 x 8 before pooling
+resnet8x4 = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    backbone=dict(type='CIFARResNet', depth=8, width=64, stem_channels=32),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=256,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5)))

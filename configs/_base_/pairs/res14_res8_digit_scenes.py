@@ -1,0 +1,15 @@
+# The pair of `make demo`; the teacher comes from configs/demo/
+_base_ = [
+    '../models/resnet14_digit_scenes.py', '../models/resnet8_digit_scenes.py',
+    '../datasets/digit_scenes_bs64.py', '../schedules/digit_scenes_15e.py',
+    '../distill_runtime.py'
+]
+
+model = dict(
+    _scope_='mmrazor',
+    type='FrozenTeacherDistill',
+    architecture=_base_.resnet8,
+    teacher=dict(
+        **_base_.resnet14, data_preprocessor=_base_.data_preprocessor),
+    teacher_ckpt='work_dirs/demo/teacher/epoch_15.pth',
+    distiller=dict(type='SDDDistiller'))

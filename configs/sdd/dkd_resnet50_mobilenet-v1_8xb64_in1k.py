@@ -1,0 +1,1 @@
+_base_ = './dkd_res50_mbv1_imagenet.py'

@@ -1,0 +1,1 @@
+_base_ = './kd_res50_mbv1_imagenet.py'

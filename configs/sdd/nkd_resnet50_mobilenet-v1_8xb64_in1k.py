@@ -1,0 +1,1 @@
+_base_ = './nkd_res50_mbv1_imagenet.py'

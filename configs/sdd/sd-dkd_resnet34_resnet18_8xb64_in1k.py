@@ -1,0 +1,1 @@
+_base_ = './sd-dkd_res34_res18_imagenet.py'

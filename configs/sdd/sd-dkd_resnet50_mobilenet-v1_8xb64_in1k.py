@@ -1,0 +1,1 @@
+_base_ = './sd-dkd_res50_mbv1_imagenet.py'

@@ -1,0 +1,10 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from . import compat  # isort: skip
+
+compat.repair()  # before anything imports mmrazor.models
+
+from . import datasets, engine, models  # noqa: E402,F401
+from .models import FeatureHead, LocalLogits, RegionHead  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['FeatureHead', 'LocalLogits', 'RegionHead', '__version__']

@@ -1,0 +1,192 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Everything that is wrong upstream, and its repair.
+
+========================  =================  ================================
+repair                    needed by          what breaks without it
+========================  =================  ================================
+:func:`import_mmrazor`    mmrazor 1.0.0      ``import mmrazor`` asserts
+                          with mmcv > 2.1.0  mmcv <= 2.1.0
+:func:`stub_quantization` mmrazor 1.0.0      ``import mmrazor.models`` fails:
+                          with torch >= 2.0  its quantization rooms ask for
+                                             names that torch has renamed
+:func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
+                          with torch >= 2.6  refuses the types of the log
+                                             history (weights_only)
+========================  =================  ================================
+
+:func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
+else of this package is imported. Nothing here imports sdd_mm, and nothing
+elsewhere in sdd_mm works around the stack.
+"""
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import pickle
+import sys
+from types import ModuleType
+
+import torch
+
+_NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
+
+# The rooms of mmrazor that do not import on torch >= 2, and what each of them
+# would have registered: (registry, names).
+_QUANTIZATION_ROOMS = {
+    'mmrazor.structures.quantization': (None, ()),
+    'mmrazor.models.quantizers':
+    ('MODELS', ('AcademicQuantizer', 'OpenVINOQuantizer', 'TensorRTQuantizer',
+                'TorchNativeQuantizer')),
+    'mmrazor.models.observers': ('MODELS', ('LSQObserver',
+                                            'LSQPerChannelObserver')),
+    'mmrazor.models.fake_quants': ('MODELS', ('LearnableFakeQuantize', )),
+    'mmrazor.models.algorithms.quantization': ('MODELS',
+                                               ('MMArchitectureQuant', )),
+    'mmrazor.engine.runner.quantization_loops':
+    ('LOOPS', ('LSQEpochBasedLoop', 'PTQLoop', 'QATEpochBasedLoop',
+               'QATValLoop')),
+}
+
+
+def repair() -> None:
+    """Apply every repair that the installed versions need."""
+    if torch_version() >= (2, 0):
+        stub_quantization()
+    import_mmrazor()
+    if torch_version() >= (2, 6):
+        allow_checkpoint()
+
+
+def torch_version() -> tuple:
+    """Major and minor number of torch."""
+    return tuple(int(part) for part in torch.__version__.split('.')[:2])
+
+
+# --- mmrazor 1.0.0 with mmcv > 2.1.0 ---------------------------------------
+
+
+def import_mmrazor() -> None:
+    """Import mmrazor, whose ``__init__`` asserts mmcv <= 2.1.0.
+
+    Nothing of mmcv that mmrazor's distillation uses has changed since: the
+    assertion is shown the newest version that it accepts.
+
+    Raises:
+        ImportError: If no mmcv is installed.
+    """
+    if 'mmrazor' in sys.modules:
+        return
+    if importlib.util.find_spec('mmcv') is None:
+        raise ImportError(
+            'sdd_mm needs mmcv and found none. Install the light one with '
+            '"pip install mmcv-lite==2.1.0", or a full mmcv if you need its '
+            'compiled operators.')
+    import mmcv
+    from mmengine.utils import digit_version
+    version = mmcv.__version__
+    if digit_version(version) > digit_version(_NEWEST_MMCV_FOR_MMRAZOR):
+        mmcv.__version__ = _NEWEST_MMCV_FOR_MMRAZOR
+    try:
+        importlib.import_module('mmrazor')
+    finally:
+        mmcv.__version__ = version
+
+
+# --- mmrazor 1.0.0 with torch >= 2.0 ---------------------------------------
+
+
+class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds an empty room where mmrazor keeps its quantization."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in _QUANTIZATION_ROOMS:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__all__ = []
+        # `from .room import Name` of any name gives its placeholder
+        module.__getattr__ = _placeholder_or_attribute_error
+        registry, names = _QUANTIZATION_ROOMS[module.__name__]
+        if registry is not None:
+            registry = getattr(
+                importlib.import_module('mmrazor.registry'), registry)
+            for name in names:
+                registry.register_module(
+                    name=name, module=_placeholder(name), force=True)
+
+
+def _placeholder_or_attribute_error(name: str):
+    if name.startswith('__'):
+        raise AttributeError(name)
+    return _placeholder(name)
+
+
+def _placeholder(name: str) -> type:
+    """A class that says why it cannot be used."""
+
+    def __init__(self, *args, **kwargs):
+        raise RuntimeError(
+            f'{name} belongs to the quantization of MMRazor 1.0.0, which does '
+            f'not work on torch {torch.__version__} (it was written for torch '
+            '1.13). sdd_mm imports MMRazor without it; distillation is not '
+            'affected.')
+
+    return type(name, (), {'__init__': __init__})
+
+
+def stub_quantization() -> None:
+    """Let mmrazor import on torch >= 2 by leaving out its quantization.
+
+    Its quantization rooms import names that torch 2.0 renamed. Whoever uses
+    one of their classes gets an error that says so.
+    """
+    if 'mmrazor.models' in sys.modules or any(
+            isinstance(finder, _QuantizationStubs)
+            for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _QuantizationStubs())
+
+
+# --- mmengine 0.10.7 with torch >= 2.6 -------------------------------------
+
+
+def history_attr(owner, name: str):
+    """What ``getattr`` is to a pickled ``HistoryBuffer``, and nothing more.
+
+    A checkpoint's log history refers to ``HistoryBuffer.mean`` and its
+    like through ``getattr``. The real one would let a checkpoint reach any
+    attribute of anything.
+    """
+    from mmengine.logging import HistoryBuffer
+    if owner is HistoryBuffer and name in ('current', 'max', 'mean', 'min'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(
+        f'the checkpoint asks for attribute {name!r} of {owner!r}; only the '
+        'statistics of mmengine.logging.HistoryBuffer may be loaded')
+
+
+def allow_checkpoint() -> None:
+    """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints.
+
+    Adds exactly the types of a log history to torch's allow-list.
+    """
+    import numpy
+    from mmengine.logging import HistoryBuffer
+    core = 'numpy._core' if hasattr(numpy, '_core') else 'numpy.core'
+    multiarray = importlib.import_module(f'{core}.multiarray')
+    safe = [
+        HistoryBuffer, numpy.ndarray, numpy.dtype,
+        *(type(numpy.dtype(name))
+          for name in ('bool', 'int32', 'int64', 'float32', 'float64'))
+    ]
+    # arrays saved under numpy 1 and 2 name their parts differently
+    for part in ('_reconstruct', 'scalar'):
+        for package in ('numpy._core', 'numpy.core'):
+            safe.append((getattr(multiarray, part),
+                         f'{package}.multiarray.{part}'))
+    safe.append((history_attr, 'builtins.getattr'))
+    torch.serialization.add_safe_globals(safe)

@@ -1,0 +1,85 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import os.path as osp
+import pickle
+
+from mmpretrain.datasets import CIFAR100
+from mmpretrain.registry import DATASETS
+
+
+@DATASETS.register_module()
+class VerifiedCIFAR100(CIFAR100):
+    """MMPretrain's ``CIFAR100``, also for files that came by another way.
+
+    Args:
+        data_root (str): Folder that holds ``cifar-100-python/``.
+        verify (str): 'md5' asks for the official files, as MMPretrain does.
+            'content' asks for the official content in any order and pickle
+            format: 50,000 and 10,000 images of 32 x 32 x 3 bytes, as many
+            labels from 0 to 99, and equally many of each. Defaults to 'md5'.
+        download (bool): Whether to download the official files if they are
+            absent. Defaults to False.
+        **kwargs: The other arguments of ``CIFAR100``.
+
+    Raises:
+        RuntimeError: If the files are absent or not what ``verify`` asks.
+    """
+
+    sizes = dict(train=50000, test=10000)
+
+    def __init__(self,
+                 data_root: str = '',
+                 verify: str = 'md5',
+                 download: bool = False,
+                 **kwargs) -> None:
+        if verify not in ('md5', 'content'):
+            raise ValueError(
+                f"verify must be 'md5' or 'content', got {verify!r}")
+        self.verify = verify
+        super().__init__(data_root=data_root, download=download, **kwargs)
+
+    def load_data_list(self):
+        """Load images and labels of the split."""
+        folder = osp.join(self.data_prefix['root'], self.base_folder)
+        if not self.download:
+            self._check_files(folder)
+        return super().load_data_list()
+
+    def _check_files(self, folder: str) -> None:
+        absent = [
+            name for name in self.sizes
+            if not osp.isfile(osp.join(folder, name))
+        ]
+        if absent:
+            raise RuntimeError(
+                f'CIFAR-100 has no {" and ".join(absent)} under {folder}: set '
+                'train_dataloader.dataset.data_root (and val_, test_) to the '
+                'folder that holds cifar-100-python/, or their `download` to '
+                'True')
+        if not self._check_integrity():
+            raise RuntimeError(
+                f'the CIFAR-100 files under {folder} are not the official '
+                'ones (md5). If they are CIFAR-100 in another packing, set '
+                "train_dataloader.dataset.verify='content' (and val_, test_)")
+
+    def _check_integrity(self) -> bool:
+        if self.verify == 'md5':
+            return super()._check_integrity()
+        folder = osp.join(self.data_prefix['root'], self.base_folder)
+        path = osp.join(folder, self.split)
+        if not osp.isfile(path):
+            return False
+        with open(path, 'rb') as file:
+            entry = pickle.load(file, encoding='latin1')
+        size, labels = self.sizes[self.split], entry['fine_labels']
+        counts = [labels.count(label) for label in range(100)]
+        found = (entry['data'].shape, str(entry['data'].dtype), len(labels))
+        if found != ((size, 3072), 'uint8', size) or set(counts) != {
+                size // 100
+        }:
+            raise RuntimeError(
+                f'{path} is not CIFAR-100: it holds data of shape {found[0]} '
+                f'and type {found[1]}, {found[2]} labels, and from '
+                f'{min(counts)} to {max(counts)} images of a class; '
+                f'({size}, 3072) uint8, {size} labels and {size // 100} of '
+                'each class are expected')
+        return True

@@ -1,0 +1,43 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from typing import List
+
+import numpy as np
+from mmpretrain.datasets import BaseDataset
+from mmpretrain.registry import DATASETS
+
+
+@DATASETS.register_module()
+class GeneratedImages(BaseDataset):
+    """Random images with random labels: to try a set-up, never to learn from.
+
+    Args:
+        num_images (int): Number of images.
+        num_classes (int): Number of classes.
+        image_size (tuple[int]): Height and width before the pipeline.
+        **kwargs: The other arguments of ``BaseDataset``.
+    """
+
+    def __init__(self, num_images: int, num_classes: int, image_size: tuple,
+                 **kwargs) -> None:
+        self.num_images = num_images
+        self.num_classes = num_classes
+        self.image_size = image_size
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """Labels; the images are drawn when they are asked for."""
+        labels = np.random.default_rng(0).integers(
+            self.num_classes, size=self.num_images)
+        return [dict(gt_label=int(label)) for label in labels]
+
+    def get_data_info(self, idx: int) -> dict:
+        """Label and image of a sample."""
+        info = super().get_data_info(idx)
+        rng = np.random.default_rng(idx)
+        img = rng.integers(256, size=(*self.image_size, 3), dtype=np.uint8)
+        height, width = self.image_size
+        info.update(
+            img=img,
+            img_shape=(height, width),
+            ori_shape=(height, width))
+        return info

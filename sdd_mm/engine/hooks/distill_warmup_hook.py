@@ -1,0 +1,68 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .utils import bare_model
+
+
+@HOOKS.register_module()
+class DistillWarmupHook(Hook):
+    """Warms up the weight of one distillation loss.
+
+    The factor is derived from the runner's iteration alone, so a resumed run
+    needs no state of it.
+
+    Args:
+        loss (str): Name of the loss in ``model.distiller.distill_losses``.
+        epochs (int): Length of the warm-up.
+        by_epoch (bool): True: ``min((epoch + 1) / epochs, 1)``, constant in
+            an epoch, as SDD's authors released it. False: linear per
+            iteration, reaching 1 with the last iteration of the warm-up.
+            Defaults to True.
+
+    Raises:
+        ValueError: If ``epochs`` is not positive.
+        KeyError: If the model has no such loss.
+
+    Examples:
+        >>> # in a config
+        >>> custom_hooks = [
+        ...     dict(type='DistillWarmupHook', loss='loss_sdd', epochs=20)
+        ... ]
+    """
+
+    def __init__(self, loss: str, epochs: int, by_epoch: bool = True) -> None:
+        if not epochs > 0:
+            raise ValueError(f'epochs must be positive, got {epochs!r}')
+        self.loss = loss
+        self.epochs = epochs
+        self.by_epoch = by_epoch
+
+    def factor(self, iteration: int, iters_per_epoch: int) -> float:
+        """The factor at an iteration, counted from 0."""
+        if self.by_epoch:
+            done = iteration // iters_per_epoch + 1
+        else:
+            done = (iteration + 1) / iters_per_epoch
+        return min(done / self.epochs, 1.0)
+
+    def before_train(self, runner) -> None:
+        """Find the loss."""
+        distiller = getattr(bare_model(runner), 'distiller', None)
+        losses = getattr(distiller, 'distill_losses', {})
+        if self.loss not in losses or not hasattr(losses[self.loss],
+                                                  'warmup'):
+            raise KeyError(
+                f'DistillWarmupHook warms up {self.loss!r}, but the model has '
+                f'{sorted(losses)}: set its `loss` to the name of a '
+                'ScaleDecoupledLoss or LogitLoss in '
+                'model.distiller.distill_losses')
+        self._warmup = losses[self.loss].warmup
+        self._current = None
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None):
+        """Set the factor where it changes."""
+        factor = self.factor(runner.iter, len(runner.train_dataloader))
+        if factor != self._current:
+            self._warmup.fill_(factor)
+            self._current = factor

@@ -1,0 +1,114 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from functools import partial
+from typing import Optional
+
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.registry import HOOKS
+
+from ...models.losses import ScaleDecoupledLoss
+from .utils import bare_model
+
+
+@HOOKS.register_module()
+class SDDReportHook(Hook):
+    """Reports what is distilled.
+
+    Once, at the first iteration: the recorded modules, the sizes of both
+    feature maps, the number of cells, and which scales repeat cells because a
+    map is smaller than their grid. At every log line: the share of
+    complementary cells in that iteration, as ``sdd/complementary``, with the
+    name of the loss in front where there are several.
+
+    Args:
+        interval (int, optional): Iterations between two shares. Defaults to
+            None, which takes the interval of the ``LoggerHook``.
+
+    Examples:
+        >>> # in a config
+        >>> custom_hooks = [dict(type='SDDReportHook')]
+    """
+
+    def __init__(self, interval: Optional[int] = None) -> None:
+        self.interval = interval
+        self._handles = []
+
+    def before_train(self, runner) -> None:
+        """Listen to the losses."""
+        distiller = getattr(bare_model(runner), 'distiller', None)
+        losses = {
+            name: loss
+            for name, loss in getattr(distiller, 'distill_losses', {}).items()
+            if isinstance(loss, ScaleDecoupledLoss)
+        }
+        if self.interval is None:
+            self.interval = next(
+                (hook.interval for hook in runner.hooks
+                 if isinstance(hook, LoggerHook)), 10)
+        self._told, self._listening = set(), False
+        for name, loss in losses.items():
+            key = 'sdd/complementary' if len(
+                losses) == 1 else f'sdd/{name}/complementary'
+            self._handles.append(
+                loss.register_forward_pre_hook(
+                    partial(self._hear, runner, distiller, name, key),
+                    with_kwargs=True))
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None):
+        """Listen where a log line follows."""
+        self._listening = (
+            self.every_n_inner_iters(batch_idx, self.interval)
+            or self.is_last_train_iter(runner))
+
+    def after_train(self, runner) -> None:
+        """Let the losses go."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _hear(self, runner, distiller, name, key, loss, args, kwargs) -> None:
+        """Look at what a loss is called with."""
+        records = dict(zip(('student', 'teacher', 'target'), args), **kwargs)
+        student, teacher = records['student'], records['teacher']
+        if name not in self._told:
+            self._told.add(name)
+            runner.logger.info(report(distiller, name, loss, student, teacher))
+        if self._listening:
+            share = loss.complementary_cells(teacher, records['target'])
+            runner.message_hub.update_scalar(f'train/{key}',
+                                             share.float().mean().item())
+
+
+def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
+           teacher) -> str:
+    """What a loss distills, in a few lines."""
+    cells = sum(m * m for m in loss.scales)
+    lines = [
+        f'SDD {name}: {type(loss.criterion).__name__}'
+        f'({loss.criterion.extra_repr()}), {loss.extra_repr()}',
+        f'  {cells} cells an image, scales {loss.scales}'
+    ]
+    for role, record in (('student', student), ('teacher', teacher)):
+        modules = _modules(distiller, role)
+        size = getattr(record, 'map_size', None)
+        if size is None:
+            lines.append(f'  {role}: {type(record).__name__}{modules}')
+            continue
+        lines.append(f'  {role}: map {size[0]} x {size[1]} of '
+                     f'{record.feature.shape[1]} channels{modules}')
+        repeated = [m for m in loss.scales if m > min(size)]
+        if repeated:
+            lines.append(
+                f'  {role}: scales {repeated} repeat cells, the map is '
+                'smaller than their grid')
+    return '\n'.join(lines)
+
+
+def _modules(distiller, role: str) -> str:
+    """The names that the role's feature head is recorded from."""
+    recorders = getattr(distiller, f'{role}_recorders').recorders.values()
+    names = [
+        f' before {modules.pooling_name}, classifier {modules.linear_name}'
+        for modules in (getattr(r, 'modules', None) for r in recorders)
+        if modules is not None
+    ]
+    return ','.join(names)

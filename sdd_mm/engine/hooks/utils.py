@@ -1,0 +1,9 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+
+def bare_model(runner) -> nn.Module:
+    """The runner's model without its distributed wrapper."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,85 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Trying a config and a machine before having the data."""
+import os.path as osp
+from urllib.parse import urlparse
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info
+
+FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
+LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
+           'mmcv.LoadImageFromFile')
+
+
+def to_smoke(cfg: Config, iterations: int) -> str:
+    """Turn a training config into a smoke run, in place.
+
+    The model, batch size, pipeline, optimizer and hooks stay the config's;
+    the images are generated, in the config's shape and class count. Nothing
+    is validated and no checkpoint is written. A teacher whose checkpoint is
+    absent stays untrained.
+
+    Args:
+        cfg (Config): A training config, with ``work_dir``.
+        iterations (int): Number of training iterations.
+
+    Returns:
+        str: What to tell the user.
+    """
+    notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
+    loader = cfg.train_dataloader
+    pipeline = _pipeline(loader.dataset)
+    from_file = any(step['type'] in LOADERS for step in pipeline)
+    world = max(get_dist_info()[1], 1)
+    loader.dataset = dict(
+        type='GeneratedImages',
+        num_images=iterations * loader.batch_size * world,
+        num_classes=_num_classes(cfg),
+        image_size=FILE_SIZE if from_file else ARRAY_SIZE,
+        pipeline=[step for step in pipeline if step['type'] not in LOADERS])
+    if cfg.train_cfg.get('by_epoch', True):
+        cfg.train_cfg.max_epochs = 1
+    else:
+        cfg.train_cfg.max_iters = iterations
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
+                'test_dataloader', 'test_evaluator'):
+        cfg[key] = None
+    cfg.default_hooks.checkpoint = None
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[])
+    cfg.resume, cfg.load_from = False, None
+    cfg.work_dir = osp.join(cfg.work_dir, 'smoke')
+    checkpoint = cfg.model.get('teacher_ckpt')
+    if 'teacher' in cfg.model and not _at_hand(checkpoint):
+        cfg.model.teacher_ckpt = None
+        cfg.model.allow_untrained_teacher = True
+        notes.append(f'UNTRAINED TEACHER: {checkpoint} is not at hand.')
+    notes.append('The losses mean nothing and nothing is saved.')
+    return ' '.join(notes)
+
+
+def _pipeline(dataset: dict) -> list:
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    return dataset['pipeline']
+
+
+def _num_classes(cfg: Config) -> int:
+    student = cfg.model.get('architecture', cfg.model)
+    count = student.get('head', {}).get('num_classes') or cfg.get(
+        'data_preprocessor', {}).get('num_classes')
+    if count is None:
+        raise ValueError('the config does not say how many classes there are:'
+                         ' set data_preprocessor.num_classes')
+    return count
+
+
+def _at_hand(checkpoint) -> bool:
+    """Whether a checkpoint can be loaded without a download."""
+    if checkpoint is None:
+        return False
+    if '://' in checkpoint:
+        checkpoint = osp.join(torch.hub.get_dir(), 'checkpoints',
+                              osp.basename(urlparse(checkpoint).path))
+    return osp.isfile(checkpoint)

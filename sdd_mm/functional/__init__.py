@@ -1,0 +1,10 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""SDD as pure tensor functions, in the order of the paper's equations."""
+from .criteria import dkd_loss, kd_loss, nkd_loss
+from .local_logits import local_logits
+from .scale_decoupled import cell_weights, scale_decoupled_loss
+
+__all__ = [
+    'local_logits', 'kd_loss', 'dkd_loss', 'nkd_loss', 'cell_weights',
+    'scale_decoupled_loss'
+]

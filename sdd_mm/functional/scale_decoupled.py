@@ -1,0 +1,153 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Consistent and complementary cells, and their sum (equations 9 and 10)."""
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor
+
+from ._tensors import check_logits, class_index, full_precision
+
+CONSISTENCIES = ('label', 'class')
+REDUCTIONS = ('mean', 'sum')
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def check_choice(name: str, value: str, choices: tuple) -> str:
+    """Return ``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+    return value
+
+
+def complementary_cells(teacher: Tensor,
+                        target: Tensor,
+                        consistency: str = 'label',
+                        global_logits: Optional[Tensor] = None) -> Tensor:
+    """Which cells the teacher judges otherwise than the whole image.
+
+    Args:
+        teacher (Tensor): The teacher's local logits, (N, B, K).
+        target (Tensor): Labels, (B,), or scores, (B, K), which act through
+            their argmax.
+        consistency (str): 'class' compares the teacher's class of the cell
+            with its global class, as the paper says. 'label' compares whether
+            the two are right, as the authors' released code does: two
+            different wrong classes are consistent. Defaults to 'label'.
+        global_logits (Tensor, optional): The teacher's global logits, (B, K).
+            Defaults to None, which takes the first cell.
+
+    Returns:
+        Tensor: True where the cell is complementary, (N, B).
+    """
+    check_choice('consistency', consistency, CONSISTENCIES)
+    if teacher.ndim != 3:
+        raise ValueError('teacher local logits must have shape (N, B, K), got '
+                         f'{tuple(teacher.shape)}')
+    if global_logits is None:
+        global_logits = teacher[0]
+    if global_logits.shape != teacher.shape[1:]:
+        raise ValueError(f'global_logits must have shape '
+                         f'{tuple(teacher.shape[1:])}, got '
+                         f'{tuple(global_logits.shape)}')
+    label = class_index(target, global_logits)
+    local_class = teacher.argmax(dim=-1)
+    global_class = global_logits.argmax(dim=-1)
+    if consistency == 'class':
+        return local_class != global_class
+    return (local_class == label) != (global_class == label)
+
+
+def cell_weights(teacher: Tensor,
+                 target: Tensor,
+                 consistency: str = 'label',
+                 consistent: float = 1.0,
+                 complementary: float = 2.0,
+                 global_logits: Optional[Tensor] = None) -> Tensor:
+    """Weight of every cell and sample (beta and gamma of equation 10).
+
+    Args:
+        teacher (Tensor): The teacher's local logits, (N, B, K).
+        target (Tensor): Labels, (B,), or scores, (B, K).
+        consistency (str): 'label' or 'class', see
+            :func:`complementary_cells`. Defaults to 'label'.
+        consistent (float): Weight of a consistent cell, the paper's beta.
+            Defaults to 1.0.
+        complementary (float): Weight of a complementary cell, the paper's
+            gamma. Defaults to 2.0.
+        global_logits (Tensor, optional): The teacher's global logits, (B, K).
+            Defaults to None, which takes the first cell.
+
+    Returns:
+        Tensor: (N, B), in float32 or wider.
+
+    Raises:
+        ValueError: If a shape or ``consistency`` is not as above.
+    """
+    mask = complementary_cells(teacher, target, consistency, global_logits)
+    weights = torch.full(
+        mask.shape,
+        consistent,
+        dtype=torch.promote_types(teacher.dtype, torch.float32),
+        device=mask.device)
+    return weights.masked_fill(mask, complementary)
+
+
+@full_precision
+def scale_decoupled_loss(student: Tensor,
+                         teacher: Tensor,
+                         target: Tensor,
+                         criterion: Criterion,
+                         consistent_weight: float = 1.0,
+                         complementary_weight: float = 2.0,
+                         consistency: str = 'label',
+                         reduction: str = 'mean',
+                         global_logits: Optional[Tensor] = None) -> Tensor:
+    r"""The SDD loss over local logits (equations 9 and 10).
+
+    .. math::
+        L_{SDD} = \sum_{m \in M} \sum_{n \in N_m} \beta\, D_{con}(m, n) +
+        \gamma\, D_{com}(m, n)
+
+    where beta is ``consistent_weight``, gamma ``complementary_weight``, and D
+    the criterion of equation 8.
+
+    Args:
+        student (Tensor): The student's local logits, (N, B, K).
+        teacher (Tensor): The teacher's local logits, (N, B, K).
+        target (Tensor): Labels, (B,), or scores, (B, K).
+        criterion (Callable): ``criterion(student_rows, teacher_rows,
+            target_rows)`` maps (N, B, K), (N, B, K) and (N, B) to (N, B).
+        consistent_weight (float): The paper's beta. Defaults to 1.0.
+        complementary_weight (float): The paper's gamma. Defaults to 2.0.
+        consistency (str): 'label' or 'class', see
+            :func:`complementary_cells`. Defaults to 'label'.
+        reduction (str): 'mean' over cells and batch, as released, or 'sum'
+            over cells and mean over the batch, as equations 9 and 10 have it.
+            Defaults to 'mean'.
+        global_logits (Tensor, optional): The teacher's global logits, (B, K).
+            Defaults to None, which takes the first cell.
+
+    Returns:
+        Tensor: The loss, a scalar.
+
+    Raises:
+        ValueError: If shapes do not agree, the batch is empty, or
+            ``consistency`` or ``reduction`` is not as above.
+
+    Examples:
+        >>> student, teacher = torch.rand(2, 21, 8, 100)
+        >>> labels = torch.randint(100, (8, ))
+        >>> scale_decoupled_loss(student, teacher, labels, dkd_loss).shape
+        torch.Size([])
+    """
+    check_choice('reduction', reduction, REDUCTIONS)
+    check_logits(student, teacher)
+    weights = cell_weights(teacher, target, consistency, consistent_weight,
+                           complementary_weight, global_logits)
+    if weights.numel() == 0:
+        raise ValueError('local logits hold no cell or no sample: shape '
+                         f'{tuple(student.shape)}')
+    label = class_index(target, student[0]).expand(student.shape[:2])
+    total = (weights * criterion(student, teacher, label)).sum()
+    cells, batch = weights.shape
+    return total / (batch * cells if reduction == 'mean' else batch)

@@ -1,0 +1,290 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import logging
+from copy import deepcopy
+from typing import Dict, List, Optional, Union
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from .teacher import TeacherError, load_teacher, normalization, weights_hash
+
+ON_MISMATCH = ('error', 'convert', 'ignore')
+
+
+@MODELS.register_module()
+class FrozenTeacherDistill(SingleTeacherDistill):
+    """MMRazor's ``SingleTeacherDistill`` with a teacher that is truly frozen.
+
+    - The whole teacher stays in eval mode: BatchNorm, dropout and drop path.
+    - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
+      student needs no teacher. A teacher without weights is an error.
+    - It is never saved, and EMA neither copies nor averages it.
+    - It runs without computing its own loss.
+    - Its input normalisation must be stated and agree with the student's, and
+      so must the number of classes.
+
+    Args:
+        distiller (dict): Config of the distiller.
+        teacher (dict | BaseModel): Config of the teacher, with its
+            ``data_preprocessor`` (``cfg_path`` brings it), or the teacher.
+            Without ``_scope_`` it is built as an MMPretrain model.
+        teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
+            Defaults to None, which is an error when training starts.
+        student_loss_weight (float): Weight of the student's own losses, such
+            as its cross entropy. Defaults to 1.0.
+        allow_untrained_teacher (bool): Whether a teacher without checkpoint
+            may train a student, to try a set-up. Defaults to False.
+        on_normalization_mismatch (str): What to do with a teacher whose mean,
+            std or channel order differs from the student's: 'error',
+            'convert' (its images are normalised anew) or 'ignore' (it gets
+            the student's images). Defaults to 'error'.
+        architecture (dict | BaseModel): The student. Without ``_scope_`` it
+            is built as an MMPretrain model.
+        data_preprocessor (dict, optional): The student's. Without ``type`` it
+            is a ``ClsDataPreprocessor`` with the batch augmentations of the
+            student's ``train_cfg``, as in MMPretrain. Defaults to None.
+        **kwargs: The other arguments of ``SingleTeacherDistill``.
+
+    Raises:
+        TeacherError: If the teacher cannot be the one that was meant.
+
+    Examples:
+        >>> # in a config
+        >>> model = dict(
+        ...     _scope_='mmrazor',
+        ...     type='FrozenTeacherDistill',
+        ...     architecture=dict(_scope_='mmpretrain', ...),
+        ...     teacher=dict(
+        ...         cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py',
+        ...         pretrained=False),
+        ...     teacher_ckpt='resnet50.pth',
+        ...     distiller=dict(type='SDDDistiller', ...))
+    """
+
+    def __init__(self,
+                 distiller: dict,
+                 teacher: Union[BaseModel, Dict],
+                 teacher_ckpt: Optional[str] = None,
+                 student_loss_weight: float = 1.0,
+                 allow_untrained_teacher: bool = False,
+                 on_normalization_mismatch: str = 'error',
+                 architecture: Union[BaseModel, Dict, None] = None,
+                 data_preprocessor: Union[dict, nn.Module, None] = None,
+                 **kwargs) -> None:
+        for name, only in (('teacher_trainable', False), ('student_trainable',
+                                                          True)):
+            if kwargs.pop(name, only) is not only:
+                raise TeacherError(
+                    f'FrozenTeacherDistill has a frozen teacher and a student '
+                    f'that learns: model.{name} can only be {only}')
+        if on_normalization_mismatch not in ON_MISMATCH:
+            raise ValueError('on_normalization_mismatch must be one of '
+                             f'{ON_MISMATCH}, got '
+                             f'{on_normalization_mismatch!r}')
+        stated = (not isinstance(teacher, dict) or 'cfg_path' in teacher
+                  or teacher.get('data_preprocessor') is not None)
+        super().__init__(
+            distiller=distiller,
+            teacher=_mmpretrain(teacher),
+            architecture=_mmpretrain(architecture),
+            data_preprocessor=_as_mmpretrain_does(data_preprocessor,
+                                                  architecture),
+            **kwargs)
+        self.teacher_ckpt = teacher_ckpt
+        self.teacher_hash: Optional[str] = None
+        self.student_loss_weight = student_loss_weight
+        self.allow_untrained_teacher = allow_untrained_teacher
+        self._check_classes()
+        self._set_conversion(stated, on_normalization_mismatch)
+        self.teacher.eval()
+        self._register_state_dict_hook(_drop_teacher)
+        self._register_load_state_dict_pre_hook(
+            _drop_teacher, with_module=True)
+        self.register_load_state_dict_post_hook(_excuse_teacher)
+
+    def _check_classes(self) -> None:
+        counts = {
+            role: getattr(getattr(model, 'head', None), 'num_classes', None)
+            for role, model in (('teacher', self.teacher),
+                                ('student', self.student))
+        }
+        if None not in counts.values() and len(set(counts.values())) > 1:
+            raise TeacherError(
+                f'the teacher {type(self.teacher).__name__} has '
+                f'{counts["teacher"]} classes, the student '
+                f'{type(self.student).__name__} {counts["student"]}: set '
+                'model.teacher.head.num_classes or '
+                'model.architecture.head.num_classes')
+
+    def _set_conversion(self, stated: bool, on_mismatch: str) -> None:
+        """Compare the normalisations, and keep how to get to the teacher's."""
+        title = f'the teacher {type(self.teacher).__name__}'
+        self._convert = False
+        teacher, student = normalization(self.teacher), normalization(self)
+        if teacher is None and not stated and on_mismatch != 'ignore':
+            raise TeacherError(
+                f'{title} does not say how its images are normalised: set '
+                'model.teacher.data_preprocessor to what it was trained with '
+                '(mean, std, to_rgb; dict() for none)')
+        if teacher == student or on_mismatch == 'ignore':
+            return
+        if on_mismatch == 'error':
+            raise TeacherError(
+                f'{title} was trained on images normalised by (mean, std, '
+                f'to_rgb) {teacher}, the student sees {student}. If both are '
+                'right, set model.on_normalization_mismatch=\'convert\', '
+                'which gives the teacher its own')
+        mean, std, to_rgb = teacher or ((0., ), (1., ), student[2])
+        own_mean, own_std, own_to_rgb = student or ((0., ), (1., ), to_rgb)
+        self._convert = True
+        self._flip = to_rgb != own_to_rgb
+        for name, values in (('_mean', mean), ('_std', std),
+                             ('_own_mean', own_mean), ('_own_std', own_std)):
+            self.register_buffer(
+                name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def _teacher_inputs(self, inputs: Tensor) -> Tensor:
+        """The student's images as the teacher knows them."""
+        if not self._convert:
+            return inputs
+        images = inputs * self._own_std + self._own_mean
+        if self._flip:
+            images = images.flip(1)
+        return (images - self._mean) / self._std
+
+    def init_weights(self) -> None:
+        """Initialise the student and load the teacher.
+
+        Raises:
+            TeacherError: If the teacher has no checkpoint, or one that is not
+                its own.
+        """
+        # MMEngine would initialise the teacher, and warn that it did so twice
+        teacher = self._modules.pop('teacher')
+        try:
+            super().init_weights()
+        finally:
+            self.teacher = teacher
+        self.load_teacher()
+
+    def load_teacher(self) -> None:
+        """Load the teacher's checkpoint strictly and take its hash."""
+        if self.teacher_ckpt is not None:
+            load_teacher(self.teacher, self.teacher_ckpt)
+        elif self.allow_untrained_teacher:
+            print_log(
+                'UNTRAINED TEACHER: it has random weights. This run shows '
+                'that the set-up works, it is not a result.',
+                logger='current',
+                level=logging.WARNING)
+        else:
+            raise TeacherError(
+                f'the teacher {type(self.teacher).__name__} has no weights: '
+                'set model.teacher_ckpt to the path or URL of its checkpoint')
+        self.teacher_hash = weights_hash(self.teacher)
+
+    def loss(
+        self,
+        batch_inputs: Tensor,
+        data_samples: Optional[List[BaseDataElement]] = None,
+    ) -> Dict[str, Tensor]:
+        """Losses of the student and of the distillation.
+
+        Args:
+            batch_inputs (Tensor): Images, (B, 3, H, W).
+            data_samples (list[BaseDataElement], optional): Their labels.
+
+        Returns:
+            dict[str, Tensor]: ``student.*``, times ``student_loss_weight``,
+            and ``distill.*``.
+        """
+        if self.distillation_stopped:
+            return self._student_losses(batch_inputs, data_samples)
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        with distiller.teacher_recorders, distiller.deliveries:
+            with torch.no_grad():
+                self.teacher(
+                    self._teacher_inputs(batch_inputs),
+                    data_samples,
+                    mode='tensor')
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
+            losses = self._student_losses(batch_inputs, data_samples)
+        losses.update(
+            add_prefix(distiller.compute_distill_losses(), 'distill'))
+        return losses
+
+    def _student_losses(self, batch_inputs: Tensor,
+                        data_samples) -> Dict[str, Tensor]:
+        losses = self.student(batch_inputs, data_samples, mode='loss')
+        if not self.calculate_student_loss:
+            return dict()
+        return {
+            f'student.{name}':
+            value * self.student_loss_weight if 'loss' in name else value
+            for name, value in losses.items()
+        }
+
+    def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
+        """Set the student's mode; the teacher stays in eval."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacherDistill':
+        """A copy (EMA makes one) shares the teacher."""
+        for module in self.teacher.modules():
+            memo[id(module)] = module
+        for tensor in (*self.teacher.parameters(), *self.teacher.buffers()):
+            memo[id(tensor)] = tensor
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(deepcopy(self.__dict__, memo))
+        return copy
+
+
+def _drop_teacher(module, state_dict, prefix, *args) -> None:
+    """Keep the teacher's weights out of a state dict.
+
+    A hook, because MMEngine's checkpoint writer and loader call hooks where
+    they do not call an overridden ``state_dict()``. Before loading it keeps
+    the teacher of another run from replacing this one.
+    """
+    for name in [n for n in state_dict if n.startswith(f'{prefix}teacher.')]:
+        del state_dict[name]
+
+
+def _excuse_teacher(module, incompatible_keys) -> None:
+    """The teacher's weights are in no checkpoint: do not miss them."""
+    own = {f'teacher.{name}' for name in module.teacher.state_dict()}
+    missing = incompatible_keys.missing_keys
+    missing[:] = [
+        name for name in missing
+        if name[max(name.find('teacher.'), 0):] not in own
+    ]
+
+
+def _mmpretrain(model: Union[BaseModel, Dict, None]):
+    """A model config that names no scope is MMPretrain's."""
+    if isinstance(model, dict) and 'type' in model:
+        model = deepcopy(model)
+        model.setdefault('_scope_', 'mmpretrain')
+    return model
+
+
+def _as_mmpretrain_does(preprocessor, architecture):
+    """What ``ImageClassifier`` fills into a data preprocessor's config."""
+    if isinstance(preprocessor, dict):
+        preprocessor = deepcopy(preprocessor)
+        preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+        if isinstance(architecture, dict):
+            preprocessor.setdefault('batch_augments',
+                                    architecture.get('train_cfg'))
+    return preprocessor

@@ -1,0 +1,123 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from copy import deepcopy
+from typing import Dict, Optional
+
+from mmengine.model import BaseModel
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ..losses.base import RecordLoss
+from ..recorders import (FeatureHeadError, FeatureHeadRecorder,
+                         TargetRecorder)
+
+HEAD, TARGET = 'feature_head', 'target'
+RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}
+# what every RecordLoss is called with, and where it comes from
+RECORDS = dict(
+    student=dict(recorder=HEAD, from_student=True),
+    teacher=dict(recorder=HEAD, from_student=False),
+    target=dict(recorder=TARGET, from_student=True))
+
+
+@MODELS.register_module()
+class SDDDistiller(ConfigurableDistiller):
+    """A ``ConfigurableDistiller`` that fills in what SDD needs.
+
+    ``ScaleDecoupledLoss`` and ``LogitLoss`` need the feature heads of student
+    and teacher and the target. Recorders named ``feature_head`` and
+    ``target``, and mappings to them, are added where the config has none;
+    what the config gives is never replaced. Any other MMRazor loss may stand
+    beside them, with its own recorders, connectors and mapping.
+
+    Args:
+        student_recorders (dict, optional): As in ``ConfigurableDistiller``.
+        teacher_recorders (dict, optional): As in ``ConfigurableDistiller``.
+        distill_losses (dict, optional): As in ``ConfigurableDistiller``.
+        loss_forward_mappings (dict, optional): As in
+            ``ConfigurableDistiller``.
+        **kwargs: The other arguments of ``ConfigurableDistiller``.
+
+    Raises:
+        ValueError: If a loss has no mapping: it would never be computed.
+        FeatureHeadError: If student or teacher is not linear after pooling.
+
+    Examples:
+        >>> # in a config
+        >>> distiller = dict(
+        ...     type='SDDDistiller',
+        ...     distill_losses=dict(
+        ...         loss_sdd=dict(
+        ...             type='ScaleDecoupledLoss',
+        ...             criterion=dict(type='KDCriterion'))))
+    """
+
+    def __init__(self,
+                 student_recorders: Optional[Dict[str, Dict]] = None,
+                 teacher_recorders: Optional[Dict[str, Dict]] = None,
+                 distill_losses: Optional[Dict[str, Dict]] = None,
+                 loss_forward_mappings: Optional[Dict[str, Dict]] = None,
+                 **kwargs) -> None:
+        super().__init__(
+            student_recorders=student_recorders,
+            teacher_recorders=teacher_recorders,
+            distill_losses=distill_losses,
+            **kwargs)
+        mappings = deepcopy(dict(loss_forward_mappings or {}))
+        for name, loss in self.distill_losses.items():
+            if isinstance(loss, RecordLoss):
+                mappings[name] = {**RECORDS, **mappings.get(name, {})}
+            elif name not in mappings:
+                raise ValueError(
+                    f'distill loss {name!r} ({type(loss).__name__}) has no '
+                    'mapping, so it would never be computed: add it to '
+                    'model.distiller.loss_forward_mappings')
+        for mapping in mappings.values():
+            for record in mapping.values():
+                self._add_recorder(**record)
+        self._check_loss_forward_mappings(self.distill_losses, mappings,
+                                          self.student_recorders,
+                                          self.teacher_recorders)
+        self.loss_forward_mappings = mappings
+
+    def _add_recorder(self, recorder: str, from_student: bool,
+                      **kwargs) -> None:
+        """Add the recorder that a mapping names, if it is one of ours."""
+        manager = (
+            self.student_recorders if from_student else self.teacher_recorders)
+        if recorder not in manager.recorders and recorder in RECORDERS:
+            manager.recorders[recorder] = RECORDERS[recorder]()
+
+    def prepare_from_student(self, model: BaseModel) -> None:
+        """Initialize the student's recorders."""
+        self._prepare('student', model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Initialize the teacher's recorders."""
+        self._prepare('teacher', model)
+
+    def _prepare(self, role: str, model: nn.Module) -> None:
+        recorders = getattr(self, f'{role}_recorders')
+        try:
+            recorders.initialize(model)
+        except FeatureHeadError as error:
+            raise FeatureHeadError(
+                f'{role}: {error} (config key model.distiller.'
+                f'{role}_recorders.{HEAD})') from error
+
+    def compute_distill_losses(self) -> Dict[str, Tensor]:
+        """Compute the losses, then let the records go.
+
+        A kept record would hold a batch's activations through validation, and
+        a model with one cannot be deep-copied.
+        """
+        try:
+            return super().compute_distill_losses()
+        finally:
+            self.reset_records()
+
+    def reset_records(self) -> None:
+        """Forget what was recorded in the last forward."""
+        for manager in (self.student_recorders, self.teacher_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()

@@ -1,0 +1,114 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The criteria of a cell as modules (LD of equation 8)."""
+from typing import Optional
+
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ...functional import dkd_loss, kd_loss, nkd_loss
+from ...functional._tensors import check_positive
+
+
+class RowCriterion(nn.Module):
+    """Base of the criteria: ``(..., K)`` logits to ``(...)`` losses.
+
+    Args:
+        tau (float): Temperature.
+    """
+
+    def __init__(self, tau: float) -> None:
+        super().__init__()
+        check_positive('tau', tau)
+        self.tau = tau
+
+
+@MODELS.register_module()
+class KDCriterion(RowCriterion):
+    """Knowledge distillation, see :func:`sdd_mm.functional.kd_loss`.
+
+    Args:
+        tau (float): Temperature. Defaults to 4.0.
+
+    Examples:
+        >>> # in a config
+        >>> criterion = dict(type='KDCriterion', tau=4.0)
+    """
+
+    def __init__(self, tau: float = 4.0) -> None:
+        super().__init__(tau)
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                target: Optional[Tensor] = None) -> Tensor:
+        """Loss of every row, (...); ``target`` is not used."""
+        return kd_loss(student, teacher, self.tau)
+
+    def extra_repr(self) -> str:
+        return f'tau={self.tau}'
+
+
+@MODELS.register_module()
+class DKDCriterion(RowCriterion):
+    """Decoupled distillation, see :func:`sdd_mm.functional.dkd_loss`.
+
+    Args:
+        alpha (float): Weight of the target class part. Defaults to 1.0.
+        beta (float): Weight of the non-target part. Defaults to 8.0.
+        tau (float): Temperature. Defaults to 4.0.
+
+    Examples:
+        >>> # in a config
+        >>> criterion = dict(type='DKDCriterion', beta=8.0, tau=4.0)
+    """
+
+    def __init__(self,
+                 alpha: float = 1.0,
+                 beta: float = 8.0,
+                 tau: float = 4.0) -> None:
+        super().__init__(tau)
+        self.alpha = alpha
+        self.beta = beta
+
+    def forward(self, student: Tensor, teacher: Tensor,
+                target: Tensor) -> Tensor:
+        """Loss of every row, (...)."""
+        return dkd_loss(student, teacher, target, self.alpha, self.beta,
+                        self.tau)
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha}, beta={self.beta}, tau={self.tau}'
+
+
+@MODELS.register_module()
+class NKDCriterion(RowCriterion):
+    """Normalized distillation, see :func:`sdd_mm.functional.nkd_loss`.
+
+    Args:
+        gamma (float): Weight of the non-target part. Defaults to 1.5.
+        tau (float): Temperature of the non-target part. Defaults to 1.0.
+        keep_target (bool): Whether the second part runs over all classes, as
+            the authors of SDD released it. Defaults to False.
+
+    Examples:
+        >>> # in a config
+        >>> criterion = dict(type='NKDCriterion', gamma=1.5, tau=1.0)
+    """
+
+    def __init__(self,
+                 gamma: float = 1.5,
+                 tau: float = 1.0,
+                 keep_target: bool = False) -> None:
+        super().__init__(tau)
+        self.gamma = gamma
+        self.keep_target = keep_target
+
+    def forward(self, student: Tensor, teacher: Tensor,
+                target: Tensor) -> Tensor:
+        """Loss of every row, (...)."""
+        return nkd_loss(student, teacher, target, self.gamma, self.tau,
+                        self.keep_target)
+
+    def extra_repr(self) -> str:
+        return (f'gamma={self.gamma}, tau={self.tau}, '
+                f'keep_target={self.keep_target}')

@@ -1,0 +1,6 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from .feature_head_recorder import FeatureHeadRecorder
+from .resolve import FeatureHeadError
+from .target_recorder import TargetRecorder
+
+__all__ = ['FeatureHeadError', 'FeatureHeadRecorder', 'TargetRecorder']

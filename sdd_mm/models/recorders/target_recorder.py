@@ -1,0 +1,81 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import inspect
+from typing import Optional, Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
+from mmrazor.registry import TASK_UTILS
+from torch import Tensor, nn
+
+
+@TASK_UTILS.register_module()
+class TargetRecorder(BaseRecorder):
+    """Records the targets of the data samples that a model is given.
+
+    ``gt_score`` (B, K) where the samples have it (Mixup, CutMix, label
+    smoothing by score), else ``gt_label`` (B,). The losses take a soft target
+    by its argmax; the first soft batch is logged once.
+
+    In a config the type is written ``Target``: MMRazor appends ``Recorder``.
+
+    Examples:
+        >>> # in a config
+        >>> student_recorders = dict(target=dict(type='Target'))
+    """
+
+    def __init__(self) -> None:
+        super().__init__(source='')
+        self._recording = False
+        self._told = False
+
+    def prepare_from_model(self, model: Optional[nn.Module] = None) -> None:
+        """Listen to what the model is called with."""
+        self._title = type(model).__name__
+        parameters = list(inspect.signature(model.forward).parameters)
+        if 'data_samples' not in parameters:
+            raise ValueError(
+                f'the forward of {self._title} takes no `data_samples`, so '
+                'the Target recorder finds no labels')
+        self._position = parameters.index('data_samples')
+        model.register_forward_pre_hook(self._keep_target, with_kwargs=True)
+
+    def _keep_target(self, module: nn.Module, args: tuple,
+                     kwargs: dict) -> None:
+        if not self._recording:
+            return
+        samples = kwargs.get('data_samples')
+        if samples is None and len(args) > self._position:
+            samples = args[self._position]
+        self.data_buffer.append(self._target(samples))
+
+    def _target(self, samples: Optional[Sequence]) -> Tensor:
+        if not samples:
+            raise ValueError(f'{self._title} was called without data_samples, '
+                             'so there is no target to distill with')
+        if 'gt_score' in samples[0]:
+            if not self._told:
+                self._told = True
+                print_log(
+                    'Soft targets: DKD, NKD and the `label` rule of SDD take '
+                    'the class of the largest score.',
+                    logger='current')
+            return torch.stack([sample.gt_score for sample in samples])
+        if 'gt_label' not in samples[0]:
+            raise ValueError(
+                f'the data samples of {self._title} have neither gt_label nor '
+                'gt_score: SDD needs single-label targets')
+        target = torch.cat([sample.gt_label for sample in samples])
+        if len(target) != len(samples):
+            raise ValueError(
+                f'{len(samples)} data samples carry {len(target)} labels: SDD '
+                'needs exactly one label an image')
+        return target
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._recording = True
+
+    def __exit__(self, exc_type, exc_value, traceback) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        self._recording = False

@@ -1,0 +1,129 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""What a recorder yields and a loss asks.
+
+Every record answers ``local_logits(scales, pooling)``, (N, B, K), and
+``logits()``, the network's true global logits, (B, K).
+"""
+from dataclasses import dataclass
+from typing import Callable, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..functional.local_logits import (check_pooling, check_scales,
+                                       global_cell, local_logits, pool_cells)
+
+
+@dataclass(frozen=True)
+class FeatureHead:
+    """The feature map before global pooling and the classifier behind it.
+
+    Args:
+        feature (Tensor): Feature map before global pooling, (B, C, h, w).
+        weight (Tensor): Classifier weight, (K, C).
+        bias (Tensor, optional): Classifier bias, (K,). Defaults to None.
+    """
+    feature: Tensor
+    weight: Tensor
+    bias: Optional[Tensor] = None
+
+    def local_logits(self,
+                     scales: Sequence[int] = (1, 2, 4),
+                     pooling: str = 'hierarchical') -> Tensor:
+        """Logits of every cell, (N, B, K) (equations 6 and 7)."""
+        return local_logits(self.feature, self.weight, self.bias, scales,
+                            pooling)
+
+    def logits(self) -> Tensor:
+        """The global logits, (B, K) (equations 2 and 3)."""
+        return self.local_logits((1, ), 'direct')[0]
+
+    @property
+    def map_size(self) -> Tuple[int, int]:
+        """Height and width of the feature map."""
+        return tuple(self.feature.shape[-2:])
+
+
+@dataclass(frozen=True)
+class RegionHead:
+    """A feature map and a tail that is not linear.
+
+    Pooling and the tail do not commute, so the tail runs on every pooled
+    cell: a cell's logits are what the network would say of an image whose
+    globally pooled feature were the cell's.
+
+    Args:
+        feature (Tensor): Feature map before global pooling, (B, C, h, w).
+        tail (Callable): Maps pooled features (R, C) to logits (R, K).
+    """
+    feature: Tensor
+    tail: Callable[[Tensor], Tensor]
+
+    def local_logits(self,
+                     scales: Sequence[int] = (1, 2, 4),
+                     pooling: str = 'hierarchical') -> Tensor:
+        """Logits of every cell, (N, B, K)."""
+        cells = pool_cells(self.feature, scales, pooling)
+        with torch.autocast(cells.device.type, enabled=False):
+            rows = self.tail(cells.flatten(0, 1))
+        return rows.unflatten(0, cells.shape[:2])
+
+    def logits(self) -> Tensor:
+        """The global logits, (B, K)."""
+        return self.local_logits((1, ), 'direct')[0]
+
+    @property
+    def map_size(self) -> Tuple[int, int]:
+        """Height and width of the feature map."""
+        return tuple(self.feature.shape[-2:])
+
+
+class LocalLogits:
+    """Local logits that are already there, as a teacher cache yields them.
+
+    Args:
+        logits (Tensor): Local logits, (N, B, K).
+        scales (tuple[int]): The scales that they were taken at.
+        pooling (str): The pooling that they were taken with.
+    """
+
+    def __init__(self, logits: Tensor, scales: Sequence[int],
+                 pooling: str) -> None:
+        self.scales = check_scales(scales)
+        self.pooling = check_pooling(pooling)
+        cells = sum(m * m for m in self.scales)
+        if logits.ndim != 3 or logits.shape[0] != cells:
+            raise ValueError(
+                f'local logits of scales {self.scales} must have shape '
+                f'({cells}, B, K), got {tuple(logits.shape)}')
+        self._logits = logits
+
+    def local_logits(self,
+                     scales: Sequence[int] = (1, 2, 4),
+                     pooling: str = 'hierarchical') -> Tensor:
+        """The local logits, (N, B, K).
+
+        Raises:
+            ValueError: If they were taken on another grid.
+        """
+        if (tuple(scales), pooling) != (self.scales, self.pooling):
+            raise ValueError(
+                f'the record holds local logits of scales {self.scales} with '
+                f'{self.pooling} pooling, but the loss asks for scales '
+                f'{tuple(scales)} with {pooling} pooling')
+        return self._logits
+
+    def logits(self) -> Tensor:
+        """The global logits, (B, K).
+
+        Raises:
+            ValueError: If the grid does not hold them: without scale 1, or
+                under hierarchical pooling, whose coarsest cell is not the
+                global average on every map.
+        """
+        if self.pooling != 'direct' or 1 not in self.scales:
+            raise ValueError(
+                f'local logits of scales {self.scales} with {self.pooling} '
+                'pooling do not hold the global logits: record scale 1 with '
+                'direct pooling')
+        return self._logits[global_cell(self.scales)]

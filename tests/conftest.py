@@ -1,0 +1,26 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import pytest
+import torch
+
+import sdd_mm  # noqa: F401  (repairs the stack: first)
+
+torch.set_num_threads(2)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        '--long', action='store_true', help='also run what takes minutes')
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        'markers', 'long: takes minutes; run by `make test-long`')
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption('--long'):
+        return
+    skip = pytest.mark.skip(reason='takes minutes: run `make test-long`')
+    for item in items:
+        if 'long' in item.keywords:
+            item.add_marker(skip)

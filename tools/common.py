@@ -1,0 +1,90 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""What tools/train.py and tools/test.py share."""
+import argparse
+import os
+import os.path as osp
+import sys
+import time
+import warnings
+
+# the stack's own noise, which no user can do anything about
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
+
+import sdd_mm  # noqa: F401,E402  isort: skip  (repairs the stack: first)
+import torch  # noqa: E402
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.registry import RUNNERS  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from sdd_mm.engine.preflight import (FAILURES, PreflightError,  # noqa: E402
+                                     check_options)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of both commands, as in MMPretrain."""
+    parser.add_argument('--work-dir', help='where logs and results go')
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='do not pin the memory of the dataloaders')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, as key=value with dots for nested keys, '
+        'such as train_dataloader.batch_size=32 or scales="(1,2)"')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config file with what every command line may change."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    try:
+        cfg = Config.fromfile(args.config)
+    except (*FAILURES, SyntaxError) as error:
+        raise PreflightError(f'{type(error).__name__}: {error}') from error
+    check_options(cfg, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
+def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
+                  **loader_defaults) -> None:
+    """Dataloader defaults and, last, ``--cfg-options``."""
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    for field in fields:
+        loader = cfg.get(field)
+        if loader is None:
+            continue
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.setdefault('pin_memory', torch.cuda.is_available())
+        if loader.num_workers > 0:
+            for key, value in loader_defaults.items():
+                loader.setdefault(key, value)
+        if args.no_pin_memory:
+            loader.pin_memory = False
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner that the config asks for."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def refuse(args: argparse.Namespace, error: Exception) -> None:
+    """One clear error, and an exit code."""
+    sys.exit(f'{time.strftime("%m/%d %H:%M:%S")} - ERROR - {args.config}: '
+             f'{error}')

@@ -1,0 +1,84 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Train a config. See docs/en/get_started.md."""
+import argparse
+
+from common import (PreflightError, add_common_arguments, build_runner,
+                    finish_config, load_config, refuse)
+from mmengine.config import Config
+
+from sdd_mm.engine.preflight import check_training
+from sdd_mm.engine.smoke import to_smoke
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint or, without a path, from the latest '
+        'one in the work dir')
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--no-validate', action='store_true', help='do not validate')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the actual batch size over '
+        'auto_scale_lr.base_batch_size')
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='start the dataloader workers anew every epoch')
+    parser.add_argument(
+        '--smoke',
+        type=int,
+        metavar='N',
+        help='run N iterations on generated images, to try the config and '
+        'the machine: no data, no validation, no checkpoint')
+    return parser.parse_args()
+
+
+def configure(args: argparse.Namespace) -> Config:
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise PreflightError('--auto-scale-lr needs auto_scale_lr=dict('
+                                 'base_batch_size=...) in the config')
+        cfg.auto_scale_lr.enable = True
+    finish_config(
+        cfg,
+        args, ('train_dataloader', 'val_dataloader', 'test_dataloader'),
+        persistent_workers=not args.no_persistent_workers)
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        cfg = configure(args)
+        note = to_smoke(cfg, args.smoke) if args.smoke else None
+        check_training(cfg)
+    except PreflightError as error:
+        refuse(args, error)
+    runner = build_runner(cfg)
+    if note:
+        runner.logger.warning(note)
+    runner.train()
+    if note:
+        runner.logger.warning(f'This was no training. {note}')
+
+
+if __name__ == '__main__':
+    main()
