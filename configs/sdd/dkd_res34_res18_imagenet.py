@@ -1,8 +1,7 @@
 _base_ = [
     '../_base_/pairs/res34_res18_imagenet.py', '../_base_/methods/dkd.py'
 ]
-_base_.distill_losses.loss_dkd.merge(
-    dict(criterion=dict(beta=0.5, tau=1.0)))
+_base_.distill_losses.loss_dkd.merge(dict(criterion=dict(beta=0.5, tau=1.0)))
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

@@ -1,8 +1,7 @@
 _base_ = [
     '../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/sd-dkd.py'
 ]
-_base_.distill_losses.loss_sdd.merge(
-    dict(criterion=dict(beta=2.0, tau=1.0)))
+_base_.distill_losses.loss_sdd.merge(dict(criterion=dict(beta=2.0, tau=1.0)))
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

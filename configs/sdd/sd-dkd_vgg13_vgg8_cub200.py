@@ -1,8 +1,7 @@
 _base_ = [
     '../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/sd-dkd.py'
 ]
-_base_.distill_losses.loss_sdd.merge(
-    dict(criterion=dict(beta=6.0)))
+_base_.distill_losses.loss_sdd.merge(dict(criterion=dict(beta=6.0)))
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

@@ -1,8 +1,7 @@
 _base_ = [
     '../_base_/pairs/res32x4_res8x4_cifar100.py', '../_base_/methods/sd-nkd.py'
 ]
-_base_.distill_losses.loss_sdd.merge(
-    dict(scales=(1, 2)))
+_base_.distill_losses.loss_sdd.merge(dict(scales=(1, 2)))
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

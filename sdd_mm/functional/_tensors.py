@@ -1,6 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What every loss function asks of the tensors that it is given."""
 import functools
+import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -13,20 +15,34 @@ def full_precision(function):
     tensors is still taken in half precision.
     """
 
-    def widen(value):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.to(torch.promote_types(value.dtype, torch.float32))
-        return value
-
     @functools.wraps(function)
-    def wrapper(first: Tensor, *args, **kwargs):
-        with torch.autocast(first.device.type, enabled=False):
+    def wrapper(*args, **kwargs):
+        tensors = [
+            value for value in (*args, *kwargs.values())
+            if isinstance(value, Tensor) and value.is_floating_point()
+        ]
+        dtype = functools.reduce(torch.promote_types,
+                                 (tensor.dtype for tensor in tensors),
+                                 torch.float32)
+
+        def widen(value):
+            wide = isinstance(value, Tensor) and value.is_floating_point()
+            return value.to(dtype) if wide else value
+
+        with _no_autocast(tensors):
             return function(
-                widen(first), *map(widen, args),
+                *map(widen, args),
                 **{key: widen(value)
                    for key, value in kwargs.items()})
 
     return wrapper
+
+
+def _no_autocast(tensors):
+    # the meta device, which only has shapes, knows no autocast
+    if not tensors or tensors[0].is_meta:
+        return nullcontext()
+    return torch.autocast(tensors[0].device.type, enabled=False)
 
 
 def check_logits(student: Tensor, teacher: Tensor) -> None:
@@ -41,9 +57,9 @@ def check_logits(student: Tensor, teacher: Tensor) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
-    """Refuse a temperature that is not a positive number."""
-    if not value > 0:
-        raise ValueError(f'{name} must be positive, got {value!r}')
+    """Refuse a temperature that is not a positive, finite number."""
+    if not 0 < value < math.inf:
+        raise ValueError(f'{name} must be positive and finite, got {value!r}')
 
 
 def class_index(target: Tensor, logits: Tensor) -> Tensor:
@@ -59,12 +75,14 @@ def class_index(target: Tensor, logits: Tensor) -> Tensor:
         Tensor: Integer labels, shape (...).
     """
     if target.shape == logits.shape:
+        if target.dtype == torch.bool:
+            target = target.byte()
         return target.argmax(dim=-1)
     if target.shape != logits.shape[:-1]:
         raise ValueError(
             f'target must have shape {tuple(logits.shape[:-1])} (labels) or '
             f'{tuple(logits.shape)} (scores), got {tuple(target.shape)}')
-    if target.is_floating_point():
+    if target.is_floating_point() or target.dtype == torch.bool:
         raise ValueError('labels must be integers, got a target of shape '
                          f'{tuple(target.shape)} and dtype {target.dtype}')
     return target.long()

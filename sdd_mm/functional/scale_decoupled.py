@@ -40,8 +40,9 @@ def complementary_cells(teacher: Tensor,
         Tensor: True where the cell is complementary, (N, B).
     """
     check_choice('consistency', consistency, CONSISTENCIES)
-    if teacher.ndim != 3:
-        raise ValueError('teacher local logits must have shape (N, B, K), got '
+    if teacher.ndim != 3 or teacher.numel() == 0:
+        raise ValueError('teacher local logits must have shape (N, B, K) with '
+                         'at least one cell and one sample, got '
                          f'{tuple(teacher.shape)}')
     if global_logits is None:
         global_logits = teacher[0]
@@ -131,7 +132,7 @@ def scale_decoupled_loss(student: Tensor,
         Tensor: The loss, a scalar.
 
     Raises:
-        ValueError: If shapes do not agree, the batch is empty, or
+        ValueError: If shapes do not agree, there is no cell or no sample, or
             ``consistency`` or ``reduction`` is not as above.
 
     Examples:
@@ -144,10 +145,12 @@ def scale_decoupled_loss(student: Tensor,
     check_logits(student, teacher)
     weights = cell_weights(teacher, target, consistency, consistent_weight,
                            complementary_weight, global_logits)
-    if weights.numel() == 0:
-        raise ValueError('local logits hold no cell or no sample: shape '
-                         f'{tuple(student.shape)}')
-    label = class_index(target, student[0]).expand(student.shape[:2])
-    total = (weights * criterion(student, teacher, label)).sum()
+    label = class_index(target, student[0]).expand(weights.shape)
+    rows = criterion(student, teacher, label)
+    if rows.shape != weights.shape:
+        raise ValueError('the criterion must return one loss per cell and '
+                         f'sample, {tuple(weights.shape)}, got '
+                         f'{tuple(rows.shape)}')
+    total = (weights * rows).sum()
     cells, batch = weights.shape
     return total / (batch * cells if reduction == 'mean' else batch)

@@ -2,7 +2,7 @@
 _base_ = [
     '../models/resnet14_digit_scenes.py', '../models/resnet8_digit_scenes.py',
     '../datasets/digit_scenes_bs64.py', '../schedules/digit_scenes_15e.py',
-    '../distill_runtime.py'
+    '../demo_runtime.py'
 ]
 
 model = dict(
@@ -11,5 +11,9 @@ model = dict(
     architecture=_base_.resnet8,
     teacher=dict(
         **_base_.resnet14, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/demo/teacher/epoch_15.pth',
+    teacher_ckpt='work_dirs/demo/teacher/epoch_8.pth',
     distiller=dict(type='SDDDistiller'))
+custom_hooks = [
+    dict(type='FrozenTeacherHook'),
+    dict(type='SDDReportHook'),
+]

@@ -87,8 +87,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError('on_normalization_mismatch must be one of '
                              f'{ON_MISMATCH}, got '
                              f'{on_normalization_mismatch!r}')
-        stated = (not isinstance(teacher, dict) or 'cfg_path' in teacher
-                  or teacher.get('data_preprocessor') is not None)
+        stated = isinstance(teacher, dict) and (
+            'cfg_path' in teacher
+            or teacher.get('data_preprocessor') is not None)
         super().__init__(
             distiller=distiller,
             teacher=_mmpretrain(teacher),
@@ -247,6 +248,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
         copy.__dict__.update(deepcopy(self.__dict__, memo))
+        # the copy's recorders listen to the shared teacher, too
+        copy.distiller.prepare_from_teacher(copy.teacher)
         return copy
 
 

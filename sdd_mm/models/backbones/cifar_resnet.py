@@ -17,6 +17,9 @@ class CIFARResNet(ResNet_CIFAR):
         depth (int): Number of layers, ``6 n + 2``.
         width (int): Channels of the first stage. Defaults to 16.
         stem_channels (int): Channels of the stem. Defaults to 16.
+        zero_init_residual (bool): Whether every block starts as an identity,
+            which is MMPretrain's default and not that of the distillation
+            literature. Defaults to False.
         **kwargs: The other arguments of MMPretrain's ``ResNet_CIFAR``.
 
     Returns of forward:
@@ -35,6 +38,7 @@ class CIFARResNet(ResNet_CIFAR):
                  depth: int,
                  width: int = 16,
                  stem_channels: int = 16,
+                 zero_init_residual: bool = False,
                  **kwargs) -> None:
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
@@ -49,4 +53,5 @@ class CIFARResNet(ResNet_CIFAR):
             strides=(1, 2, 2),
             dilations=(1, 1, 1),
             out_indices=(2, ),
+            zero_init_residual=zero_init_residual,
             **kwargs)

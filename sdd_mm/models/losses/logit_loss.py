@@ -25,4 +25,7 @@ class LogitLoss(RecordLoss):
     def compute(self, student, teacher, target: Tensor) -> Tensor:
         student, teacher = student.logits(), teacher.logits().detach()
         label = class_index(target, student)
+        if len(student) == 0:
+            raise ValueError('no sample to distill: logits of shape '
+                             f'{tuple(student.shape)}')
         return self.criterion(student, teacher, label).mean()

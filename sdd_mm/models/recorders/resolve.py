@@ -81,9 +81,8 @@ def _find_linear(model: nn.Module) -> nn.Linear:
     loss = getattr(head, 'loss_module', None)
     aside = set(loss.modules()) if isinstance(loss, nn.Module) else set()
     layers = [(name, module) for name, module in head.named_modules()
-              if module is not head and module not in aside
-              and not isinstance(module, (nn.Identity, nn.ModuleList,
-                                          nn.Sequential))]
+              if module not in aside and not list(module.children())
+              and not isinstance(module, nn.Identity) and module is not head]
     linears = [(name, layer) for name, layer in layers
                if isinstance(layer, nn.Linear)]
     if not linears:
@@ -145,7 +144,7 @@ def _why_no_neck(backbone: Optional[nn.Module]) -> str:
 
 
 def _by_name(model: nn.Module, name: str, key: str) -> nn.Module:
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name in modules:
         return modules[name]
     near = get_close_matches(name, modules, n=3, cutoff=0.3)

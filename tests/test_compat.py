@@ -1,0 +1,137 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Every repair of the stack, and that the stack fails without it."""
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+from sdd_mm import compat
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code, **environ):
+    """Run code in a fresh interpreter that sees this checkout."""
+    return subprocess.run([sys.executable, '-c', code],
+                          cwd=ROOT,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT),
+                                   **environ),
+                          capture_output=True,
+                          text=True)
+
+
+def test_mmrazor_does_not_import_by_itself_and_does_with_us():
+    alone = python('import mmrazor.models')
+    assert alone.returncode != 0 and 'ImportError' in alone.stderr
+    repaired = python('import sdd_mm, mmrazor.models, mmrazor.engine')
+    assert repaired.returncode == 0, repaired.stderr
+
+
+def test_mmrazor_refuses_mmcv_22_and_does_not_with_us():
+    newer = 'import mmcv; mmcv.__version__ = "2.2.0"; '
+    alone = python(f'{newer}import mmrazor')
+    assert 'MMCV==2.2.0 is used but incompatible' in alone.stderr
+    repaired = python(f'{newer}import sdd_mm, mmrazor.models; '
+                      'print(mmcv.__version__)')
+    assert repaired.stdout.strip() == '2.2.0', repaired.stderr
+
+
+def test_without_mmcv_the_error_names_the_remedy():
+    result = python('import sys; sys.modules["mmcv"] = None; '
+                    'import importlib.util as u; find = u.find_spec; '
+                    'u.find_spec = lambda n, *a: '
+                    'None if n == "mmcv" else find(n, *a); import sdd_mm')
+    assert 'pip install mmcv-lite==2.1.0' in result.stderr
+
+
+@pytest.mark.parametrize('registry, name', [
+    ('MODELS', 'OpenVINOQuantizer'), ('MODELS', 'LSQObserver'),
+    ('MODELS', 'LearnableFakeQuantize'), ('MODELS', 'MMArchitectureQuant'),
+    ('LOOPS', 'PTQLoop')
+])
+def test_quantizers_say_why_they_are_absent(registry, name):
+    import mmrazor.registry
+    with pytest.raises(RuntimeError, match=f'{name} belongs to the quantiz'):
+        getattr(mmrazor.registry, registry).build(dict(type=name))
+
+
+def history():
+    """The log history and state of a run, as mmengine saves it."""
+    hub = MessageHub('test_compat')
+    hub.update_scalar('train/loss', 1.0)
+    hub.update_scalar('train/loss', np.float32(2.0).item(), 2)
+    hub.update_info('iter', 3)
+    hub.update_info('array', np.arange(3, dtype=np.float32))
+    hub.update_info('scalar', np.float64(0.5))
+    return dict(message_hub=hub.state_dict(), meta=dict(epoch=1))
+
+
+@pytest.mark.skipif(
+    compat.torch_version() < (2, 6), reason='torch loads anything before 2.6')
+def test_log_history_loads_under_weights_only(tmp_path):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(history(), path)
+    # without the repair: a fresh interpreter that only has mmengine
+    alone = python(f'import torch, mmengine; torch.load({str(path)!r})')
+    assert 'UnpicklingError' in alone.stderr
+    loaded = torch.load(path, weights_only=True)['message_hub']
+    buffer = loaded['log_scalars']['train/loss']
+    assert isinstance(buffer, HistoryBuffer)
+    assert buffer.mean() == 1.0 and buffer.statistics('max') == 2.0
+    assert loaded['runtime_info']['array'].tolist() == [0, 1, 2]
+    assert loaded['runtime_info']['scalar'] == 0.5
+
+
+class Attack:
+    """Pickles to a call of ``getattr``."""
+
+    def __init__(self, owner, name):
+        self.call = getattr, (owner, name)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.skipif(
+    compat.torch_version() < (2, 6), reason='torch loads anything before 2.6')
+@pytest.mark.parametrize('owner, name', [
+    (HistoryBuffer, '__init__'),
+    (HistoryBuffer, '__subclasses__'),
+    (HistoryBuffer, 'register_statistics'),
+    (torch.Tensor, 'tolist'),
+])
+def test_no_other_attribute_can_be_reached(tmp_path, owner, name):
+    path = tmp_path / 'attack.pth'
+    torch.save(Attack(owner, name), path)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize('name', ['current', 'max', 'mean', 'min'])
+def test_statistics_of_the_history_can_be_reached(name):
+    assert compat.history_attr(HistoryBuffer,
+                               name) == getattr(HistoryBuffer, name)
+
+
+def test_real_getattr_is_not_on_the_allow_list():
+    if not hasattr(torch.serialization, 'get_safe_globals'):
+        pytest.skip('this torch has no allow-list')
+    entries = torch.serialization.get_safe_globals()
+    functions = [e[0] if isinstance(e, tuple) else e for e in entries]
+    assert getattr not in functions and eval not in functions
+
+
+def test_repairs_are_in_no_other_file():
+    words = ('add_safe_globals', 'meta_path', '__version__ =',
+             'weights_only=False')
+    for path in (ROOT / 'sdd_mm').rglob('*.py'):
+        if path.name in ('compat.py', 'version.py') or '.mim' in path.parts:
+            continue
+        text = path.read_text()
+        assert not [word for word in words if word in text], path

@@ -1,0 +1,232 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.runner import Runner
+from toy import PREPROCESSOR, algorithm, classifier, sdd_loss
+
+from sdd_mm.engine.hooks import (DistillWarmupHook, FrozenTeacherHook,
+                                 SDDReportHook)
+from sdd_mm.models.algorithms import TeacherError
+
+SCENES = dict(
+    type='DigitScenes',
+    split='train',
+    num_scenes=24,
+    pipeline=[dict(type='PackInputs')])
+
+
+def runner(work_dir, model=None, hooks=(), epochs=2, **kwargs):
+    """A run of three iterations an epoch."""
+    config = dict(
+        model=model or algorithm(),
+        work_dir=str(work_dir),
+        experiment_name='test',
+        default_scope='mmpretrain',
+        train_dataloader=dict(
+            batch_size=8,
+            num_workers=0,
+            dataset=SCENES,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='default_collate')),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        custom_hooks=list(hooks),
+        randomness=dict(seed=0))
+    config.update(kwargs)
+    return Runner.from_cfg(ConfigDict(config))
+
+
+class Spy:
+    """Writes down a loss's warm-up factor at every iteration."""
+
+    def __init__(self, run):
+        self.seen = []
+        loss = run.model.distiller.distill_losses['loss_sdd']
+        loss.register_forward_pre_hook(
+            lambda *args: self.seen.append(round(loss.warmup.item(), 4)))
+
+
+WARM = dict(type='DistillWarmupHook', loss='loss_sdd', epochs=4)
+
+
+@pytest.mark.parametrize('by_epoch, expected', [
+    (True, [.25] * 3 + [.5] * 3 + [.75] * 3 + [1.] * 6),
+    (False, [round(i / 12, 4) for i in range(1, 13)] + [1.] * 3),
+])
+def test_warmup_factor(tmp_path, by_epoch, expected):
+    run = runner(tmp_path, hooks=[dict(WARM, by_epoch=by_epoch)], epochs=5)
+    spy = Spy(run)
+    run.train()
+    assert spy.seen == expected
+
+
+def test_warmup_needs_no_state_to_resume(tmp_path):
+    run = runner(tmp_path, hooks=[WARM], epochs=2)
+    run.train()
+    resumed = runner(
+        tmp_path,
+        hooks=[WARM],
+        epochs=3,
+        resume=True,
+        load_from=str(tmp_path / 'epoch_2.pth'))
+    spy = Spy(resumed)
+    resumed.train()
+    assert spy.seen == [.75] * 3
+
+
+def test_warmup_in_iterations(tmp_path):
+    run = runner(
+        tmp_path,
+        hooks=[WARM],
+        train_cfg=dict(by_epoch=False, max_iters=7))
+    spy = Spy(run)
+    run.train()
+    assert spy.seen == [.25] * 3 + [.5] * 3 + [.75]
+
+
+def test_warmup_scales_the_loss():
+    from toy import build, losses
+    model = build()
+    full = losses(model)['distill.loss_sdd']
+    model.distiller.distill_losses['loss_sdd'].warmup.fill_(0.25)
+    torch.testing.assert_close(losses(model)['distill.loss_sdd'], full / 4)
+
+
+def test_warmup_of_an_absent_loss_is_an_error(tmp_path):
+    run = runner(tmp_path, hooks=[dict(WARM, loss='loss_sd')])
+    with pytest.raises(KeyError, match="'loss_sd'.*loss_sdd"):
+        run.train()
+    with pytest.raises(ValueError, match='epochs'):
+        DistillWarmupHook(loss='loss_sdd', epochs=0)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    from toy import build_classifier
+    path = tmp_path / 'teacher.pth'
+    torch.save(build_classifier(width=8).state_dict(), path)
+    return path
+
+
+def trained(work_dir, teacher, **kwargs):
+    run = runner(
+        work_dir,
+        algorithm(teacher_ckpt=str(teacher), allow_untrained_teacher=False),
+        hooks=[dict(type='FrozenTeacherHook')],
+        **kwargs)
+    run.train()
+    return run
+
+
+def test_checkpoint_holds_the_teachers_hash_and_not_the_teacher(
+        tmp_path, teacher):
+    run = trained(tmp_path / 'run', teacher)
+    content = torch.load(tmp_path / 'run' / 'epoch_2.pth')
+    assert content['meta']['teacher_sha256'] == run.model.teacher_hash
+    assert not [n for n in content['state_dict'] if n.startswith('teacher.')]
+    resume = dict(
+        resume=True, load_from=str(tmp_path / 'run' / 'epoch_2.pth'))
+    trained(tmp_path / 'run', teacher, epochs=3, **resume)
+    state = torch.load(teacher)
+    state['head.fc.bias'] += 1
+    torch.save(state, teacher)
+    with pytest.raises(TeacherError, match='distilled from another teacher'):
+        trained(tmp_path / 'run', teacher, epochs=4, **resume)
+    # to start a new run from a student is another thing
+    trained(tmp_path / 'new', teacher, load_from=resume['load_from'])
+
+
+def test_ranks_with_different_teachers_are_refused(monkeypatch):
+    module = 'sdd_mm.engine.hooks.frozen_teacher_hook'
+    monkeypatch.setattr(f'{module}.all_gather_object',
+                        lambda mine: [mine, 'another'])
+    run = SimpleNamespace(
+        model=SimpleNamespace(teacher_hash='mine'),
+        logger=logging.getLogger())
+    with pytest.raises(TeacherError, match='the ranks have different'):
+        FrozenTeacherHook().before_train(run)
+
+
+def test_ema_run_and_its_checkpoint(tmp_path, teacher):
+    run = trained(
+        tmp_path,
+        teacher,
+        custom_hooks=[
+            dict(type='FrozenTeacherHook'),
+            dict(type='EMAHook', momentum=0.1)
+        ],
+        val_dataloader=dict(
+            batch_size=8,
+            num_workers=0,
+            dataset=dict(SCENES, split='test'),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate')),
+        val_evaluator=dict(type='Accuracy', topk=(1, )),
+        val_cfg=dict())
+    content = torch.load(tmp_path / 'epoch_2.pth')
+    for part in ('state_dict', 'ema_state_dict'):
+        assert not [n for n in content[part] if 'teacher.' in n]
+    state = torch.load(teacher)
+    for name, value in run.model.teacher.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    trained(
+        tmp_path,
+        teacher,
+        epochs=3,
+        custom_hooks=[dict(type='EMAHook', momentum=0.1)],
+        resume=True,
+        load_from=str(tmp_path / 'epoch_2.pth'))
+
+
+def test_report_says_what_is_distilled(tmp_path):
+    wide = classifier(width=8, data_preprocessor=PREPROCESSOR)
+    wide['backbone'] = dict(
+        type='ResNet', depth=18, num_stages=4, out_indices=(3, ))
+    wide['head']['in_channels'] = 512
+    model = algorithm(
+        teacher=wide,
+        distiller=dict(
+            type='SDDDistiller',
+            distill_losses=dict(
+                loss_sdd=sdd_loss('DKDCriterion', scales=(1, 2, 4)))))
+    run = runner(tmp_path, model, hooks=[dict(type='SDDReportHook')])
+    run.train()
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert log.count('21 cells an image, scales (1, 2, 4)') == 1
+    assert ('student: map 8 x 8 of 16 channels before neck.gap, classifier '
+            'head.fc') in log
+    assert 'teacher: map 1 x 1 of 512 channels' in log
+    assert 'teacher: scales [2, 4] repeat cells' in log
+    assert 'student: scales' not in log
+    assert log.count('sdd/complementary: ') == 6
+
+
+def test_reported_share_is_the_share_of_complementary_cells(tmp_path):
+    run = runner(tmp_path, hooks=[dict(type='SDDReportHook', interval=2)])
+    loss, expected = run.model.distiller.distill_losses['loss_sdd'], []
+    loss.register_forward_pre_hook(
+        lambda module, args, kwargs: expected.append(
+            module.complementary_cells(kwargs['teacher'], kwargs['target']).
+            float().mean().item()),
+        with_kwargs=True)
+    run.train()
+    history = run.message_hub.get_scalar('train/sdd/complementary')
+    # iterations 2, 5 (every second of an epoch) and 6 (the last)
+    found = history.data[0].tolist()
+    torch.testing.assert_close(found,
+                               [expected[i] for i in (1, 4, 5)])
+
+
+def test_report_leaves_nothing_behind(tmp_path):
+    run = runner(tmp_path, hooks=[dict(type='SDDReportHook')])
+    loss = run.model.distiller.distill_losses['loss_sdd']
+    run.train()
+    assert not loss._forward_pre_hooks
+    assert isinstance(
+        next(h for h in run.hooks if isinstance(h, SDDReportHook)),
+        SDDReportHook)
