@@ -154,32 +154,39 @@ def stub_quantization() -> None:
 # --- mmengine 0.10.7 with torch >= 2.6 -------------------------------------
 
 
-def history_attr(owner, name: str):
-    """What ``getattr`` is to a pickled ``HistoryBuffer``, and nothing more.
+def checkpoint_attr(owner, name: str):
+    """What ``getattr`` is to a checkpoint of mmengine, and nothing more.
 
-    A checkpoint's log history refers to ``HistoryBuffer.mean`` and its
-    like through ``getattr``. The real one would let a checkpoint reach any
-    attribute of anything.
+    A log history refers to ``HistoryBuffer.mean`` and its like through
+    ``getattr``, a one-cycle schedule to its annealing function. The real
+    ``getattr`` would let a checkpoint reach any attribute of anything.
     """
     from mmengine.logging import HistoryBuffer
-    if owner is HistoryBuffer and name in ('current', 'max', 'mean', 'min'):
-        return getattr(HistoryBuffer, name)
+    from mmengine.optim import OneCycleParamScheduler
+    wanted = {
+        HistoryBuffer: ('current', 'max', 'mean', 'min'),
+        OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+    }
+    if isinstance(owner, type) and name in wanted.get(owner, ()):
+        return getattr(owner, name)
     raise pickle.UnpicklingError(
-        f'the checkpoint asks for attribute {name!r} of {owner!r}; only the '
-        'statistics of mmengine.logging.HistoryBuffer may be loaded')
+        f'the checkpoint asks for attribute {name!r} of {owner!r}, which is '
+        'not one that mmengine\'s checkpoints refer to')
 
 
 def allow_checkpoint() -> None:
     """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints.
 
-    Adds exactly the types of a log history to torch's allow-list.
+    Adds exactly the types of a log history and of a one-cycle schedule to
+    torch's allow-list.
     """
     import numpy
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim import OneCycleParamScheduler
     core = 'numpy._core' if hasattr(numpy, '_core') else 'numpy.core'
     multiarray = importlib.import_module(f'{core}.multiarray')
     safe = [
-        HistoryBuffer, numpy.ndarray, numpy.dtype,
+        HistoryBuffer, OneCycleParamScheduler, numpy.ndarray, numpy.dtype,
         *(type(numpy.dtype(name))
           for name in ('bool', 'int32', 'int64', 'float32', 'float64'))
     ]
@@ -188,5 +195,5 @@ def allow_checkpoint() -> None:
         for package in ('numpy._core', 'numpy.core'):
             safe.append((getattr(multiarray, part),
                          f'{package}.multiarray.{part}'))
-    safe.append((history_attr, 'builtins.getattr'))
+    safe.append((checkpoint_attr, 'builtins.getattr'))
     torch.serialization.add_safe_globals(safe)

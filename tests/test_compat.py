@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.registry import PARAM_SCHEDULERS
 
 from sdd_mm import compat
 
@@ -115,8 +116,42 @@ def test_no_other_attribute_can_be_reached(tmp_path, owner, name):
 
 @pytest.mark.parametrize('name', ['current', 'max', 'mean', 'min'])
 def test_statistics_of_the_history_can_be_reached(name):
-    assert compat.history_attr(HistoryBuffer,
-                               name) == getattr(HistoryBuffer, name)
+    assert compat.checkpoint_attr(HistoryBuffer,
+                                  name) == getattr(HistoryBuffer, name)
+
+
+SCHEDULERS = [
+    dict(type='ConstantLR'),
+    dict(type='CosineAnnealingLR', T_max=5),
+    dict(type='CosineRestartLR', periods=[5], restart_weights=[1], eta_min=0.),
+    dict(type='ExponentialLR', gamma=0.9),
+    dict(type='LinearLR', start_factor=0.1),
+    dict(type='MultiStepLR', milestones=[2, 3]),
+    dict(type='OneCycleLR', eta_max=0.1, total_steps=5),
+    dict(
+        type='OneCycleLR',
+        eta_max=0.1,
+        total_steps=5,
+        anneal_strategy='linear'),
+    dict(type='PolyLR'),
+    dict(type='ReduceOnPlateauLR', monitor='loss'),
+    dict(type='StepLR', step_size=2),
+]
+
+
+@pytest.mark.parametrize('config', SCHEDULERS, ids=lambda c: c['type'])
+def test_states_of_every_scheduler_load_under_weights_only(tmp_path, config):
+    weight = torch.nn.Parameter(torch.zeros(1))
+
+    def build():
+        optimizer = torch.optim.SGD([weight], 0.1)
+        return PARAM_SCHEDULERS.build(
+            config, default_args=dict(optimizer=optimizer))
+
+    scheduler = build()
+    path = tmp_path / 'scheduler.pth'
+    torch.save(scheduler.state_dict(), path)
+    build().load_state_dict(torch.load(path))
 
 
 def test_real_getattr_is_not_on_the_allow_list():

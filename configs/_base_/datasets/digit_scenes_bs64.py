@@ -15,7 +15,7 @@ val_dataloader = dict(
     batch_size=250,
     num_workers=0,
     dataset=dict(
-        type='DigitScenes', split='test', num_scenes=2000, pipeline=pipeline),
+        type='DigitScenes', split='test', num_scenes=1000, pipeline=pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_dataloader = val_dataloader

@@ -1,0 +1,133 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""One clear error each, before anything is built or written."""
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from toy import build_classifier
+
+from sdd_mm.engine.preflight import (PreflightError, check_options,
+                                     check_testing, check_training)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    """The demo's SD-KD with a teacher on disk."""
+    config = Config.fromfile(CONFIGS / 'demo' / 'sd-kd.py')
+    config.work_dir = str(tmp_path / 'run')
+    config.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    teacher = config.model.teacher
+    torch.save(
+        build_classifier(backbone=teacher.backbone,
+                         head=teacher.head).state_dict(),
+        config.model.teacher_ckpt)
+    return config
+
+
+def test_good_set_up_passes_and_writes_nothing(cfg):
+    state = torch.random.get_rng_state()
+    check_training(cfg)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not Path(cfg.work_dir).exists()
+
+
+WRONG = {
+    'absent teacher': ({'model.teacher_ckpt': 'nowhere.pth'},
+                       'nowhere.pth does not exist.*model.teacher_ckpt'),
+    'no teacher': ({'model.teacher_ckpt': None},
+                   'has no weights.*model.teacher_ckpt'),
+    'another teacher': ({'model.teacher.backbone.depth': 20},
+                        'missing from the checkpoint.*model.teacher_ckpt'),
+    'unknown key of the model': ({'model.student_los_weight': 1},
+                                 'student_los_weight'),
+    'unknown key of a loss':
+    ({'model.distiller.distill_losses.loss_sdd.scale': (1, )}, "'scale'"),
+    'unknown type': ({'model.distiller.distill_losses.loss_sdd.type': 'SD'},
+                     'SD is not in'),
+    'bad scales':
+    ({'model.distiller.distill_losses.loss_sdd.scales': (1, -2)}, 'scales'),
+    'bad temperature':
+    ({'model.distiller.distill_losses.loss_sdd.criterion.tau': 0}, 'tau'),
+    'classes of the student': ({'model.architecture.head.num_classes': 7},
+                               'has 10 classes, the student.*7'),
+    'classes of the data': ({'model.architecture.head.num_classes': 7,
+                             'model.teacher.head.num_classes': 7},
+                            'DigitScenes. has 10 classes, the head .* 7'),
+    'recorder source':
+    ({'model.distiller.student_recorders':
+      dict(feature_head=dict(type='FeatureHead', pooling='nek.gap'))},
+     "no module 'nek.gap'.*neck.gap"),
+    'unknown key of the data': ({'train_dataloader.dataset.num_scene': 3},
+                                'num_scene'),
+    'unknown split': ({'train_dataloader.dataset.split': 'val'},
+                      'split must be one of'),
+    'checkpoint to resume': ({'resume': True, 'load_from': 'gone.pth'},
+                             '--resume gone.pth cannot be read'),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_mistakes_are_found_before_anything_is_written(cfg, name):
+    options, message = WRONG[name]
+    cfg.merge_from_dict(options)
+    with pytest.raises((PreflightError), match=f'(?s){message}'):
+        check_training(cfg)
+    assert not Path(cfg.work_dir).exists()
+
+
+def test_corrupt_checkpoints(cfg, tmp_path):
+    path = Path(cfg.model.teacher_ckpt)
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    with pytest.raises(PreflightError, match='cannot be read'):
+        check_training(cfg)
+    path.write_bytes(content)
+    work_dir = Path(cfg.work_dir)
+    work_dir.mkdir()
+    (work_dir / 'epoch_1.pth').write_bytes(content[:500])
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    cfg.resume = True
+    with pytest.raises(PreflightError, match='--resume .*cannot be read'):
+        check_training(cfg)
+
+
+@pytest.mark.parametrize('name, data', [
+    ('sdd/sd-kd_res50_mbv1_imagenet', 'ImageNet'),
+    ('sdd/sd-kd_res32x4_res8x4_cifar100', 'VerifiedCIFAR100'),
+    ('sdd/sd-kd_vgg13_vgg8_cub200', 'CUB'),
+])
+def test_absent_data_root(name, data, tmp_path):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg.model.update(teacher_ckpt=None, allow_untrained_teacher=True)
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / 'nowhere')
+    with pytest.raises(PreflightError) as info:
+        check_training(cfg)
+    message = str(info.value)
+    assert data in message and 'nowhere' in message
+    assert 'train_dataloader.dataset.data_root=' in message
+    (tmp_path / 'nowhere').mkdir()  # the folder is there, the data is not
+    with pytest.raises(PreflightError, match='nowhere/.*data_root='):
+        check_training(cfg)
+
+
+def test_options_whose_name_the_config_does_not_know(cfg):
+    check_options(cfg, {'model.teacher_ckpt': 'x', 'compile': True})
+    with pytest.raises(PreflightError, match="'modl', did you mean 'model'"):
+        check_options(cfg, {'modl.teacher_ckpt': 'x'})
+
+
+def test_checkpoint_to_test_must_fit(cfg, tmp_path):
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(
+            dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    cfg.load_from = str(tmp_path / 'student.pth')
+    torch.save(dict(state_dict=model.state_dict()), cfg.load_from)
+    cfg.model.teacher_ckpt = 'nowhere.pth'  # testing needs no teacher
+    check_testing(cfg)
+    torch.save(model.architecture.state_dict(), cfg.load_from)
+    with pytest.raises(PreflightError, match='weights are missing'):
+        check_testing(cfg)

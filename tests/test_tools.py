@@ -1,0 +1,149 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The commands, run as a user runs them."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmpretrain
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / 'configs' / 'demo'
+SMALL = [
+    'train_dataloader.dataset.num_scenes=640',
+    'val_dataloader.dataset.num_scenes=200', 'train_cfg.max_epochs=2',
+    'param_scheduler.total_steps=3', 'default_hooks.logger.interval=5'
+]
+
+
+def command(script, *args, check=True, cwd=ROOT):
+    result = subprocess.run(
+        [sys.executable, str(script), *map(str, args)],
+        cwd=cwd,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True)
+    if check:
+        assert result.returncode == 0, result.stdout
+    return result
+
+
+def train(config, work_dir, *args, options=(), **kwargs):
+    return command(ROOT / 'tools' / 'train.py', config, '--work-dir', work_dir,
+                   *args, '--cfg-options', *SMALL, *options, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    """A teacher that is really trained, if not for long."""
+    work_dir = tmp_path_factory.mktemp('teacher')
+    train(DEMO / 'teacher.py', work_dir)
+    return work_dir / 'epoch_2.pth'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, teacher):
+    """SD-DKD end to end: train, validate, save."""
+    work_dir = tmp_path_factory.mktemp('sd-dkd')
+    result = train(
+        DEMO / 'sd-dkd.py', work_dir, options=[f'model.teacher_ckpt={teacher}'])
+    return work_dir, result.stdout
+
+
+def scalars(work_dir):
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in files[-1].read_text().splitlines()]
+
+
+def test_training_runs_end_to_end(run):
+    work_dir, output = run
+    assert '21 cells an image' in output
+    rows = [row for row in scalars(work_dir) if 'distill.loss_sdd' in row]
+    assert rows and all('sdd/complementary' in row for row in rows)
+    assert [r['step'] for r in scalars(work_dir) if 'accuracy/top1' in r
+            ] == [1, 2]
+    state = torch.load(work_dir / 'epoch_2.pth')['state_dict']
+    assert state and not [n for n in state if n.startswith('teacher.')]
+
+
+def test_resume_continues(run, teacher):
+    work_dir, _ = run
+    result = train(
+        DEMO / 'sd-dkd.py',
+        work_dir,
+        '--resume',
+        options=[f'model.teacher_ckpt={teacher}', 'train_cfg.max_epochs=3'])
+    assert 'resumed epoch: 2' in result.stdout
+    assert [r['step'] for r in scalars(work_dir) if 'accuracy/top1' in r] == [3]
+
+
+def test_test_needs_no_teacher_and_finds_the_same_accuracy(run, tmp_path):
+    work_dir, _ = run
+    accuracy = [
+        row['accuracy/top1'] for row in scalars(work_dir)
+        if 'accuracy/top1' in row
+    ][-1]
+    newest = (work_dir / 'last_checkpoint').read_text()
+    command(ROOT / 'tools' / 'test.py', DEMO / 'sd-dkd.py', newest,
+            '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json',
+            '--out-item', 'metrics', '--cfg-options',
+            'test_dataloader.dataset.num_scenes=200')
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert metrics['accuracy/top1'] == pytest.approx(accuracy)
+
+
+def test_mmpretrains_own_train_command_and_teacher(teacher, tmp_path):
+    """custom_imports alone repair the stack in time."""
+    script = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
+    result = command(
+        script, DEMO / 'sd-kd.py', '--work-dir', tmp_path,
+        '--no-persistent-workers', '--cfg-options', *SMALL,
+        f'model.teacher_ckpt={teacher}')
+    assert 'distill.loss_sdd' in result.stdout
+    assert (tmp_path / 'epoch_2.pth').is_file()
+
+
+def test_smoke_says_what_it_is_and_saves_nothing(tmp_path):
+    result = command(
+        ROOT / 'tools' / 'train.py',
+        ROOT / 'configs' / 'sdd' / 'sd-kd_res32x4_res8x4_cifar100.py',
+        '--smoke', 2, '--work-dir', tmp_path, '--cfg-options',
+        'train_dataloader.batch_size=4')
+    assert result.stdout.count('SMOKE RUN: 2 iterations') == 2
+    assert 'UNTRAINED TEACHER' in result.stdout
+    assert 'Epoch(val)' not in result.stdout
+    assert 'Epoch(train) [1][2/2]' in result.stdout
+    assert not list(tmp_path.rglob('*.pth'))
+    assert [path.name for path in tmp_path.iterdir()] == ['smoke']
+
+
+def test_a_mistake_is_one_line_and_an_exit_code(tmp_path):
+    result = train(
+        DEMO / 'sd-kd.py',
+        tmp_path / 'run',
+        options=['model.teacher_ckpt=nowhere.pth'],
+        check=False)
+    assert result.returncode == 1
+    assert 'ERROR' in result.stdout and 'nowhere.pth' in result.stdout
+    assert 'Traceback' not in result.stdout
+    assert not (tmp_path / 'run').exists()
+
+
+def test_distributed_launch_on_two_processes(teacher, tmp_path):
+    environ = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1',
+                   PORT='29517',
+                   PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+    result = subprocess.run([
+        'bash', ROOT / 'tools' / 'dist_train.sh', DEMO / 'sd-kd.py', '2',
+        '--work-dir', tmp_path, '--cfg-options', *SMALL,
+        'train_cfg.max_epochs=1', 'env_cfg.dist_cfg.backend=gloo',
+        'model_wrapper_cfg.type=MMDistributedDataParallel',
+        f'model.teacher_ckpt={teacher}'
+    ], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True)
+    assert result.returncode == 0, result.stdout
+    assert 'Epoch(train) [1][5/5]' in result.stdout
