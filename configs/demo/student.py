@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/resnet8_digit_scenes.py',
     '../_base_/datasets/digit_scenes_bs64.py',
-    '../_base_/schedules/digit_scenes_15e.py', '../_base_/demo_runtime.py'
+    '../_base_/schedules/digit_scenes_12e.py', '../_base_/demo_runtime.py'
 ]
 
 model = _base_.resnet8

@@ -1,10 +1,10 @@
 _base_ = [
     '../_base_/models/resnet14_digit_scenes.py',
     '../_base_/datasets/digit_scenes_bs64.py',
-    '../_base_/schedules/digit_scenes_15e.py', '../_base_/demo_runtime.py'
+    '../_base_/schedules/digit_scenes_12e.py', '../_base_/demo_runtime.py'
 ]
 
 model = _base_.resnet14
-train_dataloader = dict(dataset=dict(num_scenes=5000))
+train_dataloader = dict(dataset=dict(num_scenes=4000))
 train_cfg = dict(max_epochs=8)
-param_scheduler = dict(eta_max=0.2, total_steps=8)
+param_scheduler = dict(total_steps=8)

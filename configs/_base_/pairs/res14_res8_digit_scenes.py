@@ -1,7 +1,7 @@
 # The pair of `make demo`; the teacher comes from configs/demo/
 _base_ = [
     '../models/resnet14_digit_scenes.py', '../models/resnet8_digit_scenes.py',
-    '../datasets/digit_scenes_bs64.py', '../schedules/digit_scenes_15e.py',
+    '../datasets/digit_scenes_bs64.py', '../schedules/digit_scenes_12e.py',
     '../demo_runtime.py'
 ]
 

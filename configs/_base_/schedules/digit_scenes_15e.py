@@ -1,8 +1,0 @@
-# One-cycle SGD in epochs that take a second on two CPU cores
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.4, momentum=0.9, weight_decay=5e-4))
-param_scheduler = dict(
-    type='OneCycleLR', eta_max=0.4, total_steps=15, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=15, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
