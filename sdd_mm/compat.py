@@ -12,6 +12,8 @@ repair                    needed by          what breaks without it
 :func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
                           with torch >= 2.6  refuses the types of the log
                                              history (weights_only)
+:func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
+                          without a GPU      set whatever the backend
 ========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
@@ -55,6 +57,8 @@ def repair() -> None:
     import_mmrazor()
     if torch_version() >= (2, 6):
         allow_checkpoint()
+    if not torch.cuda.is_available():
+        launch_on_cpu()
 
 
 def torch_version() -> tuple:
@@ -197,3 +201,23 @@ def allow_checkpoint() -> None:
                          f'{package}.multiarray.{part}'))
     safe.append((checkpoint_attr, 'builtins.getattr'))
     torch.serialization.add_safe_globals(safe)
+
+
+# --- mmengine 0.10.7 without a GPU -----------------------------------------
+
+
+def launch_on_cpu() -> None:
+    """Let torchrun start CPU processes (backend gloo)."""
+    from mmengine.dist import utils
+    original = utils._init_dist_pytorch
+    if getattr(original, '_sdd_mm', False):
+        return
+
+    def init_dist_pytorch(backend, init_backend='torch', **kwargs):
+        if backend == 'gloo' and init_backend == 'torch':
+            torch.distributed.init_process_group(backend=backend, **kwargs)
+        else:
+            original(backend, init_backend=init_backend, **kwargs)
+
+    init_dist_pytorch._sdd_mm = True
+    utils._init_dist_pytorch = init_dist_pytorch

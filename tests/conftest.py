@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import pytest
 import torch
-
-import sdd_mm  # noqa: F401  (repairs the stack: first)
+from mmengine.registry import DefaultScope
 
 torch.set_num_threads(2)
 
@@ -24,3 +24,10 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if 'long' in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left_behind():
+    """A Runner sets a default scope for the rest of the process."""
+    yield
+    DefaultScope._instance_dict.clear()

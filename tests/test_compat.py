@@ -170,3 +170,18 @@ def test_repairs_are_in_no_other_file():
             continue
         text = path.read_text()
         assert not [word for word in words if word in text], path
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs no GPU')
+def test_torchrun_starts_without_a_gpu():
+    launch = ('from mmengine.dist import init_dist, get_world_size; '
+              'init_dist("pytorch", backend="gloo"); print(get_world_size())')
+    environ = dict(
+        RANK='0',
+        LOCAL_RANK='0',
+        WORLD_SIZE='1',
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT='29518')
+    assert python(launch, **environ).returncode != 0
+    repaired = python(f'import sdd_mm; {launch}', **environ)
+    assert repaired.stdout.strip() == '1', repaired.stderr

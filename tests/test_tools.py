@@ -140,8 +140,7 @@ def test_distributed_launch_on_two_processes(teacher, tmp_path):
     result = subprocess.run([
         'bash', ROOT / 'tools' / 'dist_train.sh', DEMO / 'sd-kd.py', '2',
         '--work-dir', tmp_path, '--cfg-options', *SMALL,
-        'train_cfg.max_epochs=1', 'env_cfg.dist_cfg.backend=gloo',
-        'model_wrapper_cfg.type=MMDistributedDataParallel',
+        'train_cfg.max_epochs=1',
         f'model.teacher_ckpt={teacher}'
     ], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True)

@@ -64,6 +64,14 @@ def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
     """Dataloader defaults and, last, ``--cfg-options``."""
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    if args.launcher != 'none' and not torch.cuda.is_available():
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
+        cfg.setdefault(
+            'model_wrapper_cfg',
+            dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False))
     for field in fields:
         loader = cfg.get(field)
         if loader is None:

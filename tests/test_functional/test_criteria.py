@@ -168,7 +168,7 @@ def test_gradcheck(classes, name):
 @pytest.mark.parametrize('tau', [0, 0., -1., math.nan], ids=str)
 def test_refuses_tau(tau, name):
     function, _, parameters = CRITERIA[name]
-    with pytest.raises(ValueError, match=f'tau must be positive, got {tau!r}'):
+    with pytest.raises(ValueError, match=f'tau must be positive and finite, got {tau!r}'):
         function(*make(4, 5), tau=tau, **parameters)
 
 
@@ -204,5 +204,5 @@ def test_refuses_target_of_wrong_shape(shape, function):
 @pytest.mark.parametrize('function', WITH_LABEL, ids=NAMES)
 def test_refuses_float_labels(function):
     student, teacher, labels = make(4, 5)
-    with pytest.raises(ValueError, match='labels must be integers.*float32'):
+    with pytest.raises(ValueError, match='labels must be integers'):
         function(student, teacher, labels.float())

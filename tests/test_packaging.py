@@ -1,0 +1,64 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*command, **environ):
+    subprocess.run(
+        list(map(str, command)),
+        cwd=ROOT,
+        env=dict(os.environ, **environ),
+        check=True,
+        capture_output=True)
+
+
+def test_wheel_holds_what_mim_looks_for(tmp_path):
+    source = tmp_path / 'source'  # setuptools writes beside setup.py
+    run('git', 'clone', '-q', ROOT, source)
+    run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps',
+        '--no-build-isolation', '-w', tmp_path, source)
+    names = zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist()
+    for name in ('sdd_mm/.mim/model-index.yml', 'sdd_mm/.mim/tools/train.py',
+                 'sdd_mm/.mim/configs/sdd/sd-dkd_res50_mbv1_imagenet.py',
+                 'sdd_mm/functional/criteria.py'):
+        assert name in names
+    assert not [name for name in names if name.startswith('tests')]
+
+
+def test_editable_install_has_them_too():
+    mim = ROOT / 'sdd_mm' / '.mim'
+    if not mim.exists():
+        pytest.skip('sdd_mm is not installed from this checkout')
+    assert (mim / 'configs' / 'sdd').samefile(ROOT / 'configs' / 'sdd')
+    assert (mim / 'tools' / 'train.py').samefile(ROOT / 'tools' / 'train.py')
+
+
+@pytest.mark.parametrize('installed, wants_lite', [
+    (None, True),
+    ('mmcv', False),
+    ('onedl-mmcv', False),
+    ('mmcv-lite', True),
+])
+def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
+    """What pip reads of us, in an environment with that package."""
+    env = tmp_path / 'env'
+    run(sys.executable, '-m', 'venv', '--without-pip', env)
+    site = next(env.glob('lib/python*/site-packages'))
+    if installed:
+        info = site / f'{installed}-2.1.0.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text(
+            f'Metadata-Version: 2.1\nName: {installed}\nVersion: 2.1.0\n')
+    run(env / 'bin' / 'python', 'setup.py', '-q', 'egg_info', '--egg-base',
+        tmp_path, PYTHONPATH=sysconfig.get_path('purelib'))
+    requires = (tmp_path / 'sdd_mm.egg-info' / 'requires.txt').read_text()
+    assert 'torch>=2.0' in requires
+    assert ('mmcv-lite' in requires) == wants_lite
