@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import os
 import shutil
+import site
 import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
@@ -27,6 +28,7 @@ def mmcv() -> list:
     is looked up by its folders.
     """
     paths = {sysconfig.get_path(name) for name in ('purelib', 'platlib')}
+    paths.add(site.getusersitepackages())
     names = {
         dist.metadata['Name'].lower()
         for dist in distributions(path=list(paths))

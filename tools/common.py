@@ -17,7 +17,7 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sdd_mm.engine.preflight import (FAILURES, PreflightError,  # noqa: E402
+from sdd_mm.engine.preflight import (PreflightError,  # noqa: E402
                                      check_options)
 
 
@@ -33,7 +33,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=DictAction,
         help='settings to override, as key=value with dots for nested keys, '
-        'such as train_dataloader.batch_size=32 or scales="(1,2)"')
+        'such as train_dataloader.batch_size=32 or model.teacher_ckpt=PATH')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -47,7 +47,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
         cfg = Config.fromfile(args.config)
-    except (*FAILURES, SyntaxError) as error:
+    except Exception as error:  # a config file may do anything
         raise PreflightError(f'{type(error).__name__}: {error}') from error
     check_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
@@ -78,7 +78,7 @@ def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
             continue
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.setdefault('pin_memory', torch.cuda.is_available())
-        if loader.num_workers > 0:
+        if loader.get('num_workers', 0) > 0:
             for key, value in loader_defaults.items():
                 loader.setdefault(key, value)
         if args.no_pin_memory:

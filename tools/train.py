@@ -35,17 +35,23 @@ def parse_args() -> argparse.Namespace:
         help='start the dataloader workers anew every epoch')
     parser.add_argument(
         '--smoke',
-        type=int,
+        type=positive,
         metavar='N',
         help='run N iterations on generated images, to try the config and '
         'the machine: no data, no validation, no checkpoint')
     return parser.parse_args()
 
 
+def positive(text: str) -> int:
+    """A positive integer of the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    return value
+
+
 def configure(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
-    if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -60,7 +66,13 @@ def configure(args: argparse.Namespace) -> Config:
     finish_config(
         cfg,
         args, ('train_dataloader', 'val_dataloader', 'test_dataloader'),
-        persistent_workers=not args.no_persistent_workers)
+        persistent_workers=True)
+    if args.no_persistent_workers:
+        for field in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(field) is not None:
+                cfg[field].persistent_workers = False
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     return cfg
 
 

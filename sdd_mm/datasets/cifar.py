@@ -40,12 +40,13 @@ class VerifiedCIFAR100(CIFAR100):
 
     def load_data_list(self):
         """Load images and labels of the split."""
-        folder = osp.join(self.data_prefix['root'], self.base_folder)
         if not self.download:
-            self._check_files(folder)
+            self.check_files()
         return super().load_data_list()
 
-    def _check_files(self, folder: str) -> None:
+    def check_files(self) -> None:
+        """Refuse files that are absent or not what ``verify`` asks."""
+        folder = osp.join(self.data_prefix['root'], self.base_folder)
         absent = [
             name for name in self.sizes
             if not osp.isfile(osp.join(folder, name))

@@ -1,29 +1,30 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What must be right before a run may touch its work directory."""
+import inspect
+import os
 import os.path as osp
-import pickle
 from difflib import get_close_matches
 from typing import Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner import find_latest_checkpoint
+from mmengine.dataset import BaseDataset
+from mmengine.registry import (DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS,
+                               PARAM_SCHEDULERS, DefaultScope)
+from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
+                             find_latest_checkpoint)
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.datasets import CIFAR10
 from torch import nn
 
+from ..datasets import VerifiedCIFAR100
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from .hooks.frozen_teacher_hook import META
 
-# top-level keys that a config need not have and Runner reads all the same
-RUNNER_KEYS = ('auto_scale_lr', 'cfg', 'compile', 'custom_hooks',
-               'experiment_name', 'find_unused_parameters', 'launcher',
-               'load_from', 'log_processor', 'model_wrapper_cfg',
-               'randomness', 'resume', 'runner_type', 'sync_bn',
-               'tta_model', 'tta_pipeline', 'work_dir')
-FAILURES = (ArithmeticError, AssertionError, AttributeError, ImportError,
-            LookupError, OSError, RuntimeError, TypeError, ValueError,
-            pickle.UnpicklingError)
+# top-level keys that are read beside Runner's own arguments
+OTHER_KEYS = ('compile', 'find_unused_parameters', 'model_wrapper_cfg',
+              'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline')
+RUNNER_KEYS = (*inspect.signature(Runner).parameters, *OTHER_KEYS)
 
 
 class PreflightError(RuntimeError):
@@ -31,50 +32,98 @@ class PreflightError(RuntimeError):
 
 
 def check_options(cfg: Config, options: Optional[dict]) -> None:
-    """Refuse ``--cfg-options`` whose first name the config does not know.
+    """Refuse ``--cfg-options`` that nothing would read.
 
-    MMEngine would add the key and never read it.
+    MMEngine merges any key. But only the runner's own arguments are read; the
+    other names of a config file have been used when it was read.
 
     Args:
         cfg (Config): The config.
         options (dict, optional): What ``--cfg-options`` parsed.
 
     Raises:
-        PreflightError: If a first name is unknown.
+        PreflightError: If nothing reads a key.
     """
-    known = [*cfg.keys(), *RUNNER_KEYS]
     for option in options or {}:
-        first = option.split('.')[0]
-        if first not in known:
-            near = get_close_matches(first, known, n=1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
-            raise PreflightError(f'--cfg-options {option}: the config has no '
-                                 f'key {first!r}{hint}')
+        first, *_, last = [*option.split('.'), option.split('.')[-1]]
+        if first in RUNNER_KEYS:
+            continue
+        read = [
+            name for name in _names(cfg)
+            if name.split('.')[0] in RUNNER_KEYS and name.endswith(f'.{last}')
+        ]
+        hint = f' Is it one of {", ".join(read[:4])}?' if read else ''
+        near = get_close_matches(first, RUNNER_KEYS, n=1)
+        if near and not read:
+            hint = f' Did you mean {near[0]!r}?'
+        raise PreflightError(
+            f'--cfg-options {option}: nothing reads the key {first!r} after '
+            f'the config file.{hint}')
+
+
+def _names(value, prefix: str = '') -> Iterator[str]:
+    """Dotted names of everything in a config."""
+    if isinstance(value, (dict, Config)):
+        for key, inner in value.items():
+            yield f'{prefix}{key}'
+            yield from _names(inner, f'{prefix}{key}.')
 
 
 def check_training(cfg: Config) -> None:
-    """Check data, model, teacher and the checkpoint to resume from.
+    """Check keys, data, model, teacher and the checkpoint to start from.
 
     Args:
         cfg (Config): The config of a run, with ``work_dir``.
 
     Raises:
-        PreflightError: If something is absent, unreadable or does not fit.
+        PreflightError: If something is unknown, absent, unreadable or does
+            not fit.
     """
     with _scope(cfg):
+        _check_keys(cfg)
         model = _build_model(cfg)
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
-        if isinstance(model, FrozenTeacherDistill):
-            try:
-                model.load_teacher()
-            except TeacherError as error:
-                raise PreflightError(str(error)) from error
-    checkpoint = cfg.get('load_from')
-    if cfg.get('resume') and checkpoint is None:
+    if isinstance(model, FrozenTeacherDistill) and _reads_teacher(model):
+        try:
+            model.load_teacher()
+        except TeacherError as error:
+            raise PreflightError(str(error)) from error
+    _check_start(cfg, model)
+
+
+def _reads_teacher(model: FrozenTeacherDistill) -> bool:
+    """One process of a machine downloads, the others find it there."""
+    return '://' not in (model.teacher_ckpt or '') or os.environ.get(
+        'LOCAL_RANK', '0') == '0'
+
+
+def _check_start(cfg: Config, model: nn.Module) -> None:
+    """The checkpoint to resume or to start from."""
+    checkpoint, resume = cfg.get('load_from'), cfg.get('resume', False)
+    if resume and checkpoint is None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
-        _read(checkpoint, '--resume' if cfg.get('resume') else 'load_from')
+    if checkpoint is None:
+        return
+    content = _read(checkpoint, '--resume' if resume else 'load_from')
+    if not resume:
+        own, weights = model.state_dict(), _weights(content)
+        if not any(name in own and own[name].shape == value.shape
+                   for name, value in weights.items()):
+            raise PreflightError(
+                f'load_from {checkpoint}: none of its {len(weights)} weights '
+                'is one of the model. To start a student from a checkpoint of '
+                'its plain config, set model.architecture.init_cfg=dict('
+                "type='Pretrained', checkpoint=PATH)")
+        return
+    _check_fit(checkpoint, content, model, 'Resume it with its own config')
+    teacher = getattr(model, 'teacher_hash', None)
+    theirs = content.get('meta', {}).get(META)
+    if teacher and theirs and teacher != theirs:
+        raise PreflightError(
+            f'--resume {checkpoint} was distilled from another teacher: '
+            f'SHA-256 {theirs}, not {teacher}. Set model.teacher_ckpt to the '
+            'teacher that the run began with')
 
 
 def check_testing(cfg: Config) -> None:
@@ -89,30 +138,104 @@ def check_testing(cfg: Config) -> None:
     with _scope(cfg):
         model = _build_model(cfg)
         _check_data(cfg, 'test_dataloader', model)
-    content = _read(cfg.load_from, 'checkpoint')
-    weights = content.get('state_dict', content)
+    _check_fit(cfg.load_from, _read(cfg.load_from, 'checkpoint'), model,
+               'A student is tested with the config that it was distilled by')
+
+
+def _check_fit(checkpoint: str, content: dict, model: nn.Module,
+               remedy: str) -> None:
+    """Every weight of the model, and no other."""
     try:
-        result = model.load_state_dict(weights, strict=False)
-    except FAILURES as error:
-        raise PreflightError(f'checkpoint {cfg.load_from} does not fit '
-                             f'the model of the config: {error}') from error
+        result = model.load_state_dict(_weights(content), strict=False)
+    except RuntimeError as error:  # shapes: torch lists them
+        raise PreflightError(f'checkpoint {checkpoint} does not fit the model '
+                             f'of the config: {error}. {remedy}') from error
     problems = [
-        f'{len(names)} {kind}: {", ".join(names[:5])}'
+        f'{len(names)} weights {kind}: {", ".join(names[:5])}'
         f'{", ..." if len(names) > 5 else ""}'
-        for kind, names in (('weights are missing', result.missing_keys),
+        for kind, names in (('are missing', result.missing_keys),
                             ('are not in the model', result.unexpected_keys))
         if names
     ]
     if problems:
         raise PreflightError(
-            f'checkpoint {cfg.load_from} does not fit the model of the '
-            f'config: {"; ".join(problems)}. A distilled student is tested '
-            'with the config that it was distilled with')
+            f'checkpoint {checkpoint} does not fit the model of the config: '
+            f'{"; ".join(problems)}. {remedy}')
+
+
+def _weights(content: dict) -> dict:
+    return content.get('state_dict', content)
 
 
 def _scope(cfg: Config):
     return DefaultScope.overwrite_default_scope(
         cfg.get('default_scope', 'mmpretrain'))
+
+
+def _check_keys(cfg: Config) -> None:
+    """Unknown types and arguments of what the runner will build late."""
+    train_cfg = cfg.get('train_cfg') or {}
+    if 'type' not in train_cfg:
+        loop = (
+            EpochBasedTrainLoop
+            if train_cfg.get('by_epoch', True) else IterBasedTrainLoop)
+        _check_arguments('train_cfg', loop, train_cfg, ('by_epoch', ))
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        _check_built(f'default_hooks.{name}', HOOKS, hook)
+    for field, registry in (('custom_hooks', HOOKS),
+                            ('param_scheduler', PARAM_SCHEDULERS),
+                            ('val_evaluator', METRICS)):
+        for config in _as_list(cfg.get(field)):
+            _check_built(
+                field, registry, config,
+                ('convert_to_iter_based',
+                 ) if field == 'param_scheduler' else ())
+    wrapper = cfg.get('optim_wrapper') or {}
+    if 'constructor' not in wrapper and isinstance(wrapper, dict):
+        _check_built('optim_wrapper.optimizer', OPTIMIZERS,
+                     wrapper.get('optimizer'))
+
+
+def _as_list(value) -> list:
+    if value is None or isinstance(value, dict):
+        return [value]
+    return list(value)
+
+
+def _check_built(field: str, registry, config, extra: tuple = ()) -> None:
+    if not isinstance(config, dict) or not isinstance(
+            config.get('type'), str):
+        return
+    found = _find(registry, config['type'])
+    if found is None:
+        raise PreflightError(f'{field}: there is no {config["type"]!r} in the '
+                             f'registry {registry.name!r}')
+    _check_arguments(field, found, config, ('type', '_scope_', *extra))
+
+
+def _find(registry, name):
+    """What a config's type stands for in the scope of the config."""
+    if not isinstance(name, str):
+        return name
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(name)
+
+
+def _check_arguments(field: str, function, config: dict,
+                     extra: tuple) -> None:
+    parameters = inspect.signature(function).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    unknown = [
+        key for key in config
+        if key not in parameters and key not in extra and key != 'priority'
+    ]
+    if unknown:
+        near = get_close_matches(unknown[0], parameters, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        raise PreflightError(f'{field}: {function.__name__} takes no '
+                             f'{unknown[0]!r}.{hint}')
 
 
 def _build_model(cfg: Config) -> nn.Module:
@@ -123,7 +246,7 @@ def _build_model(cfg: Config) -> nn.Module:
         # as the run itself will, and without moving its random numbers
         with torch.random.fork_rng(devices=[]):
             return MODELS.build(model)
-    except FAILURES as error:
+    except Exception as error:
         raise PreflightError('the model cannot be built (config key `model`):'
                              f' {_says(error)}') from error
 
@@ -131,21 +254,28 @@ def _build_model(cfg: Config) -> nn.Module:
 def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
     if cfg.get(field) is None:
         return
-    for key, dataset_cfg in _datasets(f'{field}.dataset', cfg[field].dataset):
-        lazy = dict(dataset_cfg, lazy_init=True)
+    for key, config in _datasets(f'{field}.dataset', cfg[field].dataset):
+        found = _find(DATASETS, config['type'])
+        if not (inspect.isclass(found) and issubclass(found, BaseDataset)):
+            continue  # what it takes is its own affair
         try:
-            dataset = DATASETS.build(lazy)
-        except FAILURES as error:
+            dataset = DATASETS.build(dict(config, lazy_init=True))
+        except Exception as error:
             raise PreflightError(f'the dataset of {key} cannot be built: '
                                  f'{_says(error)}') from error
         if not getattr(dataset, 'download', False):
             for name, path in _paths(dataset):
                 if path and '://' not in path and not osp.exists(path):
                     raise PreflightError(
-                        f'the {name} of {key} ({type(dataset).__name__}) does '
-                        f'not exist: {path}. Set {key}.data_root (and that of '
-                        'the other dataloaders) to where the data is, for '
+                        f'the {name} of {key} ({found.__name__}) does not '
+                        f'exist: {path}. Set {key}.data_root (and that of the '
+                        'other dataloaders) to where the data is, for '
                         f'instance by --cfg-options {key}.data_root=PATH')
+            if isinstance(dataset, VerifiedCIFAR100):
+                try:
+                    dataset.check_files()
+                except Exception as error:
+                    raise PreflightError(f'{key}: {error}') from error
         _check_classes(key, dataset, model)
 
 
@@ -160,34 +290,38 @@ def _datasets(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
         yield key, cfg
 
 
-def _paths(dataset) -> Iterator[Tuple[str, str]]:
-    yield 'data_root', getattr(dataset, 'data_root', '')
+def _paths(dataset: BaseDataset) -> Iterator[Tuple[str, str]]:
+    yield 'data_root', dataset.data_root
     if isinstance(dataset, CIFAR10):  # and its subclasses
         yield 'folder', osp.join(dataset.data_prefix['root'],
                                  dataset.base_folder)
         return
-    yield 'annotation file', getattr(dataset, 'ann_file', '')
-    yield 'image folder', getattr(dataset, 'img_prefix', '')
+    yield 'annotation file', dataset.ann_file
+    yield 'image folder', dataset.data_prefix.get('img_path', '')
 
 
-def _check_classes(key: str, dataset, model: nn.Module) -> None:
-    classes = (dataset.metainfo or {}).get('classes')
+def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
+    classes = dataset.metainfo.get('classes')
     student = getattr(model, 'architecture', model)
     outputs = getattr(getattr(student, 'head', None), 'num_classes', None)
     if classes is not None and outputs is not None and len(classes) > outputs:
         raise PreflightError(
             f'{key} ({type(dataset).__name__}) has {len(classes)} classes, '
-            f'the head of {type(student).__name__} {outputs}: set `num_classes` '
-            'of the heads and of data_preprocessor')
+            f'the head of {type(student).__name__} {outputs}: set '
+            '`num_classes` of the heads and of data_preprocessor')
 
 
 def _read(checkpoint: str, key: str) -> dict:
     try:
-        return CheckpointLoader.load_checkpoint(
+        content = CheckpointLoader.load_checkpoint(
             checkpoint, map_location='cpu', logger='silent')
-    except (*FAILURES, EOFError) as error:
+    except Exception as error:  # a broken file may raise anything
         raise PreflightError(f'{key} {checkpoint} cannot be read: '
                              f'{_says(error)}') from error
+    if not isinstance(content, dict):
+        raise PreflightError(f'{key} {checkpoint} holds a '
+                             f'{type(content).__name__}, not a checkpoint')
+    return content
 
 
 def _says(error: BaseException) -> str:

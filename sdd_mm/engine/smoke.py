@@ -1,11 +1,13 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Trying a config and a machine before having the data."""
+import os
 import os.path as osp
 from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_dist_info
+
+from .preflight import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
 LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
@@ -26,27 +28,33 @@ def to_smoke(cfg: Config, iterations: int) -> str:
 
     Returns:
         str: What to tell the user.
+
+    Raises:
+        PreflightError: If the config does not say how many classes there are.
     """
     notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
     loader = cfg.train_dataloader
     pipeline = _pipeline(loader.dataset)
     from_file = any(step['type'] in LOADERS for step in pipeline)
-    world = max(get_dist_info()[1], 1)
+    # the processes of a launcher that has not been joined yet
+    world = int(
+        os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
     loader.dataset = dict(
         type='GeneratedImages',
         num_images=iterations * loader.batch_size * world,
         num_classes=_num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
         pipeline=[step for step in pipeline if step['type'] not in LOADERS])
-    if cfg.train_cfg.get('by_epoch', True):
-        cfg.train_cfg.max_epochs = 1
-    else:
+    if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.max_iters = iterations
+    else:
+        cfg.train_cfg.max_epochs = 1
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
                 'test_dataloader', 'test_evaluator'):
         cfg[key] = None
-    cfg.default_hooks.checkpoint = None
-    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    hooks = cfg.setdefault('default_hooks', dict())
+    hooks.update(
+        checkpoint=None, logger=dict(type='LoggerHook', interval=1))
     cfg.visualizer = dict(type='Visualizer', vis_backends=[])
     cfg.resume, cfg.load_from = False, None
     cfg.work_dir = osp.join(cfg.work_dir, 'smoke')
@@ -67,10 +75,10 @@ def _pipeline(dataset: dict) -> list:
 
 def _num_classes(cfg: Config) -> int:
     student = cfg.model.get('architecture', cfg.model)
-    count = student.get('head', {}).get('num_classes') or cfg.get(
-        'data_preprocessor', {}).get('num_classes')
+    count = (student.get('head') or {}).get('num_classes') or (cfg.get(
+        'data_preprocessor') or {}).get('num_classes')
     if count is None:
-        raise ValueError('the config does not say how many classes there are:'
+        raise PreflightError('the config does not say how many classes there are:'
                          ' set data_preprocessor.num_classes')
     return count
 

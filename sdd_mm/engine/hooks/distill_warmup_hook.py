@@ -1,4 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from math import ceil
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -59,10 +63,15 @@ class DistillWarmupHook(Hook):
                 'model.distiller.distill_losses')
         self._warmup = losses[self.loss].warmup
         self._current = None
+        loader = runner.train_dataloader
+        self._iters_per_epoch = len(loader)
+        if isinstance(loader.sampler, InfiniteSampler):
+            # it counts the images of all processes
+            self._iters_per_epoch = ceil(len(loader) / get_world_size())
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
         """Set the factor where it changes."""
-        factor = self.factor(runner.iter, len(runner.train_dataloader))
+        factor = self.factor(runner.iter, self._iters_per_epoch)
         if factor != self._current:
             self._warmup.fill_(factor)
             self._current = factor

@@ -57,6 +57,7 @@ class SDDReportHook(Hook):
         """Listen where a log line follows."""
         self._listening = (
             self.every_n_inner_iters(batch_idx, self.interval)
+            or self.end_of_epoch(runner.train_dataloader, batch_idx)
             or self.is_last_train_iter(runner))
 
     def after_train(self, runner) -> None:

@@ -32,10 +32,12 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     Args:
         distiller (dict): Config of the distiller.
         teacher (dict | BaseModel): Config of the teacher, with its
-            ``data_preprocessor`` (``cfg_path`` brings it), or the teacher.
-            Without ``_scope_`` it is built as an MMPretrain model.
+            ``data_preprocessor`` (``cfg_path`` brings it), or a trained
+            teacher, which is taken as it is. Without ``_scope_`` a config is
+            MMPretrain's.
         teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
-            Defaults to None, which is an error when training starts.
+            Defaults to None, which is an error when training starts with a
+            teacher given by config.
         student_loss_weight (float): Weight of the student's own losses, such
             as its cross entropy. Defaults to 1.0.
         allow_untrained_teacher (bool): Whether a teacher without checkpoint
@@ -98,6 +100,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                                                   architecture),
             **kwargs)
         self.teacher_ckpt = teacher_ckpt
+        self._teacher_is_trained = isinstance(teacher, BaseModel)
         self.teacher_hash: Optional[str] = None
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
@@ -178,6 +181,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         """Load the teacher's checkpoint strictly and take its hash."""
         if self.teacher_ckpt is not None:
             load_teacher(self.teacher, self.teacher_ckpt)
+        elif self._teacher_is_trained:
+            pass
         elif self.allow_untrained_teacher:
             print_log(
                 'UNTRAINED TEACHER: it has random weights. This run shows '
@@ -276,7 +281,15 @@ def _excuse_teacher(module, incompatible_keys) -> None:
 
 def _mmpretrain(model: Union[BaseModel, Dict, None]):
     """A model config that names no scope is MMPretrain's."""
-    if isinstance(model, dict) and 'type' in model:
+    if isinstance(model, dict) and 'cfg_path' in model:
+        # MMEngine takes other keys as defaults, which the file overrides
+        lost = set(model) - {'cfg_path', 'pretrained', '_scope_'}
+        if lost:
+            raise TeacherError(
+                f'{sorted(lost)} beside cfg_path={model["cfg_path"]!r} would '
+                'have no effect: inherit the config and change its `model` '
+                'instead')
+    elif isinstance(model, dict):
         model = deepcopy(model)
         model.setdefault('_scope_', 'mmpretrain')
     return model

@@ -2,7 +2,6 @@
 """Loading a teacher so that it is the one that was meant."""
 import hashlib
 import os.path as osp
-import pickle
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -68,7 +67,7 @@ def _read(checkpoint: str) -> Dict[str, Tensor]:
     try:
         content = CheckpointLoader.load_checkpoint(
             checkpoint, map_location='cpu')
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken file may raise anything
         raise TeacherError(
             f'teacher checkpoint {checkpoint} cannot be read (model.'
             f'teacher_ckpt): {type(error).__name__}: {error}') from error
@@ -76,7 +75,8 @@ def _read(checkpoint: str) -> Dict[str, Tensor]:
     if isinstance(content, dict):
         weights = content.get('state_dict', content)
     if not isinstance(weights, dict) or not all(
-            isinstance(value, Tensor) for value in weights.values()):
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in weights.items()):
         raise TeacherError(
             f'teacher checkpoint {checkpoint} holds no state dict of tensors '
             '(model.teacher_ckpt)')
