@@ -1,5 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Small real models and batches that several tests use."""
+import copy
+
 import torch
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmpretrain.structures import DataSample
@@ -27,7 +29,8 @@ def classifier(width=4, num_classes=10, **kwargs):
 
 def build_classifier(**kwargs):
     """A small classifier."""
-    return PRETRAIN_MODELS.build(classifier(**kwargs))
+    # a copy: MMPretrain writes into the config of a data preprocessor
+    return PRETRAIN_MODELS.build(copy.deepcopy(classifier(**kwargs)))
 
 
 def sdd_loss(criterion='KDCriterion', **kwargs):

@@ -6,5 +6,5 @@ _base_ = [
 
 model = _base_.resnet14
 train_dataloader = dict(dataset=dict(num_scenes=4000))
-train_cfg = dict(max_epochs=8)
-param_scheduler = dict(total_steps=8)
+train_cfg = dict(max_epochs=6)
+param_scheduler = dict(total_steps=6)

@@ -223,9 +223,8 @@ def _find(registry, name):
 
 def _check_arguments(field: str, function, config: dict,
                      extra: tuple) -> None:
-    parameters = inspect.signature(function).parameters
-    kinds = [parameter.kind for parameter in parameters.values()]
-    if inspect.Parameter.VAR_KEYWORD in kinds:
+    parameters = _parameters(function)
+    if parameters is None:
         return
     unknown = [
         key for key in config
@@ -236,6 +235,22 @@ def _check_arguments(field: str, function, config: dict,
         hint = f' Did you mean {near[0]!r}?' if near else ''
         raise PreflightError(f'{field}: {function.__name__} takes no '
                              f'{unknown[0]!r}.{hint}')
+
+
+def _parameters(function) -> Optional[set]:
+    """Names that a call takes, None if it takes any."""
+    inits = [
+        base.__init__ for base in inspect.getmro(function)
+        if base is not object and '__init__' in vars(base)
+    ] if inspect.isclass(function) else [function]
+    names = set()
+    for init in inits:  # as long as each hands the rest on to the next
+        parameters = inspect.signature(init).parameters
+        names.update(parameters)
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD
+               for parameter in parameters.values()):
+            return names
+    return None
 
 
 def _build_model(cfg: Config) -> nn.Module:

@@ -11,7 +11,7 @@ model = dict(
     architecture=_base_.resnet8,
     teacher=dict(
         **_base_.resnet14, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/demo/teacher/epoch_8.pth',
+    teacher_ckpt='work_dirs/demo/teacher/epoch_6.pth',
     distiller=dict(type='SDDDistiller'))
 custom_hooks = [
     dict(type='FrozenTeacherHook'),

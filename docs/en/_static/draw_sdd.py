@@ -2,7 +2,7 @@
 """Draw sdd.png: a real teacher's verdict on every cell of a real scene.
 
 Usage, after `make demo`:
-    python docs/en/_static/draw_sdd.py work_dirs/demo/teacher/epoch_8.pth
+    python docs/en/_static/draw_sdd.py work_dirs/demo/teacher/epoch_6.pth
 """
 import sys
 from pathlib import Path

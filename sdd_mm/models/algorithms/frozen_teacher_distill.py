@@ -299,7 +299,8 @@ def _as_mmpretrain_does(preprocessor, architecture):
     """What ``ImageClassifier`` fills into a data preprocessor's config."""
     if isinstance(preprocessor, dict):
         preprocessor = deepcopy(preprocessor)
-        preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+        preprocessor.setdefault('_scope_', 'mmpretrain')
+        preprocessor.setdefault('type', 'ClsDataPreprocessor')
         if isinstance(architecture, dict):
             preprocessor.setdefault('batch_augments',
                                     architecture.get('train_cfg'))

@@ -278,6 +278,17 @@ def test_what_contradicts_the_name_is_refused(wrong):
         build(**wrong)
 
 
+@pytest.mark.parametrize('kind', [
+    dict(type='ClsDataPreprocessor'),
+    dict(type='mmpretrain.ClsDataPreprocessor'),
+    dict(),
+])
+def test_data_preprocessor_with_any_type_or_none(kind):
+    model = build(data_preprocessor=dict(PREPROCESSOR, **kind))
+    assert type(model.data_preprocessor).__name__ == 'ClsDataPreprocessor'
+    assert model.data_preprocessor.mean.flatten().tolist() == [128.0] * 3
+
+
 def test_stopping_distillation_stops_the_teacher():
     model = build()
     model.distillation_stopped = True
@@ -324,3 +335,28 @@ def test_autocast_step_is_finite_and_close(dtype):
 
 def test_built_by_type_from_the_registry():
     assert MODELS.build(algorithm()).student is not None
+
+
+def test_keys_beside_cfg_path_would_be_lost_and_are_refused():
+    teacher = dict(
+        cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py',
+        head=dict(num_classes=7))
+    with pytest.raises(TeacherError, match="'head'.*no effect"):
+        build(teacher=teacher)
+
+
+def test_a_ready_teacher_is_taken_as_it_is():
+    teacher = build_classifier(width=8, data_preprocessor=PREPROCESSOR)
+    expected = copy.deepcopy(teacher.state_dict())
+    model = build(teacher=teacher, allow_untrained_teacher=False)
+    model.init_weights()
+    for name, value in model.teacher.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize('content', [b'hello\n', b'', b'\x80\x02junk'])
+def test_files_that_are_no_checkpoints(tmp_path, content):
+    path = tmp_path / 'teacher.pth'
+    path.write_bytes(content)
+    with pytest.raises(TeacherError, match='cannot be read'):
+        with_teacher(path).init_weights()
