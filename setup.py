@@ -31,8 +31,7 @@ def mmcv() -> list:
     paths.add(site.getusersitepackages())
     names = {
         dist.metadata['Name'].lower()
-        for dist in distributions(path=list(paths))
-        if dist.metadata['Name']
+        for dist in distributions(path=list(paths)) if dist.metadata['Name']
     }
     return [] if names & {'mmcv', 'onedl-mmcv'} else requirements('mmcv-lite')
 

@@ -39,11 +39,11 @@ _QUANTIZATION_ROOMS = {
     'mmrazor.models.quantizers':
     ('MODELS', ('AcademicQuantizer', 'OpenVINOQuantizer', 'TensorRTQuantizer',
                 'TorchNativeQuantizer')),
-    'mmrazor.models.observers': ('MODELS', ('LSQObserver',
-                                            'LSQPerChannelObserver')),
+    'mmrazor.models.observers':
+    ('MODELS', ('LSQObserver', 'LSQPerChannelObserver')),
     'mmrazor.models.fake_quants': ('MODELS', ('LearnableFakeQuantize', )),
-    'mmrazor.models.algorithms.quantization': ('MODELS',
-                                               ('MMArchitectureQuant', )),
+    'mmrazor.models.algorithms.quantization':
+    ('MODELS', ('MMArchitectureQuant', )),
     'mmrazor.engine.runner.quantization_loops':
     ('LOOPS', ('LSQEpochBasedLoop', 'PTQLoop', 'QATEpochBasedLoop',
                'QATValLoop')),
@@ -197,8 +197,8 @@ def allow_checkpoint() -> None:
     # arrays saved under numpy 1 and 2 name their parts differently
     for part in ('_reconstruct', 'scalar'):
         for package in ('numpy._core', 'numpy.core'):
-            safe.append((getattr(multiarray, part),
-                         f'{package}.multiarray.{part}'))
+            safe.append((getattr(multiarray,
+                                 part), f'{package}.multiarray.{part}'))
     safe.append((checkpoint_attr, 'builtins.getattr'))
     torch.serialization.add_safe_globals(safe)
 

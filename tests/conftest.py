@@ -13,8 +13,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        'markers', 'long: takes minutes; run by `make test-long`')
+    config.addinivalue_line('markers',
+                            'long: takes minutes; run by `make test-long`')
 
 
 def pytest_collection_modifyitems(config, items):

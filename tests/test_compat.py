@@ -21,8 +21,8 @@ def python(code, **environ):
     """Run code in a fresh interpreter that sees this checkout."""
     return subprocess.run([sys.executable, '-c', code],
                           cwd=ROOT,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT),
-                                   **environ),
+                          env=dict(
+                              os.environ, PYTHONPATH=str(ROOT), **environ),
                           capture_output=True,
                           text=True)
 
@@ -51,11 +51,12 @@ def test_without_mmcv_the_error_names_the_remedy():
     assert 'pip install mmcv-lite==2.1.0' in result.stderr
 
 
-@pytest.mark.parametrize('registry, name', [
-    ('MODELS', 'OpenVINOQuantizer'), ('MODELS', 'LSQObserver'),
-    ('MODELS', 'LearnableFakeQuantize'), ('MODELS', 'MMArchitectureQuant'),
-    ('LOOPS', 'PTQLoop')
-])
+@pytest.mark.parametrize('registry, name',
+                         [('MODELS', 'OpenVINOQuantizer'),
+                          ('MODELS', 'LSQObserver'),
+                          ('MODELS', 'LearnableFakeQuantize'),
+                          ('MODELS', 'MMArchitectureQuant'),
+                          ('LOOPS', 'PTQLoop')])
 def test_quantizers_say_why_they_are_absent(registry, name):
     import mmrazor.registry
     with pytest.raises(RuntimeError, match=f'{name} belongs to the quantiz'):

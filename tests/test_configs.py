@@ -83,8 +83,8 @@ def test_methods_of_the_papers_pairs(pair, method, tmp_path):
     assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 40
 
 
-@pytest.mark.parametrize('path', (CONFIGS / 'mmpretrain').glob('*.py'),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', (CONFIGS / 'mmpretrain').glob('*.py'), ids=lambda path: path.stem)
 def test_mmpretrains_own_configs_gain_sdd(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 15
     cfg = Config.fromfile(path)
@@ -116,16 +116,17 @@ def cfg_base(path):
     return next(root.glob(f'*/{name}.py'))
 
 
-@pytest.mark.parametrize('path', (CONFIGS / 'demo').glob('*.py'),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', (CONFIGS / 'demo').glob('*.py'), ids=lambda path: path.stem)
 def test_demo(path, tmp_path):
     smoke(path, tmp_path)
 
 
 @pytest.mark.parametrize(
-    'path',
-    [*(CONFIGS / 'vanilla').glob('*.py'),
-     *(CONFIGS / 'sdd').glob('*_paper.py')],
+    'path', [
+        *(CONFIGS / 'vanilla').glob('*.py'),
+        *(CONFIGS / 'sdd').glob('*_paper.py')
+    ],
     ids=lambda path: path.stem)
 def test_vanilla_and_paper(path, tmp_path):
     runner, _ = smoke(path, tmp_path)
@@ -161,8 +162,8 @@ def test_released_nkd_fragments():
     plain = found['nkd-released'].loss_nkd.criterion
     assert (plain.tau, plain.gamma, plain.keep_target) == (1.0, 1.5, True)
     released = found['sd-nkd-released'].loss_sdd.criterion
-    assert (released.tau, released.gamma,
-            released.keep_target) == (4.0, 8.0, True)
+    assert (released.tau, released.gamma, released.keep_target) == (4.0, 8.0,
+                                                                    True)
 
 
 def test_custom_imports_come_from_the_runtime_alone():

@@ -57,8 +57,13 @@ def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
         info.mkdir()
         (info / 'METADATA').write_text(
             f'Metadata-Version: 2.1\nName: {installed}\nVersion: 2.1.0\n')
-    run(env / 'bin' / 'python', 'setup.py', '-q', 'egg_info', '--egg-base',
-        tmp_path, PYTHONPATH=sysconfig.get_path('purelib'))
+    run(env / 'bin' / 'python',
+        'setup.py',
+        '-q',
+        'egg_info',
+        '--egg-base',
+        tmp_path,
+        PYTHONPATH=sysconfig.get_path('purelib'))
     requires = (tmp_path / 'sdd_mm.egg-info' / 'requires.txt').read_text()
     assert 'torch>=2.0' in requires
     assert ('mmcv-lite' in requires) == wants_lite

@@ -50,7 +50,9 @@ def run(tmp_path_factory, teacher):
     """SD-DKD end to end: train, validate, save."""
     work_dir = tmp_path_factory.mktemp('sd-dkd')
     result = train(
-        DEMO / 'sd-dkd.py', work_dir, options=[f'model.teacher_ckpt={teacher}'])
+        DEMO / 'sd-dkd.py',
+        work_dir,
+        options=[f'model.teacher_ckpt={teacher}'])
     return work_dir, result.stdout
 
 
@@ -64,8 +66,8 @@ def test_training_runs_end_to_end(run):
     assert '21 cells an image' in output
     rows = [row for row in scalars(work_dir) if 'distill.loss_sdd' in row]
     assert rows and all('sdd/complementary' in row for row in rows)
-    assert [r['step'] for r in scalars(work_dir) if 'accuracy/top1' in r
-            ] == [1, 2]
+    assert [r['step'] for r in scalars(work_dir)
+            if 'accuracy/top1' in r] == [1, 2]
     state = torch.load(work_dir / 'epoch_2.pth')['state_dict']
     assert state and not [n for n in state if n.startswith('teacher.')]
 
@@ -78,7 +80,8 @@ def test_resume_continues(run, teacher):
         '--resume',
         options=[f'model.teacher_ckpt={teacher}', 'train_cfg.max_epochs=3'])
     assert 'resumed epoch: 2' in result.stdout
-    assert [r['step'] for r in scalars(work_dir) if 'accuracy/top1' in r] == [3]
+    assert [r['step'] for r in scalars(work_dir)
+            if 'accuracy/top1' in r] == [3]
 
 
 def test_test_needs_no_teacher_and_finds_the_same_accuracy(run, tmp_path):
@@ -99,10 +102,9 @@ def test_test_needs_no_teacher_and_finds_the_same_accuracy(run, tmp_path):
 def test_mmpretrains_own_train_command_and_teacher(teacher, tmp_path):
     """custom_imports alone repair the stack in time."""
     script = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
-    result = command(
-        script, DEMO / 'sd-kd.py', '--work-dir', tmp_path,
-        '--no-persistent-workers', '--cfg-options', *SMALL,
-        f'model.teacher_ckpt={teacher}')
+    result = command(script, DEMO / 'sd-kd.py', '--work-dir', tmp_path,
+                     '--no-persistent-workers', '--cfg-options', *SMALL,
+                     f'model.teacher_ckpt={teacher}')
     assert 'distill.loss_sdd' in result.stdout
     assert (tmp_path / 'epoch_2.pth').is_file()
 
@@ -134,15 +136,20 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path):
 
 
 def test_distributed_launch_on_two_processes(teacher, tmp_path):
-    environ = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1',
-                   PORT='29517',
-                   PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+    environ = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        OMP_NUM_THREADS='1',
+        PORT='29517',
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
     result = subprocess.run([
         'bash', ROOT / 'tools' / 'dist_train.sh', DEMO / 'sd-kd.py', '2',
         '--work-dir', tmp_path, '--cfg-options', *SMALL,
-        'train_cfg.max_epochs=1',
-        f'model.teacher_ckpt={teacher}'
-    ], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        'train_cfg.max_epochs=1', f'model.teacher_ckpt={teacher}'
+    ],
+                            env=environ,
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
                             text=True)
     assert result.returncode == 0, result.stdout
     assert 'Epoch(train) [1][5/5]' in result.stdout

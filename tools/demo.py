@@ -103,8 +103,7 @@ def draw(curves: dict, path: Path) -> None:
             label=f'{STUDENTS[name]} {mean[-1]:.1f}')
         if len(runs) > 1:
             axes.fill_between(
-                epochs,
-                [min(values) for values in zip(*runs)],
+                epochs, [min(values) for values in zip(*runs)],
                 [max(values) for values in zip(*runs)],
                 color=colors[name],
                 alpha=0.15,
@@ -114,7 +113,11 @@ def draw(curves: dict, path: Path) -> None:
         ylabel='top-1 accuracy on test scenes (%)',
         title='One small student, four ways of training')
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(loc='lower right', frameon=False, title='last epoch')
+    axes.legend(
+        loc='upper left',
+        bbox_to_anchor=(0.02, 0.88),
+        frameon=False,
+        title='last epoch')
     figure.savefig(path, dpi=150)
 
 

@@ -1,6 +1,4 @@
-_base_ = [
-    '../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/dkd.py'
-]
+_base_ = ['../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/dkd.py']
 _base_.distill_losses.loss_dkd.merge(dict(criterion=dict(beta=2.0, tau=1.0)))
 
 model = dict(

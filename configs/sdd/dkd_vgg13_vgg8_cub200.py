@@ -1,6 +1,4 @@
-_base_ = [
-    '../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/dkd.py'
-]
+_base_ = ['../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/dkd.py']
 _base_.distill_losses.loss_dkd.merge(dict(criterion=dict(beta=6.0)))
 
 model = dict(

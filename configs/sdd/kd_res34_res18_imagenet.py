@@ -1,6 +1,4 @@
-_base_ = [
-    '../_base_/pairs/res34_res18_imagenet.py', '../_base_/methods/kd.py'
-]
+_base_ = ['../_base_/pairs/res34_res18_imagenet.py', '../_base_/methods/kd.py']
 _base_.distill_losses.loss_kd.merge(
     dict(criterion=dict(tau=1.0), loss_weight=0.5))
 

@@ -1,6 +1,4 @@
-_base_ = [
-    '../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/kd.py'
-]
+_base_ = ['../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/kd.py']
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

@@ -1,6 +1,4 @@
-_base_ = [
-    '../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/nkd.py'
-]
+_base_ = ['../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/nkd.py']
 
 model = dict(
     student_loss_weight=_base_.student_loss_weight,

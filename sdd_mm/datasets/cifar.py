@@ -65,9 +65,9 @@ class VerifiedCIFAR100(CIFAR100):
 
     def _check_integrity(self) -> bool:
         # MMPretrain asks twice, and reading all the data takes a second
-        self._verified = self._verified or (
-            super()._check_integrity()
-            if self.verify == 'md5' else self._check_content())
+        self._verified = self._verified or (super()._check_integrity()
+                                            if self.verify == 'md5' else
+                                            self._check_content())
         return self._verified
 
     def _check_content(self) -> bool:
@@ -80,9 +80,8 @@ class VerifiedCIFAR100(CIFAR100):
         size, labels = self.sizes[self.split], entry['fine_labels']
         counts = [labels.count(label) for label in range(100)]
         found = (entry['data'].shape, str(entry['data'].dtype), len(labels))
-        if found != ((size, 3072), 'uint8', size) or set(counts) != {
-                size // 100
-        }:
+        if found != ((size, 3072), 'uint8',
+                     size) or set(counts) != {size // 100}:
             raise RuntimeError(
                 f'{path} is not CIFAR-100: it holds data of shape {found[0]} '
                 f'and type {found[1]}, {found[2]} labels, and from '

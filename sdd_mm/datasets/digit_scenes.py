@@ -105,8 +105,7 @@ class DigitScenes(BaseDataset):
             self._draw(scene, images[rng.integers(len(images))],
                        self.other_size, self.other_brightness, 1.0, rng)
         main = rng.integers(len(images))
-        self._draw(scene, images[main], self.main_size, 1.0, self.covered,
-                   rng)
+        self._draw(scene, images[main], self.main_size, 1.0, self.covered, rng)
         scene += rng.normal(0, self.noise, scene.shape).astype(np.float32)
         pixels = (scene.clip(0, 1) * 255).round().astype(np.uint8)
         return np.repeat(pixels[..., None], 3, axis=2), int(labels[main])

@@ -37,7 +37,5 @@ class GeneratedImages(BaseDataset):
         img = rng.integers(256, size=(*self.image_size, 3), dtype=np.uint8)
         height, width = self.image_size
         info.update(
-            img=img,
-            img_shape=(height, width),
-            ori_shape=(height, width))
+            img=img, img_shape=(height, width), ori_shape=(height, width))
         return info

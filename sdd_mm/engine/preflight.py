@@ -182,14 +182,14 @@ def _check_keys(cfg: Config) -> None:
         _check_arguments('train_cfg', loop, train_cfg, ('by_epoch', ))
     for name, hook in (cfg.get('default_hooks') or {}).items():
         _check_built(f'default_hooks.{name}', HOOKS, hook)
-    for field, registry in (('custom_hooks', HOOKS),
-                            ('param_scheduler', PARAM_SCHEDULERS),
+    for field, registry in (('custom_hooks', HOOKS), ('param_scheduler',
+                                                      PARAM_SCHEDULERS),
                             ('val_evaluator', METRICS)):
         for config in _as_list(cfg.get(field)):
             _check_built(
                 field, registry, config,
-                ('convert_to_iter_based',
-                 ) if field == 'param_scheduler' else ())
+                ('convert_to_iter_based', ) if field == 'param_scheduler' else
+                ())
     wrapper = cfg.get('optim_wrapper') or {}
     if 'constructor' not in wrapper and isinstance(wrapper, dict):
         _check_built('optim_wrapper.optimizer', OPTIMIZERS,
@@ -203,8 +203,7 @@ def _as_list(value) -> list:
 
 
 def _check_built(field: str, registry, config, extra: tuple = ()) -> None:
-    if not isinstance(config, dict) or not isinstance(
-            config.get('type'), str):
+    if not isinstance(config, dict) or not isinstance(config.get('type'), str):
         return
     found = _find(registry, config['type'])
     if found is None:
@@ -221,8 +220,7 @@ def _find(registry, name):
         return scoped.get(name)
 
 
-def _check_arguments(field: str, function, config: dict,
-                     extra: tuple) -> None:
+def _check_arguments(field: str, function, config: dict, extra: tuple) -> None:
     parameters = _parameters(function)
     if parameters is None:
         return

@@ -53,8 +53,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
                 'test_dataloader', 'test_evaluator'):
         cfg[key] = None
     hooks = cfg.setdefault('default_hooks', dict())
-    hooks.update(
-        checkpoint=None, logger=dict(type='LoggerHook', interval=1))
+    hooks.update(checkpoint=None, logger=dict(type='LoggerHook', interval=1))
     cfg.visualizer = dict(type='Visualizer', vis_backends=[])
     cfg.resume, cfg.load_from = False, None
     cfg.work_dir = osp.join(cfg.work_dir, 'smoke')
@@ -75,11 +74,13 @@ def _pipeline(dataset: dict) -> list:
 
 def _num_classes(cfg: Config) -> int:
     student = cfg.model.get('architecture', cfg.model)
-    count = (student.get('head') or {}).get('num_classes') or (cfg.get(
-        'data_preprocessor') or {}).get('num_classes')
+    count = (student.get('head')
+             or {}).get('num_classes') or (cfg.get('data_preprocessor')
+                                           or {}).get('num_classes')
     if count is None:
-        raise PreflightError('the config does not say how many classes there are:'
-                         ' set data_preprocessor.num_classes')
+        raise PreflightError(
+            'the config does not say how many classes there are:'
+            ' set data_preprocessor.num_classes')
     return count
 
 

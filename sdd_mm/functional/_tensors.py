@@ -31,9 +31,10 @@ def full_precision(function):
 
         with _no_autocast(tensors):
             return function(
-                *map(widen, args),
-                **{key: widen(value)
-                   for key, value in kwargs.items()})
+                *map(widen, args), **{
+                    key: widen(value)
+                    for key, value in kwargs.items()
+                })
 
     return wrapper
 

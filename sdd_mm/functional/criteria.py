@@ -9,8 +9,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from ._tensors import (check_logits, check_positive, class_index,
-                       full_precision)
+from ._tensors import check_logits, check_positive, class_index, full_precision
 
 
 @full_precision

@@ -114,8 +114,8 @@ def local_logits(feature: Tensor,
         >>> local_logits(feature, head.weight, head.bias).shape
         torch.Size([21, 8, 100])
     """
-    if weight.ndim != 2 or feature.ndim == 4 and (weight.shape[1] !=
-                                                  feature.shape[1]):
+    if weight.ndim != 2 or feature.ndim == 4 and (weight.shape[1]
+                                                  != feature.shape[1]):
         raise ValueError(
             'weight must have shape (K, C) with the C of the feature map, got '
             f'weight {tuple(weight.shape)}, feature {tuple(feature.shape)}')

@@ -3,7 +3,7 @@ from .algorithms import *  # noqa: F401,F403
 from .backbones import *  # noqa: F401,F403
 from .distillers import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403
-from .records import FeatureHead, LocalLogits, RegionHead
 from .recorders import *  # noqa: F401,F403
+from .records import FeatureHead, LocalLogits, RegionHead
 
 __all__ = ['FeatureHead', 'LocalLogits', 'RegionHead']

@@ -32,8 +32,7 @@ def test_train_and_test_are_made_of_disjoint_digits():
     assert [len(split) for split in digits] == [1200, 597]
     seen = {digit.tobytes() for digit in digits[0]}
     assert not any(digit.tobytes() in seen for digit in digits[1])
-    assert not np.array_equal(
-        pixels(scenes()), pixels(scenes(split='test')))
+    assert not np.array_equal(pixels(scenes()), pixels(scenes(split='test')))
 
 
 def test_dominant_digit_is_the_largest_and_gives_the_label():
@@ -58,7 +57,9 @@ def write_cifar(root, change=None):
             change(entry)
         (folder / split).write_bytes(pickle.dumps(entry, protocol=2))
     return dict(
-        type='VerifiedCIFAR100', data_root=str(root), split='train',
+        type='VerifiedCIFAR100',
+        data_root=str(root),
+        split='train',
         pipeline=[])
 
 
@@ -94,6 +95,5 @@ def test_absent_cifar_says_where_and_what(tmp_path):
     with pytest.raises(ValueError, match="'sha'"):
         DATASETS.build(
             dict(
-                type='VerifiedCIFAR100',
-                data_root=str(tmp_path),
+                type='VerifiedCIFAR100', data_root=str(tmp_path),
                 verify='sha'))

@@ -81,9 +81,7 @@ def test_warmup_needs_no_state_to_resume(tmp_path):
 
 def test_warmup_in_iterations(tmp_path):
     run = runner(
-        tmp_path,
-        hooks=[WARM],
-        train_cfg=dict(by_epoch=False, max_iters=7))
+        tmp_path, hooks=[WARM], train_cfg=dict(by_epoch=False, max_iters=7))
     spy = Spy(run)
     run.train()
     assert spy.seen == [.25] * 3 + [.5] * 3 + [.75]
@@ -129,8 +127,7 @@ def test_checkpoint_holds_the_teachers_hash_and_not_the_teacher(
     content = torch.load(tmp_path / 'run' / 'epoch_2.pth')
     assert content['meta']['teacher_sha256'] == run.model.teacher_hash
     assert not [n for n in content['state_dict'] if n.startswith('teacher.')]
-    resume = dict(
-        resume=True, load_from=str(tmp_path / 'run' / 'epoch_2.pth'))
+    resume = dict(resume=True, load_from=str(tmp_path / 'run' / 'epoch_2.pth'))
     trained(tmp_path / 'run', teacher, epochs=3, **resume)
     state = torch.load(teacher)
     state['head.fc.bias'] += 1
@@ -146,8 +143,7 @@ def test_ranks_with_different_teachers_are_refused(monkeypatch):
     monkeypatch.setattr(f'{module}.all_gather_object',
                         lambda mine: [mine, 'another'])
     run = SimpleNamespace(
-        model=SimpleNamespace(teacher_hash='mine'),
-        logger=logging.getLogger())
+        model=SimpleNamespace(teacher_hash='mine'), logger=logging.getLogger())
     with pytest.raises(TeacherError, match='the ranks have different'):
         FrozenTeacherHook().before_train(run)
 
@@ -218,8 +214,7 @@ def test_reported_share_is_the_share_of_complementary_cells(tmp_path):
     history = run.message_hub.get_scalar('train/sdd/complementary')
     # every second iteration of an epoch, and its last
     found = history.data[0].tolist()
-    torch.testing.assert_close(found,
-                               [expected[i] for i in (1, 2, 4, 5)])
+    torch.testing.assert_close(found, [expected[i] for i in (1, 2, 4, 5)])
 
 
 def test_report_leaves_nothing_behind(tmp_path):

@@ -35,37 +35,52 @@ def test_good_set_up_passes_and_writes_nothing(cfg):
 
 
 WRONG = {
-    'absent teacher': ({'model.teacher_ckpt': 'nowhere.pth'},
-                       'nowhere.pth does not exist.*model.teacher_ckpt'),
-    'no teacher': ({'model.teacher_ckpt': None},
-                   'has no weights.*model.teacher_ckpt'),
-    'another teacher': ({'model.teacher.backbone.depth': 20},
-                        'missing from the checkpoint.*model.teacher_ckpt'),
-    'unknown key of the model': ({'model.student_los_weight': 1},
-                                 'student_los_weight'),
-    'unknown key of a loss':
-    ({'model.distiller.distill_losses.loss_sdd.scale': (1, )}, "'scale'"),
-    'unknown type': ({'model.distiller.distill_losses.loss_sdd.type': 'SD'},
-                     'SD is not in'),
-    'bad scales':
-    ({'model.distiller.distill_losses.loss_sdd.scales': (1, -2)}, 'scales'),
-    'bad temperature':
-    ({'model.distiller.distill_losses.loss_sdd.criterion.tau': 0}, 'tau'),
-    'classes of the student': ({'model.architecture.head.num_classes': 7},
-                               'has 10 classes, the student.*7'),
-    'classes of the data': ({'model.architecture.head.num_classes': 7,
-                             'model.teacher.head.num_classes': 7},
-                            'DigitScenes. has 10 classes, the head .* 7'),
-    'recorder source':
-    ({'model.distiller.student_recorders':
-      dict(feature_head=dict(type='FeatureHead', pooling='nek.gap'))},
-     "no module 'nek.gap'.*neck.gap"),
-    'unknown key of the data': ({'train_dataloader.dataset.num_scene': 3},
-                                'num_scene'),
-    'unknown split': ({'train_dataloader.dataset.split': 'val'},
-                      'split must be one of'),
-    'checkpoint to resume': ({'resume': True, 'load_from': 'gone.pth'},
-                             '--resume gone.pth cannot be read'),
+    'absent teacher': ({
+        'model.teacher_ckpt': 'nowhere.pth'
+    }, 'nowhere.pth does not exist.*model.teacher_ckpt'),
+    'no teacher': ({
+        'model.teacher_ckpt': None
+    }, 'has no weights.*model.teacher_ckpt'),
+    'another teacher': ({
+        'model.teacher.backbone.depth': 20
+    }, 'missing from the checkpoint.*model.teacher_ckpt'),
+    'unknown key of the model': ({
+        'model.student_los_weight': 1
+    }, 'student_los_weight'),
+    'unknown key of a loss': ({
+        'model.distiller.distill_losses.loss_sdd.scale': (1, )
+    }, "'scale'"),
+    'unknown type': ({
+        'model.distiller.distill_losses.loss_sdd.type': 'SD'
+    }, 'SD is not in'),
+    'bad scales': ({
+        'model.distiller.distill_losses.loss_sdd.scales': (1, -2)
+    }, 'scales'),
+    'bad temperature': ({
+        'model.distiller.distill_losses.loss_sdd.criterion.tau':
+        0
+    }, 'tau'),
+    'classes of the student': ({
+        'model.architecture.head.num_classes': 7
+    }, 'has 10 classes, the student.*7'),
+    'classes of the data': ({
+        'model.architecture.head.num_classes': 7,
+        'model.teacher.head.num_classes': 7
+    }, 'DigitScenes. has 10 classes, the head .* 7'),
+    'recorder source': ({
+        'model.distiller.student_recorders':
+        dict(feature_head=dict(type='FeatureHead', pooling='nek.gap'))
+    }, "no module 'nek.gap'.*neck.gap"),
+    'unknown key of the data': ({
+        'train_dataloader.dataset.num_scene': 3
+    }, 'num_scene'),
+    'unknown split': ({
+        'train_dataloader.dataset.split': 'val'
+    }, 'split must be one of'),
+    'checkpoint to resume': ({
+        'resume': True,
+        'load_from': 'gone.pth'
+    }, '--resume gone.pth cannot be read'),
 }
 
 
@@ -134,10 +149,15 @@ def test_checkpoint_to_test_must_fit(cfg, tmp_path):
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'student_loss_weight': 1.0}, 'Is it one of model.student_loss_weight'),
-    ({'distill_losses.loss_sdd.loss_weight': 5.0},
-     'model.distiller.distill_losses.loss_sdd.loss_weight'),
-    ({'clip_grad.max_norm': 1}, 'optim_wrapper.clip_grad.max_norm'),
+    ({
+        'student_loss_weight': 1.0
+    }, 'Is it one of model.student_loss_weight'),
+    ({
+        'distill_losses.loss_sdd.loss_weight': 5.0
+    }, 'model.distiller.distill_losses.loss_sdd.loss_weight'),
+    ({
+        'clip_grad.max_norm': 1
+    }, 'optim_wrapper.clip_grad.max_norm'),
 ])
 def test_options_that_the_config_file_has_already_used(cfg, options, message):
     with pytest.raises(PreflightError, match=f'nothing reads.*{message}'):
@@ -145,14 +165,27 @@ def test_options_that_the_config_file_has_already_used(cfg, options, message):
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'train_cfg.max_epoch': 1}, "takes no 'max_epoch'.*'max_epochs'"),
-    ({'default_hooks.logger.intervall': 1}, "takes no 'intervall'"),
-    ({'optim_wrapper.optimizer.lrr': 1}, "takes no 'lrr'"),
-    ({'optim_wrapper.optimizer.type': 'SDG'}, "there is no 'SDG'"),
-    ({'param_scheduler.eta': 1}, "takes no 'eta'"),
-    ({'val_evaluator.topkk': 1}, "takes no 'topkk'"),
-    ({'custom_hooks': [dict(type='FrozenTeachersHook')]},
-     "there is no 'FrozenTeachersHook'"),
+    ({
+        'train_cfg.max_epoch': 1
+    }, "takes no 'max_epoch'.*'max_epochs'"),
+    ({
+        'default_hooks.logger.intervall': 1
+    }, "takes no 'intervall'"),
+    ({
+        'optim_wrapper.optimizer.lrr': 1
+    }, "takes no 'lrr'"),
+    ({
+        'optim_wrapper.optimizer.type': 'SDG'
+    }, "there is no 'SDG'"),
+    ({
+        'param_scheduler.eta': 1
+    }, "takes no 'eta'"),
+    ({
+        'val_evaluator.topkk': 1
+    }, "takes no 'topkk'"),
+    ({
+        'custom_hooks': [dict(type='FrozenTeachersHook')]
+    }, "there is no 'FrozenTeachersHook'"),
 ])
 def test_unknown_keys_of_what_is_built_late(cfg, options, message):
     cfg.merge_from_dict(options)
@@ -169,8 +202,7 @@ def test_another_teacher_on_resume_and_a_start_that_loads_nothing(
     path = str(tmp_path / 'student.pth')
     cfg.merge_from_dict(dict(resume=True, load_from=path))
     torch.save(
-        dict(
-            state_dict=model.state_dict(), meta=dict(teacher_sha256='other')),
+        dict(state_dict=model.state_dict(), meta=dict(teacher_sha256='other')),
         path)
     with pytest.raises(PreflightError, match='another teacher.*other'):
         check_training(cfg)
@@ -185,8 +217,8 @@ def test_another_teacher_on_resume_and_a_start_that_loads_nothing(
 
 
 def test_data_of_other_kinds_is_left_to_mmpretrain(cfg, tmp_path):
-    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2,
-                                        dataset=cfg.train_dataloader.dataset)
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)
     check_training(cfg)
     folder = tmp_path / 'cifar-100-python'
     folder.mkdir()

@@ -168,7 +168,8 @@ def test_gradcheck(classes, name):
 @pytest.mark.parametrize('tau', [0, 0., -1., math.nan], ids=str)
 def test_refuses_tau(tau, name):
     function, _, parameters = CRITERIA[name]
-    with pytest.raises(ValueError, match=f'tau must be positive and finite, got {tau!r}'):
+    with pytest.raises(
+            ValueError, match=f'tau must be positive and finite, got {tau!r}'):
         function(*make(4, 5), tau=tau, **parameters)
 
 

@@ -8,8 +8,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     dataset=dict(
-        type='DigitScenes', split='train', num_scenes=1500,
-        pipeline=pipeline),
+        type='DigitScenes', split='train', num_scenes=1500, pipeline=pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=250,

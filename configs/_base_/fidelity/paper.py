@@ -1,6 +1,5 @@
 # Equations 6 to 10 of the paper, with its 30-epoch linear warm-up.
 fidelity = dict(pooling='direct', consistency='class', reduction='sum')
 fidelity_hooks = [
-    dict(
-        type='DistillWarmupHook', loss='loss_sdd', epochs=30, by_epoch=False),
+    dict(type='DistillWarmupHook', loss='loss_sdd', epochs=30, by_epoch=False),
 ]

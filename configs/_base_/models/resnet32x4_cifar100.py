@@ -2,8 +2,7 @@
 resnet32x4 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(
-        type='CIFARResNet', depth=32, width=64, stem_channels=32),
+    backbone=dict(type='CIFARResNet', depth=32, width=64, stem_channels=32),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

@@ -2,8 +2,7 @@
 resnet8 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(
-        type='CIFARResNet', depth=8, width=8, stem_channels=8),
+    backbone=dict(type='CIFARResNet', depth=8, width=8, stem_channels=8),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

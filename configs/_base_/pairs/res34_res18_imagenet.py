@@ -11,7 +11,6 @@ model = dict(
     architecture=_base_.resnet18,
     teacher=dict(
         **_base_.resnet34, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt=(
-        'https://download.openmmlab.com/mmclassification/v0/resnet/'
-        'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+    teacher_ckpt=('https://download.openmmlab.com/mmclassification/v0/resnet/'
+                  'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
     distiller=dict(type='SDDDistiller'))

@@ -11,7 +11,6 @@ model = dict(
     architecture=_base_.mobilenet_v1,
     teacher=dict(
         **_base_.resnet50, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt=(
-        'https://download.openmmlab.com/mmclassification/v0/resnet/'
-        'resnet50_8xb32_in1k_20210831-ea4938fc.pth'),
+    teacher_ckpt=('https://download.openmmlab.com/mmclassification/v0/resnet/'
+                  'resnet50_8xb32_in1k_20210831-ea4938fc.pth'),
     distiller=dict(type='SDDDistiller'))

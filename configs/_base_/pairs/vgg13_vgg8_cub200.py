@@ -9,7 +9,6 @@ model = dict(
     _scope_='mmrazor',
     type='FrozenTeacherDistill',
     architecture=_base_.vgg8,
-    teacher=dict(
-        **_base_.vgg13, data_preprocessor=_base_.data_preprocessor),
+    teacher=dict(**_base_.vgg13, data_preprocessor=_base_.data_preprocessor),
     teacher_ckpt='work_dirs/vgg13_cub200/epoch_240.pth',
     distiller=dict(type='SDDDistiller'))

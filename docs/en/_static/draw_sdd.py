@@ -64,13 +64,14 @@ def main() -> None:
                               facecolor=(color, 0.45),
                               edgecolor='white',
                               linewidth=1.5))
-            ax.text((column + 0.5) / scale, (row + 0.5) / scale,
-                    str(verdict),
-                    ha='center',
-                    va='center',
-                    color='white',
-                    weight='bold',
-                    fontsize=24 / scale**0.4)
+            ax.text(
+                (column + 0.5) / scale, (row + 0.5) / scale,
+                str(verdict),
+                ha='center',
+                va='center',
+                color='white',
+                weight='bold',
+                fontsize=24 / scale**0.4)
         start += scale**2
     figure.savefig(HERE / 'sdd.png', dpi=130)
 

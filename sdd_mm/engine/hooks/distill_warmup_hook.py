@@ -54,8 +54,7 @@ class DistillWarmupHook(Hook):
         """Find the loss."""
         distiller = getattr(bare_model(runner), 'distiller', None)
         losses = getattr(distiller, 'distill_losses', {})
-        if self.loss not in losses or not hasattr(losses[self.loss],
-                                                  'warmup'):
+        if self.loss not in losses or not hasattr(losses[self.loss], 'warmup'):
             raise KeyError(
                 f'DistillWarmupHook warms up {self.loss!r}, but the model has '
                 f'{sorted(losses)}: set its `loss` to the name of a '

@@ -42,8 +42,8 @@ class SDDReportHook(Hook):
         }
         if self.interval is None:
             self.interval = next(
-                (hook.interval for hook in runner.hooks
-                 if isinstance(hook, LoggerHook)), 10)
+                (hook.interval
+                 for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
         self._told, self._listening = set(), False
         for name, loss in losses.items():
             key = 'sdd/complementary' if len(

@@ -89,9 +89,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError('on_normalization_mismatch must be one of '
                              f'{ON_MISMATCH}, got '
                              f'{on_normalization_mismatch!r}')
-        stated = isinstance(teacher, dict) and (
-            'cfg_path' in teacher
-            or teacher.get('data_preprocessor') is not None)
+        stated = isinstance(
+            teacher, dict) and ('cfg_path' in teacher or
+                                teacher.get('data_preprocessor') is not None)
         super().__init__(
             distiller=distiller,
             teacher=_mmpretrain(teacher),
@@ -115,8 +115,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def _check_classes(self) -> None:
         counts = {
             role: getattr(getattr(model, 'head', None), 'num_classes', None)
-            for role, model in (('teacher', self.teacher),
-                                ('student', self.student))
+            for role, model in (('teacher', self.teacher), ('student',
+                                                            self.student))
         }
         if None not in counts.values() and len(set(counts.values())) > 1:
             raise TeacherError(

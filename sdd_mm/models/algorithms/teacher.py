@@ -48,8 +48,8 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
             f'{len(names)} weights {kind}: {", ".join(names)}'
             for kind, names in (('are missing from the checkpoint', missing),
                                 ('of the checkpoint are not in the teacher',
-                                 result.unexpected_keys),
-                                ('are not finite', broken)) if names
+                                 result.unexpected_keys), ('are not finite',
+                                                           broken)) if names
         ]
     if problems:
         raise TeacherError(

@@ -8,8 +8,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
-from ..recorders import (FeatureHeadError, FeatureHeadRecorder,
-                         TargetRecorder)
+from ..recorders import FeatureHeadError, FeatureHeadRecorder, TargetRecorder
 
 HEAD, TARGET = 'feature_head', 'target'
 RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}

@@ -76,8 +76,9 @@ def _find_linear(model: nn.Module) -> nn.Linear:
         raise _refusal(model, 'has no `head` module')
     title = f'head {type(head).__name__}'
     if isinstance(head, MultiLabelClsHead):
-        raise _refusal(model, f'{title} is multi-label, SDD distills one '
-                       'softmax over the classes')
+        raise _refusal(
+            model, f'{title} is multi-label, SDD distills one '
+            'softmax over the classes')
     loss = getattr(head, 'loss_module', None)
     aside = set(loss.modules()) if isinstance(loss, nn.Module) else set()
     layers = [(name, module) for name, module in head.named_modules()

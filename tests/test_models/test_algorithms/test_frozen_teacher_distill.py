@@ -8,9 +8,9 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import (get_state_dict, load_state_dict,
                                         save_checkpoint)
 from mmrazor.registry import MODELS
+from torch import nn
 from toy import (PREPROCESSOR, algorithm, batch, build, build_classifier,
                  classifier, losses)
-from torch import nn
 
 from sdd_mm.models.algorithms import TeacherError
 
@@ -95,8 +95,10 @@ def test_prefixes_of_wrappers_and_of_our_own_checkpoints(tmp_path, checkpoint):
     state = torch.load(checkpoint)['state_dict']
     for prefix in ('module.', 'architecture.'):
         path = tmp_path / 'prefixed.pth'
-        torch.save({prefix + name: value
-                    for name, value in state.items()}, path)
+        torch.save({
+            prefix + name: value
+            for name, value in state.items()
+        }, path)
         model = with_teacher(path)
         model.init_weights()
         assert torch.equal(model.teacher.head.fc.weight,
@@ -208,8 +210,7 @@ def test_a_copy_after_a_forward_works_on_its_own():
 def test_class_counts_must_agree():
     with pytest.raises(TeacherError, match='has 7 classes.*Classifier 10'):
         build(
-            teacher=classifier(
-                num_classes=7, data_preprocessor=PREPROCESSOR))
+            teacher=classifier(num_classes=7, data_preprocessor=PREPROCESSOR))
 
 
 OTHER = dict(num_classes=10, mean=[100.0] * 3, std=[50.0] * 3, to_rgb=True)
@@ -315,8 +316,7 @@ def test_predictions_are_the_students():
     model = build().eval()
     data = model.data_preprocessor(batch())
     expected = model.architecture(data['inputs'], mode='tensor')
-    torch.testing.assert_close(
-        model(data['inputs'], mode='tensor'), expected)
+    torch.testing.assert_close(model(data['inputs'], mode='tensor'), expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -329,8 +329,7 @@ def test_autocast_step_is_finite_and_close(dtype):
     torch.testing.assert_close(found, expected, atol=2e-2, rtol=1e-1)
     found.backward()
     assert all(p.grad.isfinite().all()
-               for p in model.architecture.parameters()
-               if p.grad is not None)
+               for p in model.architecture.parameters() if p.grad is not None)
 
 
 def test_built_by_type_from_the_registry():

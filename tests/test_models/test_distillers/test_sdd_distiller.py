@@ -14,9 +14,8 @@ def distiller(**kwargs):
 
 def test_adds_what_the_config_left_out():
     found = distiller(distill_losses=dict(loss_sdd=sdd_loss()))
-    assert sorted(found.student_recorders.recorders) == [
-        'feature_head', 'target'
-    ]
+    assert sorted(
+        found.student_recorders.recorders) == ['feature_head', 'target']
     assert list(found.teacher_recorders.recorders) == ['feature_head']
     mapping = found.loss_forward_mappings['loss_sdd']
     assert mapping['student'] == dict(
@@ -59,8 +58,7 @@ def test_another_mmrazor_loss_stands_beside():
             student_recorders=dict(logits=logits),
             teacher_recorders=dict(logits=logits),
             distill_losses=dict(
-                loss_sdd=sdd_loss(), loss_kl=dict(type='KLDivergence',
-                                                  tau=4)),
+                loss_sdd=sdd_loss(), loss_kl=dict(type='KLDivergence', tau=4)),
             loss_forward_mappings=dict(
                 loss_kl=dict(
                     preds_S=dict(recorder='logits', from_student=True),

@@ -10,8 +10,8 @@ from sdd_mm.functional import (dkd_loss, kd_loss, local_logits, nkd_loss,
 B, K = 6, 5
 CRITERIA = [
     (dict(type='KDCriterion', tau=2.0), lambda s, t, y: kd_loss(s, t, 2.0)),
-    (dict(type='DKDCriterion', alpha=0.5, beta=3.0, tau=2.0),
-     lambda s, t, y: dkd_loss(s, t, y, 0.5, 3.0, 2.0)),
+    (dict(type='DKDCriterion', alpha=0.5, beta=3.0,
+          tau=2.0), lambda s, t, y: dkd_loss(s, t, y, 0.5, 3.0, 2.0)),
     (dict(type='NKDCriterion', gamma=2.0, tau=1.5, keep_target=True),
      lambda s, t, y: nkd_loss(s, t, y, 2.0, 1.5, True)),
 ]
@@ -59,8 +59,8 @@ def test_module_is_the_function(config, criterion, scales, pooling, first):
     cells = local(teacher, scales, pooling)
     # released: scale 1's own cell; otherwise the teacher's true logits
     verdict = (
-        cells[first] if first is not None else
-        teacher.feature.mean((2, 3)) @ teacher.weight.T)
+        cells[first] if first is not None else teacher.feature.mean(
+            (2, 3)) @ teacher.weight.T)
     expected = 0.7 * scale_decoupled_loss(
         local(student, scales, pooling),
         cells,
@@ -103,8 +103,9 @@ def test_defaults_are_the_released_ones():
         dict(type='ScaleDecoupledLoss', criterion=dict(type='KDCriterion')))
     assert (loss.scales, loss.pooling, loss.consistency,
             loss.consistent_weight, loss.complementary_weight, loss.reduction,
-            loss.loss_weight, loss.criterion.tau) == (
-                (1, 2, 4), 'hierarchical', 'label', 1.0, 2.0, 'mean', 1.0, 4.0)
+            loss.loss_weight,
+            loss.criterion.tau) == ((1, 2, 4), 'hierarchical', 'label', 1.0,
+                                    2.0, 'mean', 1.0, 4.0)
     assert not loss.state_dict() and not list(loss.parameters())
 
 

@@ -6,8 +6,8 @@ import torch
 from mmpretrain.registry import MODELS
 from mmrazor.models.task_modules import RecorderManager
 from mmrazor.registry import TASK_UTILS
-from toy import build_classifier, classifier
 from torch import nn
+from toy import build_classifier, classifier
 
 from sdd_mm.models.recorders import FeatureHeadError, FeatureHeadRecorder
 
@@ -51,8 +51,7 @@ def test_several_stages_keep_the_last():
     config['backbone'] = dict(
         type='ResNet', depth=18, num_stages=4, out_indices=(0, 1, 2, 3))
     config['head']['in_channels'] = 512
-    _, head, logits = record(
-        MODELS.build(config), torch.rand(1, 3, 64, 64))
+    _, head, logits = record(MODELS.build(config), torch.rand(1, 3, 64, 64))
     assert head.feature.shape == (1, 512, 2, 2)
     torch.testing.assert_close(head.logits(), logits)
 
@@ -70,11 +69,16 @@ def test_nested_neck_of_hrnet():
 @pytest.mark.parametrize('backbone, channels', [
     (dict(type='MobileNetV2'), 1280),
     (dict(type='ShuffleNetV2'), 1024),
-    (dict(type='SwinTransformer', arch='tiny', img_size=64,
-          pad_small_map=True), 768),
+    (dict(
+        type='SwinTransformer', arch='tiny', img_size=64,
+        pad_small_map=True), 768),
     (dict(type='EfficientNet', arch='b0'), 1280),
-    (dict(type='VisionTransformer', arch='deit-tiny', img_size=64,
-          out_type='featmap', with_cls_token=False), 192),
+    (dict(
+        type='VisionTransformer',
+        arch='deit-tiny',
+        img_size=64,
+        out_type='featmap',
+        with_cls_token=False), 192),
 ])
 def test_other_families_that_are_linear(backbone, channels):
     model = image_classifier(backbone, GAP, linear_head(channels))
@@ -94,36 +98,38 @@ REFUSED = [
      'linear layer: .*Hardswish'),
     (dict(type='ConvNeXt', arch='atto'), None, linear_head(320),
      'ConvNeXt pools by itself and normalises after pooling'),
-    (dict(type='ResNet', depth=18), GAP, ARCFACE,
-     'NormProduct, not a plain torch.nn.Linear'),
-    (dict(type='VGG', depth=11, num_classes=10), None,
-     dict(type='ClsHead'), 'the classifier is inside the backbone VGG'),
+    (dict(type='ResNet',
+          depth=18), GAP, ARCFACE, 'NormProduct, not a plain torch.nn.Linear'),
+    (dict(type='VGG', depth=11, num_classes=10), None, dict(type='ClsHead'),
+     'the classifier is inside the backbone VGG'),
     (dict(type='VisionTransformer', arch='deit-tiny', img_size=64), None,
-     dict(
-         type='VisionTransformerClsHead', num_classes=10,
-         in_channels=192), 'VisionTransformer classifies a class token'),
+     dict(type='VisionTransformerClsHead', num_classes=10,
+          in_channels=192), 'VisionTransformer classifies a class token'),
     (dict(type='VisionTransformer', arch='deit-tiny', img_size=64), None,
      dict(
          type='VisionTransformerClsHead',
          num_classes=10,
          in_channels=192,
          hidden_dim=32), 'more than one linear layer: .*Tanh'),
-    (dict(type='VisionTransformer', arch='deit-tiny', img_size=64,
-          out_type='avg_featmap'), None,
-     dict(
-         type='VisionTransformerClsHead', num_classes=10,
-         in_channels=192), 'it has no `neck`'),
+    (dict(
+        type='VisionTransformer',
+        arch='deit-tiny',
+        img_size=64,
+        out_type='avg_featmap'), None,
+     dict(type='VisionTransformerClsHead', num_classes=10,
+          in_channels=192), 'it has no `neck`'),
     (dict(type='ResNet', depth=18), dict(type='GeneralizedMeanPooling'),
      linear_head(512), 'GeneralizedMeanPooling is not a GlobalAveragePooling'),
     (dict(type='ResNet', depth=18), GAP,
-     dict(type='MultiLabelLinearClsHead', num_classes=10, in_channels=512),
-     'multi-label'),
-    (dict(type='ResNet', depth=18), dict(type='GlobalAveragePooling', dim=1),
-     linear_head(512), 'AdaptiveAvgPool1d'),
-    (dict(type='EfficientFormer', arch='l1'), dict(
-        type='GlobalAveragePooling', dim=1),
-     dict(type='EfficientFormerClsHead', num_classes=10, in_channels=448),
-     'more than one linear layer'),
+     dict(type='MultiLabelLinearClsHead', num_classes=10,
+          in_channels=512), 'multi-label'),
+    (dict(type='ResNet',
+          depth=18), dict(type='GlobalAveragePooling',
+                          dim=1), linear_head(512), 'AdaptiveAvgPool1d'),
+    (dict(type='EfficientFormer',
+          arch='l1'), dict(type='GlobalAveragePooling', dim=1),
+     dict(type='EfficientFormerClsHead', num_classes=10,
+          in_channels=448), 'more than one linear layer'),
 ]
 
 
@@ -186,7 +192,8 @@ def test_wrong_names_are_refused_with_the_nearest(names, message):
 
 
 def test_wrong_pooling_is_found_by_numbers():
-    with pytest.raises(FeatureHeadError, match='weight must have shape|differ'):
+    with pytest.raises(
+            FeatureHeadError, match='weight must have shape|differ'):
         try:
             record(build_classifier(), pooling='backbone.layer1')
         except ValueError as error:
