@@ -5,6 +5,7 @@ import argparse
 from common import (PreflightError, add_common_arguments, build_runner,
                     finish_config, load_config, refuse)
 from mmengine.config import Config
+from torch import cuda
 
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
@@ -53,6 +54,9 @@ def positive(text: str) -> int:
 def configure(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
     if args.amp:
+        if not cuda.is_available():
+            raise PreflightError('--amp needs a GPU: MMEngine\'s '
+                                 'AmpOptimWrapper does not run without one')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:
