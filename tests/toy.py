@@ -2,6 +2,7 @@
 """Small real models and batches that several tests use."""
 import copy
 
+import pytest
 import torch
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmpretrain.structures import DataSample
@@ -75,3 +76,14 @@ def losses(model, data=None):
     model.train()
     data = model.data_preprocessor(data or batch(), training=True)
     return model(**data, mode='loss')
+
+
+def skip_without_autocast(dtype):
+    """torch < 2.3 has no float16 autocast on CPU."""
+    try:
+        with torch.autocast('cpu', dtype=dtype):
+            found = (torch.zeros(1, 1) @ torch.zeros(1, 1)).dtype
+    except RuntimeError:
+        found = None
+    if found != dtype:
+        pytest.skip(f'this torch has no {dtype} autocast on CPU')

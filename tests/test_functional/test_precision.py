@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from literal import row_losses
 from literal.tensors import assert_near
+from toy import skip_without_autocast
 
 from sdd_mm.functional import (cell_weights, dkd_loss, kd_loss, local_logits,
                                nkd_loss, scale_decoupled_loss)
@@ -94,13 +95,6 @@ def step(inputs, criterion, fidelity):
     return results, torch.autograd.grad(results[-1], inputs[0])
 
 
-def float16_autocast():
-    """Whether this version of PyTorch has float16 autocast on CPU."""
-    with torch.autocast('cpu', dtype=torch.float16):
-        product = torch.ones(1, 1) @ torch.ones(1, 1)
-    return product.dtype == torch.float16
-
-
 @pytest.mark.parametrize('criterion', CRITERIA)
 @pytest.mark.parametrize('fidelity', FIDELITIES)
 @pytest.mark.parametrize('dtype', HALVES)
@@ -128,8 +122,7 @@ def test_half_precision_inputs_are_computed_in_float32(dtype, fidelity,
 @pytest.mark.parametrize('inputs', [torch.float32, *HALVES])
 @pytest.mark.parametrize('dtype', HALVES)
 def test_autocast_changes_nothing(dtype, inputs, fidelity, criterion):
-    if dtype == torch.float16 and not float16_autocast():
-        pytest.skip('no float16 autocast on CPU')
+    skip_without_autocast(dtype)
     expected, expected_gradients = step(networks(inputs), criterion, fidelity)
     student, *rest = networks(inputs)
     with torch.autocast('cpu', dtype=dtype):
@@ -156,8 +149,7 @@ def test_autocast_changes_nothing(dtype, inputs, fidelity, criterion):
     ids=['kd', 'dkd', 'nkd', 'weights'])
 @pytest.mark.parametrize('dtype', HALVES)
 def test_results_are_float32_on_what_autocast_yields(dtype, function):
-    if dtype == torch.float16 and not float16_autocast():
-        pytest.skip('no float16 autocast on CPU')
+    skip_without_autocast(dtype)
     row, label = torch.eye(3), torch.tensor([0, 1, 2])
     with torch.autocast('cpu', dtype=dtype):
         assert (row @ row).dtype == dtype

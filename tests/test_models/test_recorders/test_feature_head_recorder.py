@@ -7,7 +7,7 @@ from mmpretrain.registry import MODELS
 from mmrazor.models.task_modules import RecorderManager
 from mmrazor.registry import TASK_UTILS
 from torch import nn
-from toy import build_classifier, classifier
+from toy import build_classifier, classifier, skip_without_autocast
 
 from sdd_mm.models.recorders import FeatureHeadError, FeatureHeadRecorder
 
@@ -209,6 +209,7 @@ def test_pooling_that_is_not_called_is_an_error():
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_check_allows_for_half_precision(dtype):
+    skip_without_autocast(dtype)
     model = build_classifier().eval()
     recorder = FeatureHeadRecorder()
     recorder.initialize(model)
