@@ -153,6 +153,24 @@ def test_published_names_are_aliases():
         assert int(gpus) * int(batch) == base
 
 
+@pytest.mark.parametrize('page', ['README.md', 'docs/en/get_started.md'])
+def test_the_documented_example(page, tmp_path):
+    text = (CONFIGS.parent / page).read_text()
+    example = text.split("""```python
+_base_ = ['mmpretrain::""")[1].split('```')[0]
+    path = tmp_path / 'example.py'
+    path.write_text(f"_base_ = ['mmpretrain::{example}")
+    assert len(path.read_text().splitlines()) <= 15
+    base = Config.fromfile(path)
+    assert base.train_dataloader.dataset.type == 'CIFAR10'
+    assert base.param_scheduler.milestones == [100, 150]
+    runner, losses = smoke(path, tmp_path / 'run')
+    assert 'distill.loss_sdd' in losses
+    assert type(runner.model.teacher.backbone).__name__ == 'ResNet_CIFAR'
+    hooks = {type(hook).__name__ for hook in runner.hooks}
+    assert {'FrozenTeacherHook', 'SDDReportHook'} <= hooks
+
+
 def test_released_nkd_fragments():
     methods = CONFIGS / '_base_' / 'methods'
     found = {
