@@ -130,13 +130,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         """Compare the normalisations, and keep how to get to the teacher's."""
         title = f'the teacher {type(self.teacher).__name__}'
         self._convert = False
+        if on_mismatch == 'ignore':
+            return
         teacher, student = normalization(self.teacher), normalization(self)
-        if teacher is None and not stated and on_mismatch != 'ignore':
+        if not stated and (teacher is None or teacher[:2] == ((0., ), (1., ))):
             raise TeacherError(
                 f'{title} does not say how its images are normalised: set '
                 'model.teacher.data_preprocessor to what it was trained with '
                 '(mean, std, to_rgb; dict() for none)')
-        if teacher == student or on_mismatch == 'ignore':
+        if teacher == student:
             return
         if on_mismatch == 'error':
             raise TeacherError(
@@ -144,8 +146,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 f'to_rgb) {teacher}, the student sees {student}. If both are '
                 'right, set model.on_normalization_mismatch=\'convert\', '
                 'which gives the teacher its own')
-        mean, std, to_rgb = teacher or ((0., ), (1., ), student[2])
-        own_mean, own_std, own_to_rgb = student or ((0., ), (1., ), to_rgb)
+        mean, std, to_rgb = teacher
+        own_mean, own_std, own_to_rgb = student
         self._convert = True
         self._flip = to_rgb != own_to_rgb
         for name, values in (('_mean', mean), ('_std', std),

@@ -113,13 +113,16 @@ def normalization(model: nn.Module) -> Optional[Tuple]:
     """Mean, std and channel order that a model's images come in.
 
     Returns:
-        tuple | None: (mean, std, to_rgb) of its data preprocessor, None if it
-        does not normalise.
+        tuple | None: (mean, std, to_rgb) of its data preprocessor, with mean
+        0 and std 1 where it does not normalise; None if it has none.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
-    if not getattr(preprocessor, '_enable_normalize', False):
+    if preprocessor is None:
         return None
+    mean, std = (0., ), (1., )
+    if getattr(preprocessor, '_enable_normalize', False):
+        mean = tuple(preprocessor.mean.flatten().tolist())
+        std = tuple(preprocessor.std.flatten().tolist())
     to_rgb = getattr(preprocessor, 'to_rgb',
                      getattr(preprocessor, '_channel_conversion', False))
-    return (tuple(preprocessor.mean.flatten().tolist()),
-            tuple(preprocessor.std.flatten().tolist()), bool(to_rgb))
+    return mean, std, bool(to_rgb)

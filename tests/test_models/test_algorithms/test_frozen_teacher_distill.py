@@ -232,6 +232,16 @@ def test_normalisation_must_be_stated():
     build(teacher=classifier(width=8), on_normalization_mismatch='ignore')
 
 
+def test_channel_order_counts_without_a_normalisation_too():
+    with pytest.raises(TeacherError, match='on_normalization_mismatch'):
+        build(
+            teacher=classifier(data_preprocessor=dict(to_rgb=True)),
+            data_preprocessor=dict(to_rgb=False))
+    build(
+        teacher=classifier(data_preprocessor=dict(to_rgb=True)),
+        data_preprocessor=dict(to_rgb=True))
+
+
 def teacher_sees(model, data):
     seen = []
     model.teacher.register_forward_pre_hook(
