@@ -60,6 +60,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
 
 
 def _read(checkpoint: str) -> Dict[str, Tensor]:
+    checkpoint = osp.expanduser(checkpoint)
     if '://' not in checkpoint and not osp.isfile(checkpoint):
         raise TeacherError(
             f'teacher checkpoint {checkpoint} does not exist: set '
