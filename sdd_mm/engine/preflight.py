@@ -69,11 +69,14 @@ def _names(value, prefix: str = '') -> Iterator[str]:
             yield from _names(inner, f'{prefix}{key}.')
 
 
-def check_training(cfg: Config) -> None:
+def check_training(cfg: Config) -> nn.Module:
     """Check keys, data, model, teacher and the checkpoint to start from.
 
     Args:
         cfg (Config): The config of a run, with ``work_dir``.
+
+    Returns:
+        nn.Module: The model that was built to check it.
 
     Raises:
         PreflightError: If something is unknown, absent, unreadable or does
@@ -90,6 +93,7 @@ def check_training(cfg: Config) -> None:
         except TeacherError as error:
             raise PreflightError(str(error)) from error
     _check_start(cfg, model)
+    return model
 
 
 def _reads_teacher(model: FrozenTeacherDistill) -> bool:

@@ -42,7 +42,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     loader.dataset = dict(
         type='GeneratedImages',
         num_images=iterations * loader.batch_size * world,
-        num_classes=_num_classes(cfg),
+        num_classes=num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
         pipeline=[step for step in pipeline if step['type'] not in LOADERS])
     if 'max_iters' in cfg.train_cfg:
@@ -72,7 +72,8 @@ def _pipeline(dataset: dict) -> list:
     return dataset['pipeline']
 
 
-def _num_classes(cfg: Config) -> int:
+def num_classes(cfg: Config) -> int:
+    """The number of classes that a training config states."""
     student = cfg.model.get('architecture', cfg.model)
     count = (student.get('head')
              or {}).get('num_classes') or (cfg.get('data_preprocessor')

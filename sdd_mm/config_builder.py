@@ -1,0 +1,382 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Writes the config that distils into a student of any config."""
+import logging
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
+
+import mmengine.hub
+import torch
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.utils import get_installed_path
+from yapf.yapflib.yapf_api import FormatCode
+
+from .engine.preflight import check_training
+from .engine.smoke import num_classes, to_smoke
+from .version import __version__
+
+METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
+IMAGENET_CLASSES = 1000
+"""From this many classes on, a method's numbers are those of ImageNet."""
+# config keys that an error may name, and the argument that sets them
+ARGUMENTS = {
+    'model.on_normalization_mismatch': 'on_normalization_mismatch',
+    'model.distiller.student_recorders': 'student_recorder',
+    'model.distiller.teacher_recorders': 'teacher_recorder',
+    'model.teacher_ckpt': 'teacher_ckpt',
+}
+
+
+class ConfigBuilderError(ValueError):
+    """A config that cannot be written, and why."""
+
+
+class Code(str):
+    """Python source, which is written as it is."""
+
+
+def make_config(out: Union[str, Path],
+                student: str,
+                teacher: str,
+                method: str = 'sd-dkd',
+                teacher_ckpt: Optional[str] = None,
+                scales: Optional[Sequence[int]] = None,
+                criterion: Optional[Dict[str, float]] = None,
+                warmup_epochs: Optional[int] = None,
+                student_recorder: Optional[Dict[str, Any]] = None,
+                teacher_recorder: Optional[Dict[str, Any]] = None,
+                on_normalization_mismatch: str = 'error',
+                overwrite: bool = False) -> Path:
+    """Write a config that inherits a student's recipe and distils into it.
+
+    Data, schedule, optimizer and runtime stay the student's. Before anything
+    is written, the config is built and takes one forward on generated images
+    in the student's own pipeline, with random weights and no download.
+
+    Args:
+        out (str | Path): The config to write, ``.py``.
+        student (str): Config of the student alone: ``package::path`` or the
+            path of a file.
+        teacher (str): Config of the teacher, likewise.
+        method (str): One of ``METHODS``. Its numbers are those of
+            ``configs/_base_/methods/`` or, if the student tells 1000 classes
+            or more apart, of ``configs/sdd/*_res50_mbv1_imagenet.py``.
+            Defaults to 'sd-dkd'.
+        teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
+            Defaults to None, which takes the one that the teacher's package
+            has published, if there is one and no other.
+        scales (Sequence[int], optional): The scale set M of an SD method.
+            Defaults to None, which is (1, 2, 4).
+        criterion (dict, optional): Numbers of the criterion to change, such
+            as ``dict(beta=6.0)``. Defaults to None.
+        warmup_epochs (int, optional): Epochs over which the distillation loss
+            is warmed up, 0 for none. Defaults to None, the method's.
+        student_recorder (dict, optional): Config of the recorder of the
+            student's feature head, ``type`` 'FeatureHead' unless given.
+            Defaults to None, which finds pooling and head.
+        teacher_recorder (dict, optional): The teacher's, likewise.
+        on_normalization_mismatch (str): As in ``FrozenTeacherDistill``.
+            Defaults to 'error'.
+        overwrite (bool): Whether ``out`` may exist. Defaults to False.
+
+    Returns:
+        Path: The config that was written.
+
+    Raises:
+        ConfigBuilderError: If the config would not train. Nothing is written
+            then.
+
+    Examples:
+        >>> make_config(
+        ...     'sd-dkd_resnet18_cifar10.py',
+        ...     student='mmpretrain::resnet/resnet18_8xb16_cifar10.py',
+        ...     teacher='mmpretrain::resnet/resnet50_8xb16_cifar10.py')
+    """
+    out = Path(out).expanduser().absolute()
+    if out.suffix != '.py':
+        raise ConfigBuilderError(f'a config is a .py file, {out} is not')
+    if out.exists() and not overwrite:
+        raise ConfigBuilderError(f'{out} exists: name another file or pass '
+                                 'overwrite')
+    base = _read('student', student)
+    if 'architecture' in base.model:
+        raise ConfigBuilderError(
+            f'student {student} is a {base.model.type} already: give the '
+            'config that trains the student alone')
+    if base.get('load_from'):
+        raise ConfigBuilderError(
+            f'student {student} sets load_from, which no student inside '
+            'FrozenTeacherDistill can load: give a config that sets '
+            "model.init_cfg=dict(type='Pretrained', checkpoint="
+            f'{base.load_from!r}) instead')
+    teacher_model, teacher_imports = _teacher(teacher)
+    if teacher_ckpt is None:
+        teacher_ckpt = _published_checkpoint(teacher)
+    numbers, weight, losses, epochs = _numbers(method, num_classes(base))
+    name, loss = next(iter(losses.items()))
+    _change(method, loss, scales, criterion)
+    epochs = _warmup(method, epochs, warmup_epochs, base)
+
+    distiller = dict(type='SDDDistiller', distill_losses=losses)
+    for role, recorder in (('student', student_recorder), ('teacher',
+                                                           teacher_recorder)):
+        if recorder:
+            distiller[f'{role}_recorders'] = dict(feature_head={
+                'type': 'FeatureHead',
+                **recorder
+            })
+    model = dict(
+        _delete_=True,
+        _scope_='mmrazor',
+        type='FrozenTeacherDistill',
+        architecture=Code('_base_.model'))
+    if 'data_preprocessor' in base.model or not base.get('data_preprocessor'):
+        model['data_preprocessor'] = Code(
+            "_base_.model.pop('data_preprocessor', dict())")
+    model.update(
+        student_loss_weight=weight,
+        teacher=teacher_model,
+        teacher_ckpt=teacher_ckpt,
+        distiller=distiller)
+    if on_normalization_mismatch != 'error':
+        model['on_normalization_mismatch'] = on_normalization_mismatch
+    hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    if epochs:
+        hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
+    kept = '_base_.custom_hooks + ' if base.get('custom_hooks') else ''
+    text = '\n'.join([
+        f'# {method} with the numbers of {numbers},',
+        f'# written by make_config of sdd_mm {__version__}',
+        f'_base_ = {[_base_path(student, out)]!r}',
+        f'custom_imports = {_imports(base, teacher_imports)}',
+        f'model = {_code(model)}',
+        f'custom_hooks = {kept}{_code(hooks)}',
+        '',
+    ])
+    text = FormatCode(text, style_config='pep8')[0]
+    _check(text, out)
+    out.write_text(text, encoding='utf-8')
+    if teacher_ckpt is None:
+        print_log(f'{out} has no teacher checkpoint yet: set its '
+                  'model.teacher_ckpt before training')
+    return out
+
+
+def _read(role: str, path: str) -> Config:
+    """A config by ``package::path`` or path."""
+    try:
+        if '::' in path:
+            cfg = mmengine.hub.get_config(path)
+        else:
+            cfg = Config.fromfile(Path(path).expanduser())
+    except Exception as error:  # a config file may do anything
+        raise ConfigBuilderError(f'{role} {path} cannot be read: '
+                                 f'{type(error).__name__}: {error}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigBuilderError(f'{role} {path} has no `model`')
+    return cfg
+
+
+def _base_path(path: str, out: Path) -> str:
+    """A config as another one inherits it."""
+    if '::' in path:
+        return path
+    # `..` leaves the folder that a link leads to
+    path = Path(path).expanduser().resolve()
+    return Path(os.path.relpath(path, out.parent.resolve())).as_posix()
+
+
+def _teacher(teacher: str) -> Tuple[dict, list]:
+    """The teacher's config, and the modules to import for it."""
+    cfg = _read('teacher', teacher)
+    if '::' in teacher and 'data_preprocessor' not in cfg.model:
+        return dict(cfg_path=teacher), []
+    imports = cfg.get('custom_imports', dict()).get('imports', [])
+    cfg = cfg.to_dict()
+    # the student of an earlier distillation may teach
+    model = cfg['model'].get('architecture', cfg['model'])
+    model.setdefault(
+        'data_preprocessor',
+        cfg['model'].get('data_preprocessor',
+                         cfg.get('data_preprocessor') or dict()))
+    # it is neither initialised nor trained
+    for key in ('init_cfg', 'train_cfg'):
+        model.pop(key, None)
+    model['backbone'].pop('init_cfg', None)
+    return model, [imports] if isinstance(imports, str) else list(imports)
+
+
+def _published_checkpoint(teacher: str) -> Optional[str]:
+    """The checkpoint of a package's config, if just one is published."""
+    if '::' not in teacher:
+        return None
+    package, path = teacher.split('::')
+    configs = Path(get_installed_path(package), '.mim', 'configs')
+    metafile = configs / path.split('/')[0] / 'metafile.yml'
+    if not metafile.exists():
+        return None
+    found = {
+        model['Name']: model['Weights']
+        for model in load(metafile)['Models']
+        if model.get('Config') == f'configs/{path}' and model.get('Weights')
+    }
+    if len(found) > 1:
+        listed = ''.join(f'\n  {name}: {url}' for name, url in found.items())
+        print_log(f'{len(found)} checkpoints are published for the teacher '
+                  f'{teacher}, choose one by teacher_ckpt:{listed}')
+        return None
+    return next(iter(found.values()), None)
+
+
+def _numbers(method: str, classes: int) -> Tuple[str, float, dict, int]:
+    """Where a method's numbers stand, and what they are."""
+    if method not in METHODS:
+        near = get_close_matches(method, METHODS, n=1)
+        hint = f'. Did you mean {near[0]!r}?' if near else ''
+        raise ConfigBuilderError(f'there is no method {method!r}, only '
+                                 f'{", ".join(METHODS)}{hint}')
+    package = Path(__file__).parent
+    # installed, or in a checkout
+    root = next(
+        path for path in (package / '.mim', package.parent)
+        if (path / 'configs/_base_/methods').is_dir())
+    if classes < IMAGENET_CLASSES:
+        name = f'configs/_base_/methods/{method}.py'
+        cfg = Config.fromfile(root / name)
+        source, hooks = cfg, cfg.method_hooks
+        losses = cfg.distill_losses
+    else:
+        name = f'configs/sdd/{method}_res50_mbv1_imagenet.py'
+        cfg = Config.fromfile(root / name)
+        source, hooks = cfg.model, cfg.custom_hooks
+        losses = cfg.model.distiller.distill_losses
+    epochs = next(
+        (hook.epochs for hook in hooks if hook.type == 'DistillWarmupHook'), 0)
+    return name, source.student_loss_weight, losses.to_dict(), epochs
+
+
+def _change(method: str, loss: dict, scales: Optional[Sequence[int]],
+            criterion: Optional[dict]) -> None:
+    """Put the user's numbers into a loss."""
+    if scales is not None:
+        if 'scales' not in loss:
+            raise ConfigBuilderError(
+                f'{method} distils the global logits alone, it has no scales: '
+                f'leave them out or take sd-{method}')
+        loss['scales'] = tuple(scales)
+    for key, value in (criterion or {}).items():
+        if key not in loss['criterion'] or key == 'type':
+            known = sorted(set(loss['criterion']) - {'type'})
+            raise ConfigBuilderError(
+                f'the criterion of {method} has no {key!r}, only '
+                f'{", ".join(known)}')
+        loss['criterion'][key] = value
+
+
+def _warmup(method: str, default: int, given: Optional[int],
+            base: Config) -> int:
+    epochs = default if given is None else given
+    total = base.get('train_cfg', dict()).get('max_epochs')
+    if epochs and total and epochs >= total:
+        raise ConfigBuilderError(
+            f'a warm-up of {epochs} epochs{"" if given else f" ({method})"} '
+            f'does not end in the {total} epochs of the student\'s recipe: '
+            'set warmup_epochs, 0 for none')
+    return epochs
+
+
+def _imports(base: Config, teacher: list) -> str:
+    """sdd_mm first: it repairs the stack."""
+    own = base.get('custom_imports', dict()).get('imports') or []
+    ours = ['sdd_mm']
+    ours += [name for name in teacher if name not in [*ours, *own]]
+    if not own:
+        return _code(dict(imports=ours, allow_failed_imports=False))
+    kept = '_base_.custom_imports.imports'
+    return f'dict(imports={ours!r} + {kept})' if isinstance(
+        own, list) else f'dict(imports={ours!r} + [{kept}])'
+
+
+def _code(value: Any) -> str:
+    """A value as a config file writes it."""
+    if isinstance(value, Code):
+        return value
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and key.isidentifier() for key in value):
+            items = [f'{key}={_code(item)}' for key, item in value.items()]
+            return f'dict({", ".join(items)})'
+        items = [f'{key!r}: {_code(item)}' for key, item in value.items()]
+        return f'{{{", ".join(items)}}}'
+    if isinstance(value, list):
+        return f'[{", ".join(map(_code, value))}]'
+    if isinstance(value, tuple):
+        comma = ',' if len(value) == 1 else ''
+        return f'({", ".join(map(_code, value))}{comma})'
+    if isinstance(value, str) and len(value) > 60 and '/' in value:
+        # as long URLs stand in OpenMMLab's configs
+        folder, _, name = value.rpartition('/')
+        return f'{folder + "/"!r} {name!r}'
+    return repr(value)
+
+
+def _check(text: str, out: Path) -> None:
+    """Build the config from where it will lie, and take one forward."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f'.{os.getpid()}_{out.name}')
+    # that the teacher is untrained in this check is no news
+    logging.disable(logging.WARNING)
+    try:
+        draft.write_text(text, encoding='utf-8')
+        cfg = Config.fromfile(draft)
+        _forward(cfg)
+    except Exception as error:  # a model may raise anything
+        message = str(error)
+        hints = [
+            argument for key, argument in ARGUMENTS.items() if key in message
+        ]
+        hint = f' (here: the argument {", ".join(hints)})' if hints else ''
+        raise ConfigBuilderError(
+            f'the config would not train, so it is not written: {message}'
+            f'{hint}') from error
+    finally:
+        logging.disable(logging.NOTSET)
+        draft.unlink(missing_ok=True)
+
+
+def _forward(cfg: Config) -> None:
+    """One training forward on two generated images in the own pipeline."""
+    cfg.work_dir = 'work_dirs'  # nothing is written there
+    cfg.train_dataloader.batch_size = 2
+    _no_download(cfg.model)
+    to_smoke(cfg, 1)
+    model = check_training(cfg)
+    scope = DefaultScope.overwrite_default_scope(
+        cfg.get('default_scope', 'mmpretrain'))
+    with scope, torch.random.fork_rng(devices=[]):
+        batch = next(
+            iter(
+                Runner.build_dataloader(
+                    dict(
+                        dataset=cfg.train_dataloader.dataset,
+                        sampler=dict(type='DefaultSampler', shuffle=False),
+                        batch_size=2,
+                        num_workers=0))))
+        model.train()
+        model(**model.data_preprocessor(batch, True), mode='loss')
+
+
+def _no_download(value: Any) -> None:
+    """Constructors that fetch weights (timm's) must not for a check."""
+    if isinstance(value, dict):
+        if value.get('pretrained') is True:
+            value['pretrained'] = False
+        for inner in value.values():
+            _no_download(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _no_download(inner)

@@ -1,0 +1,227 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The configs that `make_config` writes, and what it refuses."""
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from test_configs import CONFIGS, METHODS, smoke, unscoped
+from test_tools import command
+
+from sdd_mm import make_config
+from sdd_mm.config_builder import ConfigBuilderError
+
+RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+RES50 = 'mmpretrain::resnet/resnet50_8xb16_cifar10.py'
+RES50_CIFAR100 = 'mmpretrain::resnet/resnet50_8xb16_cifar100.py'
+RES50_CKPT = ('https://download.openmmlab.com/mmclassification/v0/resnet/'
+              'resnet50_b16x8_cifar10_20210528-f54bfad9.pth')
+
+
+def test_a_written_config_keeps_the_recipe_and_trains(tmp_path):
+    out = make_config(tmp_path / 'new' / 'folder' / 'run.py', RES18, RES50)
+    assert len(out.read_text().splitlines()) <= 25
+    assert list(tmp_path.rglob('*.*')) == [out]
+    cfg, base = Config.fromfile(out), Config.fromfile(inherits(RES18))
+    for key in base:
+        if key not in ('model', 'custom_imports', 'custom_hooks'):
+            assert unscoped(cfg[key]) == unscoped(base[key]), key
+    assert unscoped(cfg.model.architecture) == unscoped(base.model)
+    assert cfg.model.teacher_ckpt == RES50_CKPT
+    runner, losses = smoke(out, tmp_path / 'run')
+    assert 'distill.loss_sdd' in losses
+    hooks = {type(hook).__name__: hook for hook in runner.hooks}
+    assert {'FrozenTeacherHook', 'SDDReportHook'} <= set(hooks)
+    assert hooks['DistillWarmupHook'].epochs == 20
+
+
+def inherits(config):
+    """A config that only inherits another one."""
+    import mmpretrain
+    root = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
+    return root / config.split('::')[1]
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_numbers_of_every_method(tmp_path, method):
+    cfg = Config.fromfile(
+        make_config(tmp_path / 'run.py', RES18, RES50, method))
+    numbers = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
+    model = cfg.model
+    assert model.distiller.distill_losses == numbers.distill_losses
+    assert model.student_loss_weight == numbers.student_loss_weight
+    assert cfg.custom_hooks[2:] == numbers.method_hooks
+
+
+@pytest.mark.parametrize('method, weight, loss_weight, criterion', [
+    ('kd', 0.5, 0.5, dict(type='KDCriterion', tau=1.0)),
+    ('sd-dkd', 1.0, 1.0, dict(
+        type='DKDCriterion', alpha=1.0, beta=2.0, tau=1.0)),
+])
+def test_numbers_of_imagenet(tmp_path, method, weight, loss_weight, criterion):
+    mobilenet = 'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'
+    res50 = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
+    cfg = Config.fromfile(
+        make_config(tmp_path / 'run.py', mobilenet, res50, method))
+    loss, = cfg.model.distiller.distill_losses.values()
+    assert loss.criterion == criterion
+    assert (cfg.model.student_loss_weight, loss.loss_weight) == (weight,
+                                                                 loss_weight)
+    assert len(cfg.custom_hooks) == 2  # no warm-up
+    if method == 'sd-dkd':  # the file of this repository, but for `student`
+        shipped = Config.fromfile(CONFIGS / 'mmpretrain' /
+                                  'sd-dkd_mobilenet-v2_8xb32_in1k.py')
+        for key in cfg:
+            assert cfg[key] == shipped[key], key
+
+
+def test_arguments_reach_the_config(tmp_path):
+    cfg = Config.fromfile(
+        make_config(
+            tmp_path / 'run.py',
+            RES18,
+            RES50,
+            teacher_ckpt='res50.pth',
+            scales=[1, 2],
+            criterion=dict(beta=6.0),
+            warmup_epochs=0,
+            student_recorder=dict(pooling='neck.gap', head='head.fc'),
+            on_normalization_mismatch='convert'))
+    model = cfg.model
+    assert model.teacher_ckpt == 'res50.pth'
+    loss = model.distiller.distill_losses.loss_sdd
+    assert loss.scales == (1, 2)
+    assert loss.criterion == dict(
+        type='DKDCriterion', alpha=1.0, beta=6.0, tau=4.0)
+    assert cfg.custom_hooks == [
+        dict(type='FrozenTeacherHook'),
+        dict(type='SDDReportHook')
+    ]
+    assert model.distiller.student_recorders.feature_head == dict(
+        type='FeatureHead', pooling='neck.gap', head='head.fc')
+    assert 'teacher_recorders' not in model.distiller
+    assert model.on_normalization_mismatch == 'convert'
+
+
+@pytest.fixture
+def local(tmp_path):
+    """A student and a teacher of one's own."""
+    folder = tmp_path / 'mine'
+    folder.mkdir()
+    (folder / 'student.py').write_text(f"""_base_ = ['{RES18}']
+custom_imports = dict(imports=['colorsys'], allow_failed_imports=False)
+custom_hooks = [dict(type='EMAHook', momentum=1e-4)]
+model = dict(data_preprocessor=dict(
+    num_classes=10, mean=[120.0] * 3, std=[60.0] * 3, to_rgb=False))
+""")
+    (folder / 'teacher.py').write_text("""_base_ = ['student.py']
+model = dict(
+    backbone=dict(depth=34, init_cfg=dict(type='Pretrained', checkpoint='x')),
+    train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)))
+""")
+    return folder
+
+
+def test_local_configs(tmp_path, local):
+    out = make_config(tmp_path / 'new' / 'run.py', str(local / 'student.py'),
+                      str(local / 'teacher.py'))
+    text = out.read_text()
+    assert "_base_ = ['../mine/student.py']" in text
+    cfg = Config.fromfile(out)
+    assert cfg.custom_imports.imports == ['sdd_mm', 'colorsys']
+    assert [hook.type for hook in cfg.custom_hooks] == [
+        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DistillWarmupHook'
+    ]
+    teacher = cfg.model.teacher
+    assert teacher.backbone.depth == 34
+    assert 'init_cfg' not in teacher.backbone and 'train_cfg' not in teacher
+    runner, _ = smoke(out, tmp_path / 'run')
+    for model in (runner.model, runner.model.teacher):
+        assert model.data_preprocessor.mean.flatten().tolist() == [120.0] * 3
+
+
+def test_a_distilled_student_may_teach(tmp_path, local):
+    first = make_config(tmp_path / 'first.py', RES18, RES50, 'sd-kd')
+    cfg = Config.fromfile(
+        make_config(tmp_path / 'second.py', RES18, str(first), 'sd-kd'))
+    assert cfg.model.teacher.type == 'ImageClassifier'
+    assert cfg.model.teacher_ckpt is None
+    with pytest.raises(ConfigBuilderError, match='FrozenTeacherDistill'):
+        make_config(tmp_path / 'third.py', str(first), RES50)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(method='sd-dkt'), "no method 'sd-dkt'.* Did you mean 'sd-dkd'"),
+    (dict(method='kd', scales=[1, 2]), 'kd .* no scales.* sd-kd'),
+    (dict(method='sd-kd', criterion=dict(beta=1)), "no 'beta', only tau"),
+    (dict(warmup_epochs=200), 'warm-up of 200 epochs .* 200 epochs'),
+    (dict(scales=[0]), r'positive integers such as \(1, 2, 4\)'),
+    (dict(student='mmpretrain::resnet/resnet19.py'), 'student .*resnet19'),
+    (dict(teacher='no.py'), 'teacher no.py cannot be read'),
+    (dict(teacher=RES50_CIFAR100), '100 classes, the student .* 10'),
+    (dict(teacher_recorder=dict(head='head.fcc')),
+     "no module 'head.fcc'.*argument teacher_recorder"),
+])
+def test_refusals(tmp_path, arguments, message):
+    arguments = {'student': RES18, 'teacher': RES50, **arguments}
+    with pytest.raises(ConfigBuilderError, match=message):
+        make_config(tmp_path / 'run.py', **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_teacher_that_is_not_linear_is_refused(tmp_path, capsys):
+    teacher = 'mmpretrain::convnext/convnext-tiny_32xb128_in1k.py'
+    with pytest.raises(ConfigBuilderError) as error:
+        make_config(tmp_path / 'run.py',
+                    'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
+                    teacher)
+    for part in ('teacher', 'ConvNeXt', 'normalises after pooling',
+                 'argument teacher_recorder'):
+        assert part in str(error.value)
+    # three checkpoints are published: it is not for us to choose
+    assert 'convnext-tiny_32xb128-noema_in1k_20221208' in capsys.readouterr(
+    ).out
+
+
+def test_another_normalisation_is_refused_or_converted(tmp_path, local):
+    arguments = dict(student=str(local / 'student.py'), teacher=RES50)
+    with pytest.raises(
+            ConfigBuilderError, match='argument on_normalization_mismatch'):
+        make_config(tmp_path / 'run.py', **arguments)
+    make_config(
+        tmp_path / 'run.py', on_normalization_mismatch='convert', **arguments)
+
+
+def test_load_from_and_existing_files_are_refused(tmp_path, local):
+    student = local / 'student.py'
+    with pytest.raises(ConfigBuilderError, match='student.py exists'):
+        make_config(student, RES18, RES50)
+    student.write_text(student.read_text() + "load_from = 'x.pth'\n")
+    with pytest.raises(ConfigBuilderError, match="checkpoint='x.pth'"):
+        make_config(tmp_path / 'run.py', str(student), RES50)
+
+
+def test_a_teacher_checkpoint_that_does_not_fit_is_refused(tmp_path):
+    import torch
+    checkpoint = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict={'fc.weight': torch.zeros(1)}), checkpoint)
+    with pytest.raises(ConfigBuilderError, match='1 weights .* fc.weight'):
+        make_config(
+            tmp_path / 'run.py', RES18, RES50, teacher_ckpt=str(checkpoint))
+
+
+def test_command_line(tmp_path, monkeypatch):
+    arguments = ('--student', RES18, '--teacher', RES50, '--method', 'sd-kd',
+                 '--scales', 1, 2, '--tau', 2, '--teacher-recorder',
+                 'pooling=neck.gap')
+    script = CONFIGS.parent / 'tools' / 'make_config.py'
+    result = command(script, 'run.py', *arguments, cwd=tmp_path)
+    assert 'run.py is written' in result.stdout
+    loss = Config.fromfile(tmp_path /
+                           'run.py').model.distiller.distill_losses.loss_sdd
+    assert (loss.scales, loss.criterion.tau) == ((1, 2), 2.0)
+    monkeypatch.syspath_prepend(script.parent)
+    monkeypatch.setattr(sys, 'argv', ['', 'run.kd', *map(str, arguments)])
+    with pytest.raises(SystemExit, match='ERROR - run.kd: a config is a .py'):
+        runpy.run_path(str(script), run_name='__main__')
