@@ -74,7 +74,8 @@ setup(
     install_requires=requirements('runtime') + mmcv(),
     extras_require={
         'demo': requirements('demo'),
-        'tests': requirements('tests')
+        'tests': requirements('tests'),
+        'timm': requirements('timm')
     },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False)

@@ -16,13 +16,19 @@ from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 from yapf.yapflib.yapf_api import FormatCode
 
+from .converters.timm_classifier import TimmError, timm_teacher
 from .engine.preflight import check_training
-from .engine.smoke import num_classes, to_smoke
+from .engine.smoke import loads_files, num_classes, to_smoke
 from .version import __version__
 
 METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
 IMAGENET_CLASSES = 1000
 """From this many classes on, a method's numbers are those of ImageNet."""
+TIMM = 'timm::'
+STYLE = dict(
+    based_on_style='pep8', split_before_expression_after_opening_paren=True)
+TIMM_NOTE = (', to a checkpoint of timm that '
+             'tools/model_converters/timm_to_mmpretrain.py has converted')
 # config keys that an error may name, and the argument that sets them
 ARGUMENTS = {
     'model.on_normalization_mismatch': 'on_normalization_mismatch',
@@ -62,14 +68,16 @@ def make_config(out: Union[str, Path],
         out (str | Path): The config to write, ``.py``.
         student (str): Config of the student alone: ``package::path`` or the
             path of a file.
-        teacher (str): Config of the teacher, likewise.
+        teacher (str): Config of the teacher, likewise, or ``timm::`` and the
+            name of a timm model that is linear after its pooling.
         method (str): One of ``METHODS``. Its numbers are those of
             ``configs/_base_/methods/`` or, if the student tells 1000 classes
             or more apart, of ``configs/sdd/*_res50_mbv1_imagenet.py``.
             Defaults to 'sd-dkd'.
         teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
             Defaults to None, which takes the one that the teacher's package
-            has published, if there is one and no other.
+            has published, if there is one and no other. That of a timm model
+            is converted first, by ``tools/model_converters/``.
         scales (Sequence[int], optional): The scale set M of an SD method.
             Defaults to None, which is (1, 2, 4).
         criterion (dict, optional): Numbers of the criterion to change, such
@@ -114,7 +122,7 @@ def make_config(out: Union[str, Path],
             'FrozenTeacherDistill can load: give a config that sets '
             "model.init_cfg=dict(type='Pretrained', checkpoint="
             f'{base.load_from!r}) instead')
-    teacher_model, teacher_imports = _teacher(teacher)
+    teacher_model, teacher_imports = _teacher(teacher, base)
     if teacher_ckpt is None:
         teacher_ckpt = _published_checkpoint(teacher)
     numbers, weight, losses, epochs = _numbers(method, num_classes(base))
@@ -122,7 +130,8 @@ def make_config(out: Union[str, Path],
     _change(method, loss, scales, criterion)
     epochs = _warmup(method, epochs, warmup_epochs, base)
 
-    distiller = dict(type='SDDDistiller', distill_losses=losses)
+    distiller = dict(
+        type='SDDDistiller', distill_losses=Code('distill_losses'))
     for role, recorder in (('student', student_recorder), ('teacher',
                                                            teacher_recorder)):
         if recorder:
@@ -150,20 +159,21 @@ def make_config(out: Union[str, Path],
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
     kept = '_base_.custom_hooks + ' if base.get('custom_hooks') else ''
     text = '\n'.join([
-        f'# {method} with the numbers of {numbers},',
-        f'# written by make_config of sdd_mm {__version__}',
+        f'# by make_config of sdd_mm {__version__} from {numbers}',
         f'_base_ = {[_base_path(student, out)]!r}',
         f'custom_imports = {_imports(base, teacher_imports)}',
+        f'distill_losses = {_code(losses)}',
         f'model = {_code(model)}',
         f'custom_hooks = {kept}{_code(hooks)}',
         '',
     ])
-    text = FormatCode(text, style_config='pep8')[0]
+    text = FormatCode(text, style_config=STYLE)[0]
     _check(text, out)
     out.write_text(text, encoding='utf-8')
     if teacher_ckpt is None:
         print_log(f'{out} has no teacher checkpoint yet: set its '
-                  'model.teacher_ckpt before training')
+                  'model.teacher_ckpt before training' +
+                  (TIMM_NOTE if teacher.startswith(TIMM) else ''))
     return out
 
 
@@ -191,8 +201,15 @@ def _base_path(path: str, out: Path) -> str:
     return Path(os.path.relpath(path, out.parent.resolve())).as_posix()
 
 
-def _teacher(teacher: str) -> Tuple[dict, list]:
+def _teacher(teacher: str, student: Config) -> Tuple[dict, list]:
     """The teacher's config, and the modules to import for it."""
+    if teacher.startswith(TIMM):
+        try:
+            # decoded files are BGR, the arrays of CIFAR and its like are RGB
+            return timm_teacher(teacher[len(TIMM):], num_classes(student),
+                                loads_files(student)), []
+        except TimmError as error:
+            raise ConfigBuilderError(f'teacher {teacher}: {error}') from error
     cfg = _read('teacher', teacher)
     if '::' in teacher and 'data_preprocessor' not in cfg.model:
         return dict(cfg_path=teacher), []
@@ -213,7 +230,7 @@ def _teacher(teacher: str) -> Tuple[dict, list]:
 
 def _published_checkpoint(teacher: str) -> Optional[str]:
     """The checkpoint of a package's config, if just one is published."""
-    if '::' not in teacher:
+    if '::' not in teacher or teacher.startswith(TIMM):
         return None
     package, path = teacher.split('::')
     configs = Path(get_installed_path(package), '.mim', 'configs')

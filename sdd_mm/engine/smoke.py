@@ -35,7 +35,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
     loader = cfg.train_dataloader
     pipeline = _pipeline(loader.dataset)
-    from_file = any(step['type'] in LOADERS for step in pipeline)
+    from_file = loads_files(cfg)
     # the processes of a launcher that has not been joined yet
     world = int(
         os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
@@ -64,6 +64,12 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         notes.append(f'UNTRAINED TEACHER: {checkpoint} is not at hand.')
     notes.append('The losses mean nothing and nothing is saved.')
     return ' '.join(notes)
+
+
+def loads_files(cfg: Config) -> bool:
+    """Whether the training images come from files, not from arrays."""
+    return any(step['type'] in LOADERS
+               for step in _pipeline(cfg.train_dataloader.dataset))
 
 
 def _pipeline(dataset: dict) -> list:

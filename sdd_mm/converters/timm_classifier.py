@@ -1,0 +1,252 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""timm's classifiers as MMPretrain's, through its ``TIMMBackbone``.
+
+That backbone takes off pooling and classifier and pools after whatever else
+is left. This is the same network only where nothing else stands between the
+two: every network is compared with timm's own before it may teach.
+"""
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+# what leaves pooled features as they are, in eval mode
+_NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
+
+
+class TimmError(ValueError):
+    """A timm model that cannot be MMPretrain's, and why."""
+
+
+def timm_teacher(model_name: str,
+                 num_classes: int = 1000,
+                 to_rgb: bool = True) -> dict:
+    """Config of a timm classifier as a teacher.
+
+    Args:
+        model_name (str): Its name in timm. A tag such as
+            ``resnet50.a1_in1k`` has the normalisation of these weights.
+        num_classes (int): Number of classes. Defaults to 1000.
+        to_rgb (bool): Whether the data set loads BGR images, as from files.
+            timm's models see RGB. Defaults to True.
+
+    Returns:
+        dict: Config of an ``ImageClassifier`` with its ``data_preprocessor``.
+
+    Raises:
+        TimmError: If there is no such model, if it does not pool a feature
+            map by its average, or if anything but a linear classifier
+            follows.
+
+    Examples:
+        >>> timm_teacher('resnet18')['backbone']
+        {'type': 'TIMMBackbone', 'model_name': 'resnet18'}
+    """
+    model = _create(model_name, num_classes)
+    name, classifier = _classifier(model_name, model)
+    defaults = model.default_cfg
+    config = dict(
+        type='ImageClassifier',
+        backbone=dict(type='TIMMBackbone', model_name=model_name),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=num_classes,
+            in_channels=classifier.in_features),
+        data_preprocessor=dict(
+            mean=[round(255 * value, 6) for value in defaults['mean']],
+            std=[round(255 * value, 6) for value in defaults['std']],
+            to_rgb=to_rgb))
+    model = model.double().eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        classifier.reset_parameters()  # a classifier of zeros shows nothing
+        images = torch.rand(1, *defaults['input_size'], dtype=torch.float64)
+        after = _after_pooling(model_name, model, images)
+        after.pop(name, None)
+        if after:
+            listed = ', '.join(f'{name} ({type(module).__name__})'
+                               for name, module in after.items())
+            raise TimmError(
+                f'timm model {model_name}: between its pooling and its '
+                f'classifier stands {listed}, so what follows the pooling is '
+                'not one linear layer')
+        _compare(model_name, model, config, images)
+    return config
+
+
+def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
+    """A checkpoint of timm as one of :func:`timm_teacher`'s network.
+
+    Args:
+        model_name (str): The model's name in timm.
+        weights (dict[str, Tensor]): Its state dict, with its classifier.
+
+    Returns:
+        dict: A checkpoint of MMPretrain, with the normalisation in its meta.
+
+    Raises:
+        TimmError: If the model cannot teach, or if weights are missing, left
+            over or of another shape; all of them are listed.
+    """
+    name, _ = _classifier(model_name, _create(model_name, 1000))
+    if f'{name}.weight' not in weights:
+        raise TimmError(f'the checkpoint has no {name}.weight, the classifier '
+                        f'of timm model {model_name}')
+    num_classes = len(weights[f'{name}.weight'])
+    config = timm_teacher(model_name, num_classes)
+    own = _create(model_name, num_classes).state_dict()
+    shapes = [
+        f'{key} {tuple(weights[key].shape)} instead of '
+        f'{tuple(own[key].shape)}' for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    problems = [
+        f'{len(names)} weights {title}: {", ".join(names)}'
+        for title, names in (('are missing',
+                              [key for key in own if key not in weights]),
+                             ('are left over',
+                              [key for key in weights if key not in own]),
+                             ('have another shape', shapes)) if names
+    ]
+    if problems:
+        raise TimmError(f'the checkpoint is not one of timm model '
+                        f'{model_name}: {"; ".join(problems)}')
+    preprocessor = config['data_preprocessor']
+    return dict(
+        state_dict=_rename(weights, name),
+        meta=dict(
+            input_normalization=dict(
+                mean=preprocessor['mean'],
+                std=preprocessor['std'],
+                channel_order='RGB')))
+
+
+def convert_timm_file(model_name: str, source: str, target: str) -> None:
+    """Convert a checkpoint file of timm.
+
+    Args:
+        model_name (str): The model's name in timm.
+        source (str): The file: ``.safetensors``, or a state dict of torch,
+            alone or as timm's training script saves it.
+        target (str): Where to write.
+
+    Raises:
+        TimmError: If the file is not a checkpoint of that model, or the model
+            cannot teach.
+    """
+    _create(model_name, 1000)  # timm is there, and it has this model
+    from timm.models import load_state_dict
+    try:
+        weights = load_state_dict(source, weights_only=True)
+    except Exception as error:  # a broken file may raise anything
+        raise TimmError(f'{source} cannot be read: {type(error).__name__}: '
+                        f'{error}') from error
+    checkpoint = convert_timm(model_name, weights)
+    checkpoint['meta']['converted_from'] = Path(source).name
+    Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, target)
+
+
+def _create(model_name: str, num_classes: int) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise TimmError(
+            'timm is not installed: pip install "sdd_mm[timm]"') from error
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return timm.create_model(model_name, num_classes=num_classes)
+    except Exception as error:  # a constructor may raise anything
+        raise TimmError(f'timm model {model_name} cannot be built: '
+                        f'{type(error).__name__}: {error}') from error
+
+
+def _classifier(model_name: str, model: nn.Module) -> Tuple[str, nn.Linear]:
+    """A model's classifier and its name."""
+    classifier = model.get_classifier()
+    # timm has a subclass, which only differs in torchscript
+    if not isinstance(classifier, nn.Linear) or classifier.bias is None:
+        raise TimmError(
+            f'timm model {model_name}: its classifier is a '
+            f'{type(classifier).__name__}, not one linear layer with a bias')
+    name = next(name for name, module in model.named_modules()
+                if module is classifier)
+    return name, classifier
+
+
+def _after_pooling(model_name: str, model: nn.Module,
+                   images: Tensor) -> Dict[str, nn.Module]:
+    """The layers that run after the global average pooling."""
+    from timm.layers import SelectAdaptivePool2d
+    called: List[Tuple[str, nn.Module]] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def note(module: nn.Module, *_) -> None:
+        called.append((names[module], module))
+
+    hooks = [
+        module.register_forward_hook(note) for module in names if
+        isinstance(module, SelectAdaptivePool2d) or not list(module.children())
+    ]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    pools = [
+        index for index, (_, module) in enumerate(called)
+        if isinstance(module, SelectAdaptivePool2d)
+    ]
+    if not pools:
+        raise TimmError(f'timm model {model_name}: it pools no feature map '
+                        '(it calls no SelectAdaptivePool2d)')
+    return {
+        name: module
+        for name, module in called[pools[-1] + 1:]
+        if not isinstance(module, _NEUTRAL)
+    }
+
+
+def _compare(model_name: str, model: nn.Module, config: dict,
+             images: Tensor) -> None:
+    """The teacher's logits against timm's, on the same random weights."""
+    name, _ = _classifier(model_name, model)
+    logging.disable(logging.WARNING)  # a backbone lists its stages
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            teacher = MODELS.build(deepcopy(config)).double().eval()
+    finally:
+        logging.disable(logging.NOTSET)
+    teacher.load_state_dict(_rename(model.state_dict(), name))
+    feature = teacher.backbone(images)[-1]
+    if feature.ndim != 4 or feature.shape[1] != teacher.head.in_channels:
+        raise TimmError(
+            f'timm model {model_name}: its last features have shape '
+            f'{tuple(feature.shape)}, not (B, {teacher.head.in_channels}, h, '
+            'w)')
+    if feature.shape[-2:] == (1, 1):
+        raise TimmError(
+            f'timm model {model_name}: its feature map is 1 x 1, so all cells '
+            'are the same')
+    own, found = model(images), teacher(images)
+    difference = (found - own).abs().max() / own.abs().max()
+    if not difference < 1e-9:
+        raise TimmError(
+            f'timm model {model_name}: pooled and classified by a linear '
+            'layer its feature map gives other logits than the model itself '
+            f'(relative difference {difference:.3g})')
+
+
+def _rename(weights: Dict[str, Tensor], classifier: str) -> Dict[str, Tensor]:
+    """timm's names as MMPretrain's."""
+    prefix = f'{classifier}.'
+    renamed = {}
+    for name, value in weights.items():
+        if name.startswith(prefix):
+            renamed[f'head.fc.{name[len(prefix):]}'] = value
+        else:
+            renamed[f'backbone.timm_model.{name}'] = value
+    return renamed
