@@ -11,12 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.logging import print_log
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 from yapf.yapflib.yapf_api import FormatCode
 
-from .converters.timm_classifier import TimmError, timm_teacher
+from .converters import ConversionError
+from .converters.timm_classifier import timm_teacher
 from .engine.preflight import check_training
 from .engine.smoke import loads_files, num_classes, to_smoke
 from .version import __version__
@@ -27,8 +29,8 @@ IMAGENET_CLASSES = 1000
 TIMM = 'timm::'
 STYLE = dict(
     based_on_style='pep8', split_before_expression_after_opening_paren=True)
-TIMM_NOTE = (', to a checkpoint of timm that '
-             'tools/model_converters/timm_to_mmpretrain.py has converted')
+TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
+             'checkpoints of timm')
 # config keys that an error may name, and the argument that sets them
 ARGUMENTS = {
     'model.on_normalization_mismatch': 'on_normalization_mismatch',
@@ -208,7 +210,7 @@ def _teacher(teacher: str, student: Config) -> Tuple[dict, list]:
             # decoded files are BGR, the arrays of CIFAR and its like are RGB
             return timm_teacher(teacher[len(TIMM):], num_classes(student),
                                 loads_files(student)), []
-        except TimmError as error:
+        except ConversionError as error:
             raise ConfigBuilderError(f'teacher {teacher}: {error}') from error
     cfg = _read('teacher', teacher)
     if '::' in teacher and 'data_preprocessor' not in cfg.model:
@@ -298,6 +300,9 @@ def _change(method: str, loss: dict, scales: Optional[Sequence[int]],
 def _warmup(method: str, default: int, given: Optional[int],
             base: Config) -> int:
     epochs = default if given is None else given
+    if epochs < 0:
+        raise ConfigBuilderError(f'warmup_epochs must be 0 or more, got '
+                                 f'{epochs}')
     total = base.get('train_cfg', dict()).get('max_epochs')
     if epochs and total and epochs >= total:
         raise ConfigBuilderError(
@@ -357,6 +362,8 @@ def _check(text: str, out: Path) -> None:
             argument for key, argument in ARGUMENTS.items() if key in message
         ]
         hint = f' (here: the argument {", ".join(hints)})' if hints else ''
+        if 'teacher_ckpt' in hints and 'TIMMBackbone' in text:
+            hint += TIMM_NOTE
         raise ConfigBuilderError(
             f'the config would not train, so it is not written: {message}'
             f'{hint}') from error
@@ -372,9 +379,16 @@ def _forward(cfg: Config) -> None:
     _no_download(cfg.model)
     to_smoke(cfg, 1)
     model = check_training(cfg)
+    # without what needs a GPU
+    wrapper = {
+        key: cfg.optim_wrapper[key]
+        for key in ('optimizer', 'constructor', 'paramwise_cfg')
+        if key in cfg.optim_wrapper
+    }
     scope = DefaultScope.overwrite_default_scope(
         cfg.get('default_scope', 'mmpretrain'))
     with scope, torch.random.fork_rng(devices=[]):
+        build_optim_wrapper(model, wrapper)
         batch = next(
             iter(
                 Runner.build_dataloader(

@@ -118,6 +118,13 @@ def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
         name for name in own
         if name not in found and not name.endswith(COUNTER)
     ]
+    refuse_misfits(left_over, missing, shapes)
+    return {name: found.get(name, own[name]) for name in own}
+
+
+def refuse_misfits(left_over: Sequence[str], missing: Sequence[str],
+                   shapes: Sequence[str]) -> None:
+    """Raise a ``ConversionError`` that lists all of them, if there are any."""
     problems = [
         f'{len(names)} {title}: {", ".join(names)}'
         for title, names in (('weights have no place in it',
@@ -127,7 +134,6 @@ def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
     ]
     if problems:
         raise ConversionError('; '.join(problems))
-    return {name: found.get(name, own[name]) for name in own}
 
 
 def _normalization(name: str, mean: Optional[Sequence[float]],

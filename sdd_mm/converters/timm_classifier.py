@@ -8,19 +8,18 @@ two: every network is compared with timm's own before it may teach.
 import logging
 from copy import deepcopy
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
 import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..models.algorithms.teacher import INPUT_NORMALIZATION
+from .checkpoint import COUNTER, ConversionError, refuse_misfits
+
 # what leaves pooled features as they are, in eval mode
 _NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
-
-
-class TimmError(ValueError):
-    """A timm model that cannot be MMPretrain's, and why."""
 
 
 def timm_teacher(model_name: str,
@@ -39,8 +38,8 @@ def timm_teacher(model_name: str,
         dict: Config of an ``ImageClassifier`` with its ``data_preprocessor``.
 
     Raises:
-        TimmError: If there is no such model, if it does not pool a feature
-            map by its average, or if anything but a linear classifier
+        ConversionError: If there is no such model, if it does not pool a
+            feature map by its average, or if anything but a linear classifier
             follows.
 
     Examples:
@@ -48,7 +47,7 @@ def timm_teacher(model_name: str,
         {'type': 'TIMMBackbone', 'model_name': 'resnet18'}
     """
     model = _create(model_name, num_classes)
-    name, classifier = _classifier(model_name, model)
+    name, classifier = _classifier(model)
     defaults = model.default_cfg
     config = dict(
         type='ImageClassifier',
@@ -66,16 +65,7 @@ def timm_teacher(model_name: str,
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         classifier.reset_parameters()  # a classifier of zeros shows nothing
         images = torch.rand(1, *defaults['input_size'], dtype=torch.float64)
-        after = _after_pooling(model_name, model, images)
-        after.pop(name, None)
-        if after:
-            listed = ', '.join(f'{name} ({type(module).__name__})'
-                               for name, module in after.items())
-            raise TimmError(
-                f'timm model {model_name}: between its pooling and its '
-                f'classifier stands {listed}, so what follows the pooling is '
-                'not one linear layer')
-        _compare(model_name, model, config, images)
+        _compare(model, config, images)
     return config
 
 
@@ -90,13 +80,13 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
         dict: A checkpoint of MMPretrain, with the normalisation in its meta.
 
     Raises:
-        TimmError: If the model cannot teach, or if weights are missing, left
-            over or of another shape; all of them are listed.
+        ConversionError: If the model cannot teach, or if weights are missing,
+            left over or of another shape; all of them are listed.
     """
-    name, _ = _classifier(model_name, _create(model_name, 1000))
+    name, _ = _classifier(_create(model_name, 1000))
     if f'{name}.weight' not in weights:
-        raise TimmError(f'the checkpoint has no {name}.weight, the classifier '
-                        f'of timm model {model_name}')
+        raise ConversionError(
+            f'it has no {name}.weight, the weight of the classifier')
     num_classes = len(weights[f'{name}.weight'])
     config = timm_teacher(model_name, num_classes)
     own = _create(model_name, num_classes).state_dict()
@@ -105,25 +95,19 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
         f'{tuple(own[key].shape)}' for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
-    problems = [
-        f'{len(names)} weights {title}: {", ".join(names)}'
-        for title, names in (('are missing',
-                              [key for key in own if key not in weights]),
-                             ('are left over',
-                              [key for key in weights if key not in own]),
-                             ('have another shape', shapes)) if names
+    missing = [
+        key for key in own if key not in weights and not key.endswith(COUNTER)
     ]
-    if problems:
-        raise TimmError(f'the checkpoint is not one of timm model '
-                        f'{model_name}: {"; ".join(problems)}')
+    refuse_misfits([key for key in weights if key not in own],
+                   list(_rename(dict.fromkeys(missing), name)), shapes)
     preprocessor = config['data_preprocessor']
+    normalization = dict(
+        mean=preprocessor['mean'],
+        std=preprocessor['std'],
+        channel_order='RGB')
     return dict(
         state_dict=_rename(weights, name),
-        meta=dict(
-            input_normalization=dict(
-                mean=preprocessor['mean'],
-                std=preprocessor['std'],
-                channel_order='RGB')))
+        meta={INPUT_NORMALIZATION: normalization})
 
 
 def convert_timm_file(model_name: str, source: str, target: str) -> None:
@@ -136,17 +120,22 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         target (str): Where to write.
 
     Raises:
-        TimmError: If the file is not a checkpoint of that model, or the model
-            cannot teach.
+        ConversionError: If the file is not a checkpoint of that model, or the
+            model cannot teach.
     """
     _create(model_name, 1000)  # timm is there, and it has this model
     from timm.models import load_state_dict
     try:
         weights = load_state_dict(source, weights_only=True)
     except Exception as error:  # a broken file may raise anything
-        raise TimmError(f'{source} cannot be read: {type(error).__name__}: '
-                        f'{error}') from error
-    checkpoint = convert_timm(model_name, weights)
+        raise ConversionError(
+            f'{source} cannot be read: {type(error).__name__}: '
+            f'{error}') from error
+    try:
+        checkpoint = convert_timm(model_name, weights)
+    except ConversionError as error:
+        raise ConversionError(f'{source} as a {model_name} of timm: '
+                              f'{error}') from error
     checkpoint['meta']['converted_from'] = Path(source).name
     Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
     torch.save(checkpoint, target)
@@ -156,64 +145,56 @@ def _create(model_name: str, num_classes: int) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise TimmError(
+        raise ConversionError(
             'timm is not installed: pip install "sdd_mm[timm]"') from error
     try:
         with torch.random.fork_rng(devices=[]):
             return timm.create_model(model_name, num_classes=num_classes)
     except Exception as error:  # a constructor may raise anything
-        raise TimmError(f'timm model {model_name} cannot be built: '
-                        f'{type(error).__name__}: {error}') from error
+        raise ConversionError(f'timm cannot build it: {type(error).__name__}: '
+                              f'{error}') from error
 
 
-def _classifier(model_name: str, model: nn.Module) -> Tuple[str, nn.Linear]:
+def _classifier(model: nn.Module) -> Tuple[str, nn.Linear]:
     """A model's classifier and its name."""
     classifier = model.get_classifier()
     # timm has a subclass, which only differs in torchscript
     if not isinstance(classifier, nn.Linear) or classifier.bias is None:
-        raise TimmError(
-            f'timm model {model_name}: its classifier is a '
-            f'{type(classifier).__name__}, not one linear layer with a bias')
+        raise ConversionError(
+            f'its classifier is a {type(classifier).__name__}, not one linear '
+            'layer with a bias')
     name = next(name for name, module in model.named_modules()
                 if module is classifier)
     return name, classifier
 
 
-def _after_pooling(model_name: str, model: nn.Module,
-                   images: Tensor) -> Dict[str, nn.Module]:
-    """The layers that run after the global average pooling."""
-    from timm.layers import SelectAdaptivePool2d
-    called: List[Tuple[str, nn.Module]] = []
-    names = {module: name for name, module in model.named_modules()}
-
-    def note(module: nn.Module, *_) -> None:
-        called.append((names[module], module))
-
+def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
+    """The teacher's logits against timm's, on the same random weights."""
+    name, classifier = _classifier(model)
+    called = []
     hooks = [
-        module.register_forward_hook(note) for module in names if
-        isinstance(module, SelectAdaptivePool2d) or not list(module.children())
+        module.register_forward_hook(lambda module, *_: called.append(module))
+        for module in model.modules()
+        if not list(module.children()) or _pools(module)
     ]
-    model(images)
+    own = model(images)
     for hook in hooks:
         hook.remove()
-    pools = [
-        index for index, (_, module) in enumerate(called)
-        if isinstance(module, SelectAdaptivePool2d)
-    ]
+    pools = [index for index, module in enumerate(called) if _pools(module)]
     if not pools:
-        raise TimmError(f'timm model {model_name}: it pools no feature map '
-                        '(it calls no SelectAdaptivePool2d)')
-    return {
-        name: module
-        for name, module in called[pools[-1] + 1:]
-        if not isinstance(module, _NEUTRAL)
-    }
+        raise ConversionError(
+            'it pools no feature map (it calls no SelectAdaptivePool2d)')
+    between = [
+        f'{name} ({type(module).__name__})'
+        for name, module in model.named_modules()
+        if module in called[pools[-1] + 1:] and module is not classifier
+        and not isinstance(module, _NEUTRAL)
+    ]
+    if between:
+        raise ConversionError(
+            f'between its pooling and its classifier: {", ".join(between)}. '
+            'What follows the pooling is not one linear layer')
 
-
-def _compare(model_name: str, model: nn.Module, config: dict,
-             images: Tensor) -> None:
-    """The teacher's logits against timm's, on the same random weights."""
-    name, _ = _classifier(model_name, model)
     logging.disable(logging.WARNING)  # a backbone lists its stages
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -221,23 +202,26 @@ def _compare(model_name: str, model: nn.Module, config: dict,
     finally:
         logging.disable(logging.NOTSET)
     teacher.load_state_dict(_rename(model.state_dict(), name))
-    feature = teacher.backbone(images)[-1]
-    if feature.ndim != 4 or feature.shape[1] != teacher.head.in_channels:
-        raise TimmError(
-            f'timm model {model_name}: its last features have shape '
-            f'{tuple(feature.shape)}, not (B, {teacher.head.in_channels}, h, '
-            'w)')
-    if feature.shape[-2:] == (1, 1):
-        raise TimmError(
-            f'timm model {model_name}: its feature map is 1 x 1, so all cells '
-            'are the same')
-    own, found = model(images), teacher(images)
+    features = teacher.backbone(images)
+    shape = tuple(features[-1].shape)
+    if len(shape) != 4 or shape[1] != classifier.in_features:
+        raise ConversionError(f'its last features have shape {shape}, not '
+                              f'(B, {classifier.in_features}, h, w)')
+    if shape[2:] == (1, 1):
+        raise ConversionError(
+            'its feature map is 1 x 1, so all cells are the same')
+    found = teacher.head(teacher.neck(features))
     difference = (found - own).abs().max() / own.abs().max()
     if not difference < 1e-9:
-        raise TimmError(
-            f'timm model {model_name}: pooled and classified by a linear '
-            'layer its feature map gives other logits than the model itself '
-            f'(relative difference {difference:.3g})')
+        raise ConversionError(
+            'the average of its feature map, classified, differs from its own '
+            f'logits by {difference:.3g} of the largest: it pools otherwise, '
+            'or what follows is not linear')
+
+
+def _pools(module: nn.Module) -> bool:
+    from timm.layers import SelectAdaptivePool2d
+    return isinstance(module, SelectAdaptivePool2d)
 
 
 def _rename(weights: Dict[str, Tensor], classifier: str) -> Dict[str, Tensor]:

@@ -1,0 +1,154 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""timm's classifiers as teachers."""
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from test_configs import CONFIGS, smoke
+
+from sdd_mm import make_config
+from sdd_mm.config_builder import ConfigBuilderError
+from sdd_mm.converters import ConversionError
+from sdd_mm.converters.timm_classifier import (convert_timm, convert_timm_file,
+                                               timm_teacher)
+from sdd_mm.models.algorithms.teacher import load_teacher
+
+timm = pytest.importorskip('timm')
+RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+CONVERTER = CONFIGS.parent / 'tools/model_converters/timm_to_mmpretrain.py'
+
+
+def trained(name, num_classes=10):
+    """A model of timm whose norms are not what they are initialised to."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=num_classes)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for value in (module.weight, module.bias, module.running_mean):
+                torch.nn.init.normal_(value, 0, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+@pytest.mark.parametrize('name',
+                         ['resnet10t', 'mobilenetv2_050', 'starnet_s1'])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_converted_teacher_gives_timms_logits(tmp_path, name, suffix):
+    model = trained(name)
+    source, target = tmp_path / f'timm{suffix}', tmp_path / 'new' / 'mm.pth'
+    if suffix == '.pth':
+        torch.save(
+            dict(
+                epoch=1,
+                state_dict={
+                    f'module.{key}': value
+                    for key, value in model.state_dict().items()
+                }), source)
+    else:
+        from safetensors.torch import save_file
+        save_file(model.state_dict(), source)
+    convert_timm_file(name, str(source), str(target))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        teacher = MODELS.build(timm_teacher(name, 10)).eval()
+    load_teacher(teacher, str(target))
+    images = torch.rand(2, 3, 96, 128)
+    with torch.no_grad():
+        own, found = model(images), teacher(images)
+    assert own.std() > 1e-3
+    torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-5)
+
+
+def test_normalisation_is_timms():
+    preprocessor = timm_teacher('starnet_s1')['data_preprocessor']
+    assert preprocessor == dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=True)
+    model = trained('mobilevit_xxs')
+    meta = convert_timm('mobilevit_xxs', model.state_dict())['meta']
+    assert meta['input_normalization'] == dict(
+        mean=[0.0] * 3, std=[255.0] * 3, channel_order='RGB')
+
+
+@pytest.mark.parametrize('name, reason', [
+    ('convnext_atto', r'between .* head.norm \(LayerNorm2d\)'),
+    ('mobilenetv3_small_050', r'conv_head \(Conv2d\), act2 \(Hardswish\)'),
+    ('vit_tiny_patch16_224', 'pools no feature map'),
+    ('swin_tiny_patch4_window7_224', r'\(1, 7, 7, 768\), not \(B, 768'),
+    ('dla34', 'a Conv2d, not one linear layer'),
+    ('deit_tiny_distilled_patch16_224', 'classifier is a tuple'),
+    ('resnet19', 'Unknown model'),
+])
+def test_what_is_not_linear_is_refused(name, reason):
+    with pytest.raises(ConversionError, match=reason):
+        timm_teacher(name)
+
+
+def test_another_pooling_is_refused(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, 'create_model',
+        lambda *args, **kwargs: create(*args, **{
+            'global_pool': 'max',
+            **kwargs
+        }))
+    with pytest.raises(ConversionError, match='pools otherwise'):
+        timm_teacher('resnet10t')
+
+
+def test_what_does_not_fit_is_listed():
+    weights = dict(trained('resnet10t').state_dict(), surplus=torch.zeros(1))
+    del weights['layer1.0.conv1.weight'], weights['bn1.num_batches_tracked']
+    weights['fc.bias'] = torch.zeros(3)
+    with pytest.raises(ConversionError) as error:
+        convert_timm('resnet10t', weights)
+    for part in ('1 weights have no place in it: surplus;',
+                 'backbone.timm_model.layer1.0.conv1.weight;',
+                 'fc.bias (3,) instead of (10,)'):
+        assert part in str(error.value)
+    assert 'num_batches_tracked' not in str(error.value)
+    with pytest.raises(ConversionError, match='no fc.weight'):
+        convert_timm('resnet10t', {})
+
+
+def test_timm_is_optional(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(ConversionError, match=r'sdd_mm\[timm\]'):
+        timm_teacher('resnet10t')
+
+
+def test_distil_a_timm_teacher(tmp_path, monkeypatch, capsys):
+    source, target = tmp_path / 'timm.pth', tmp_path / 'mmpretrain.pth'
+    torch.save(trained('resnet10t').state_dict(), source)
+    arguments = dict(
+        student=RES18,
+        teacher='timm::resnet10t',
+        on_normalization_mismatch='convert')
+    # timm's own file is not what MMPretrain loads
+    with pytest.raises(ConfigBuilderError, match='timm_to_mmpretrain.py'):
+        make_config(tmp_path / 'run.py', teacher_ckpt=str(source), **arguments)
+    monkeypatch.setattr(
+        sys, 'argv', ['', 'resnet10t',
+                      str(source), str(target)])
+    runpy.run_path(str(CONVERTER), run_name='__main__')
+    assert 'teacher timm::resnet10t' in capsys.readouterr().out
+    out = make_config(
+        tmp_path / 'run.py', teacher_ckpt=str(target), **arguments)
+    cfg = Config.fromfile(out)
+    # CIFAR's arrays are RGB, as timm's models want them
+    assert cfg.model.teacher.data_preprocessor.to_rgb is False
+    runner, losses = smoke(out, tmp_path / 'run')
+    assert runner.model.teacher_ckpt == str(target)
+    assert 'distill.loss_sdd' in losses
+    own = torch.load(source)['fc.weight']
+    assert torch.equal(runner.model.teacher.head.fc.weight, own)
+
+
+def test_a_timm_teacher_that_cannot_teach(tmp_path):
+    with pytest.raises(
+            ConfigBuilderError, match='teacher timm::convnext_atto: between'):
+        make_config(tmp_path / 'run.py', RES18, 'timm::convnext_atto')

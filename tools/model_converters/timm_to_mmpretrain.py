@@ -1,0 +1,35 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Convert a checkpoint of timm for a teacher `timm::MODEL`.
+
+    python tools/model_converters/timm_to_mmpretrain.py \
+        resnet50.a1_in1k model.safetensors resnet50.pth
+"""
+import argparse
+import sys
+import warnings
+
+# the stack's own noise, which no user can do anything about
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+from sdd_mm.converters import ConversionError  # noqa: E402
+from sdd_mm.converters.timm_classifier import convert_timm_file  # noqa: E402
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(
+        description='Convert a checkpoint of timm to MMPretrain')
+    parser.add_argument(
+        'model',
+        metavar='MODEL',
+        help='name in timm, with the tag of the weights if they have one: it '
+        'says how their images were normalised')
+    parser.add_argument(
+        'source',
+        help='the checkpoint: .safetensors, or a state dict of '
+        'torch')
+    parser.add_argument('target', help='where to write')
+    args = parser.parse_args()
+    try:
+        convert_timm_file(args.model, args.source, args.target)
+    except ConversionError as error:
+        sys.exit(f'ERROR - {error}')
+    print(f'{args.target} is a checkpoint of the teacher timm::{args.model}')
