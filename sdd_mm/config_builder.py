@@ -19,7 +19,7 @@ from yapf.yapflib.yapf_api import FormatCode
 
 from .converters import ConversionError
 from .converters.timm_classifier import timm_teacher
-from .engine.preflight import check_training
+from .engine.preflight import PreflightError, check_training
 from .engine.smoke import loads_files, num_classes, to_smoke
 from .version import __version__
 
@@ -124,10 +124,15 @@ def make_config(out: Union[str, Path],
             'FrozenTeacherDistill can load: give a config that sets '
             "model.init_cfg=dict(type='Pretrained', checkpoint="
             f'{base.load_from!r}) instead')
-    teacher_model, teacher_imports = _teacher(teacher, base)
+    try:  # decoded files are BGR, the arrays of CIFAR and its like are RGB
+        classes, bgr = num_classes(base), loads_files(base)
+    except (PreflightError, KeyError, AttributeError) as error:
+        raise ConfigBuilderError(f'student {student} is no config that trains '
+                                 f'a classifier: {error}') from error
+    teacher_model, teacher_imports = _teacher(teacher, classes, bgr)
     if teacher_ckpt is None:
         teacher_ckpt = _published_checkpoint(teacher)
-    numbers, weight, losses, epochs = _numbers(method, num_classes(base))
+    numbers, weight, losses, epochs = _numbers(method, classes)
     name, loss = next(iter(losses.items()))
     _change(method, loss, scales, criterion)
     epochs = _warmup(method, epochs, warmup_epochs, base)
@@ -203,13 +208,11 @@ def _base_path(path: str, out: Path) -> str:
     return Path(os.path.relpath(path, out.parent.resolve())).as_posix()
 
 
-def _teacher(teacher: str, student: Config) -> Tuple[dict, list]:
+def _teacher(teacher: str, classes: int, bgr: bool) -> Tuple[dict, list]:
     """The teacher's config, and the modules to import for it."""
     if teacher.startswith(TIMM):
         try:
-            # decoded files are BGR, the arrays of CIFAR and its like are RGB
-            return timm_teacher(teacher[len(TIMM):], num_classes(student),
-                                loads_files(student)), []
+            return timm_teacher(teacher[len(TIMM):], classes, to_rgb=bgr), []
         except ConversionError as error:
             raise ConfigBuilderError(f'teacher {teacher}: {error}') from error
     cfg = _read('teacher', teacher)
@@ -376,7 +379,7 @@ def _forward(cfg: Config) -> None:
     """One training forward on two generated images in the own pipeline."""
     cfg.work_dir = 'work_dirs'  # nothing is written there
     cfg.train_dataloader.batch_size = 2
-    _no_download(cfg.model)
+    _no_weights(cfg.model)
     to_smoke(cfg, 1)
     model = check_training(cfg)
     # without what needs a GPU
@@ -401,13 +404,13 @@ def _forward(cfg: Config) -> None:
         model(**model.data_preprocessor(batch, True), mode='loss')
 
 
-def _no_download(value: Any) -> None:
-    """Constructors that fetch weights (timm's) must not for a check."""
+def _no_weights(value: Any) -> None:
+    """A check needs none, and some constructors (timm's) fetch them."""
     if isinstance(value, dict):
+        value.pop('init_cfg', None)
         if value.get('pretrained') is True:
             value['pretrained'] = False
-        for inner in value.values():
-            _no_download(inner)
-    elif isinstance(value, (list, tuple)):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
         for inner in value:
-            _no_download(inner)
+            _no_weights(inner)
