@@ -1,12 +1,4 @@
 # 9,513,480 parameters, 512 x 28 x 28 before pooling
-vgg13 = dict(
-    _scope_='mmpretrain',
-    type='ImageClassifier',
-    backbone=dict(type='CIFARVGG', depth=13),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=200,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        topk=(1, 5)))
+_base_ = './vgg13_cifar100.py'
+
+vgg13 = dict(head=dict(num_classes=200))

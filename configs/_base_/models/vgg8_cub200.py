@@ -1,12 +1,4 @@
 # 4,016,328 parameters, 512 x 28 x 28 before pooling
-vgg8 = dict(
-    _scope_='mmpretrain',
-    type='ImageClassifier',
-    backbone=dict(type='CIFARVGG', depth=8),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=200,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        topk=(1, 5)))
+_base_ = './vgg8_cifar100.py'
+
+vgg8 = dict(head=dict(num_classes=200))

@@ -1,27 +1,83 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-CIFAR, CUB, IMAGENET = (100, 32), (200, 224), (1000, 224)
-
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs/_base_/models'
+IMAGE = dict(cifar100=32, cub200=224, imagenet=224)
 
 # parameters with the head and map before pooling, as the literature has them
+CONFIGURED = {
+    'resnet20_cifar100': (278324, (64, 8, 8)),
+    'resnet32_cifar100': (472756, (64, 8, 8)),
+    'resnet56_cifar100': (861620, (64, 8, 8)),
+    'resnet110_cifar100': (1736564, (64, 8, 8)),
+    'resnet8x4_cifar100': (1233540, (256, 8, 8)),
+    'resnet32x4_cifar100': (7433860, (256, 8, 8)),
+    'resnet50_cifar100': (23705252, (2048, 4, 4)),
+    'wrn40-2_cifar100': (2255156, (128, 8, 8)),
+    'wrn16-2_cifar100': (703284, (128, 8, 8)),
+    'wrn40-1_cifar100': (569780, (64, 8, 8)),
+    'vgg8_cifar100': (3965028, (512, 4, 4)),
+    'vgg13_cifar100': (9462180, (512, 4, 4)),
+    'mobilenet-v2_cifar100': (812836, (1280, 2, 2)),
+    'shufflenet-v1_cifar100': (949258, (960, 4, 4)),
+    'shufflenet-v2_cifar100': (1355528, (1024, 4, 4)),
+    'resnet32x4_cub200': (7463400, (256, 28, 28)),
+    'resnet50_cub200': (23917832, (2048, 14, 14)),
+    'vgg8_cub200': (4016328, (512, 28, 28)),
+    'vgg13_cub200': (9513480, (512, 28, 28)),
+    'mobilenet-v2_cub200': (942856, (1280, 7, 7)),
+    'shufflenet-v1_cub200': (1048814, (960, 14, 14)),
+    'resnet18_imagenet': (11689512, (512, 7, 7)),
+    'resnet34_imagenet': (21797672, (512, 7, 7)),
+    'resnet50_imagenet': (25557032, (2048, 7, 7)),
+    'mobilenet-v1_imagenet': (4231976, (1024, 7, 7)),
+}
+
+
+def check(model, size, parameters, shape):
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    model.init_weights()
+    with torch.no_grad():
+        feature = model.backbone(torch.randn(1, 3, size, size))[-1]
+        assert model.head((feature.mean((2, 3)), )).isfinite().all()
+    assert feature.shape == (1, *shape)
+    assert feature.min() == 0  # after ReLU
+
+
+@pytest.mark.parametrize('name', CONFIGURED)
+def test_model_configs(name):
+    parameters, shape = CONFIGURED[name]
+    path, data = CONFIGS / f'{name}.py', name.split('_')[-1]
+    config = Config.fromfile(path)
+    assert path.read_text().startswith(
+        f'# {parameters:,} parameters, {shape[0]} x {shape[1]} x {shape[2]} '
+        'before pooling\n')
+    (variable, ) = config.keys()
+    assert variable == name.rsplit('_', 1)[0].replace('-', '_')
+    check(MODELS.build(config[variable]), IMAGE[data], parameters, shape)
+
+
+def test_no_model_config_is_forgotten():
+    found = {path.stem for path in CONFIGS.glob('*.py')}
+    assert {n for n in found if 'digit_scenes' not in n} == set(CONFIGURED)
+
+
+# those of the literature that have no config
 @pytest.mark.parametrize('backbone, data, parameters, shape', [
-    (dict(type='CIFARResNet', depth=20), CIFAR, 278324, (64, 8, 8)),
-    (dict(type='CIFARResNet', depth=32), CIFAR, 472756, (64, 8, 8)),
-    (dict(type='CIFARResNet', depth=8, width=64,
-          stem_channels=32), CIFAR, 1233540, (256, 8, 8)),
-    (dict(type='CIFARResNet', depth=32, width=64,
-          stem_channels=32), CIFAR, 7433860, (256, 8, 8)),
-    (dict(type='CIFARVGG', depth=8), CIFAR, 3965028, (512, 4, 4)),
-    (dict(type='CIFARVGG', depth=13), CIFAR, 9462180, (512, 4, 4)),
-    (dict(type='CIFARVGG', depth=8), CUB, 4016328, (512, 28, 28)),
-    (dict(type='CIFARVGG', depth=13), CUB, 9513480, (512, 28, 28)),
-    (dict(type='MobileNetV1'), IMAGENET, 4231976, (1024, 7, 7)),
+    (dict(type='mmrazor.WideResNet', depth=16,
+          widen_factor=1), 'cifar100', 180916, (64, 8, 8)),
+    (dict(type='ResNet_CIFAR', depth=18), 'cifar100', 11220132, (512, 4, 4)),
+    (dict(type='CIFARResNet', depth=8, width=64, stem_channels=32,
+          stem='cub'), 'cub200', 1263080, (256, 28, 28)),
+    (dict(type='CIFARShuffleNetV2', stem='cub'), 'cub200', 1461484,
+     (1024, 14, 14)),
 ])
-def test_parameters_and_map(backbone, data, parameters, shape):
-    classes, size = data
+def test_networks_without_a_config(backbone, data, parameters, shape):
     model = MODELS.build(
         dict(
             type='ImageClassifier',
@@ -29,17 +85,52 @@ def test_parameters_and_map(backbone, data, parameters, shape):
             neck=dict(type='GlobalAveragePooling'),
             head=dict(
                 type='LinearClsHead',
-                num_classes=classes,
+                num_classes=int(data[-3:]),
                 in_channels=shape[0])))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    with torch.no_grad():
-        feature = model.backbone(torch.randn(1, 3, size, size))[-1]
-    assert feature.shape == (1, *shape)
-    assert feature.min() == 0  # after ReLU
+    check(model, IMAGE[data], parameters, shape)
 
 
-def test_unknown_depths_are_refused():
+@pytest.mark.parametrize('depth', [8, 14, 20, 32, 44, 56, 110])
+def test_depth_counts_the_layers(depth):
+    model = MODELS.build(dict(type='CIFARResNet', depth=depth))
+    layers = [
+        name for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Conv2d) and 'downsample' not in name
+    ]
+    assert len(layers) == depth - 1  # and the head
+
+
+@pytest.mark.parametrize('config', [
+    dict(type='CIFARMobileNetV2'),
+    dict(type='CIFARShuffleNetV1'),
+    dict(type='CIFARShuffleNetV2'),
+    dict(type='CIFARResNet', depth=8),
+])
+def test_convolutions_start_kaiming_normal(config):
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    model.init_weights()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d) and module.groups == 1:
+            weight = module.weight
+            if weight.numel() > 1000:
+                fan_out = weight.shape[0] * weight[0, 0].numel()
+                expected = (2 / fan_out)**0.5
+                assert weight.std().item() == pytest.approx(
+                    expected, rel=0.1), name
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+
+
+def test_unknown_arguments_are_refused():
     with pytest.raises(ValueError, match='6 n'):
         MODELS.build(dict(type='CIFARResNet', depth=18))
     with pytest.raises(ValueError, match='depth must be one of'):
         MODELS.build(dict(type='CIFARVGG', depth=16))
+    for config in (dict(type='CIFARResNet', depth=8),
+                   dict(type='CUBResNet',
+                        depth=18), dict(type='CIFARMobileNetV2'),
+                   dict(type='CIFARShuffleNetV1'),
+                   dict(type='CIFARShuffleNetV2')):
+        with pytest.raises(ValueError, match="stem must be .*'imagenet'"):
+            MODELS.build(dict(config, stem='imagenet'))
