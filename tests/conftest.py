@@ -10,6 +10,10 @@ torch.set_num_threads(2)
 def pytest_addoption(parser):
     parser.addoption(
         '--long', action='store_true', help='also run what takes minutes')
+    parser.addoption(
+        '--write-families',
+        action='store_true',
+        help='write docs/en/families.md from what test_families.py measures')
 
 
 def pytest_configure(config):

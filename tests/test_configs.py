@@ -6,21 +6,62 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmrazor.registry import MODELS
 
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.models import FrozenTeacherDistill
-from sdd_mm.models.losses import LogitLoss, ScaleDecoupledLoss
+from sdd_mm.models.losses import ScaleDecoupledLoss
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
-# the pair's scales and (DKD's beta, tau), and whether it warms up
+RELEASED = ('nkd-released', 'sd-nkd-released')
+FINE, COARSE = (1, 2, 4), (1, 2)
+# from the paper and the authors' files: learning rate, scales, DKD's beta and
+# tau, and whether there are SD-NKD numbers to compare with
 PAIRS = {
-    'res50_mbv1_imagenet': ((1, 2, 4), (2.0, 1.0), False),
-    'res34_res18_imagenet': ((1, 2), (0.5, 1.0), False),
-    'res32x4_res8x4_cifar100': ((1, 2), (8.0, 4.0), True),
-    'vgg13_vgg8_cub200': ((1, 2, 4), (6.0, 4.0), True),
+    'res50_mbv1_imagenet': (0.2, FINE, 2.0, 1.0, True),
+    'res34_res18_imagenet': (0.2, COARSE, 0.5, 1.0, False),
+    'res32x4_res8x4_cifar100': (0.05, COARSE, 8.0, 4.0, True),
+    'res32x4_shuv1_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'res32x4_shuv2_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'res32x4_mbv2_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'wrn40-2_shuv1_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'wrn40-2_vgg8_cifar100': (0.05, FINE, 8.0, 4.0, True),
+    'wrn40-2_mbv2_cifar100': (0.01, FINE, 6.0, 4.0, True),
+    'wrn40-2_wrn16-2_cifar100': (0.05, COARSE, 6.0, 4.0, False),
+    'wrn40-2_wrn40-1_cifar100': (0.05, COARSE, 6.0, 4.0, False),
+    'res50_mbv2_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'res50_vgg8_cifar100': (0.05, FINE, 8.0, 4.0, True),
+    'res50_shuv1_cifar100': (0.01, FINE, 8.0, 4.0, True),
+    'vgg13_vgg8_cifar100': (0.05, COARSE, 6.0, 4.0, True),
+    'vgg13_mbv2_cifar100': (0.01, FINE, 6.0, 4.0, True),
+    'res56_res20_cifar100': (0.05, COARSE, 2.0, 4.0, False),
+    'res110_res32_cifar100': (0.05, COARSE, 2.0, 4.0, False),
+    'res32x4_mbv2_cub200': (0.01, FINE, 8.0, 4.0, True),
+    'res32x4_shuv1_cub200': (0.01, FINE, 8.0, 4.0, True),
+    'vgg13_mbv2_cub200': (0.01, FINE, 6.0, 4.0, True),
+    'vgg13_vgg8_cub200': (0.05, FINE, 6.0, 4.0, True),
+    'res50_shuv1_cub200': (0.01, FINE, 8.0, 4.0, True),
 }
+# SD-NKD's scales where they are not the pair's
+SD_NKD_SCALES = {
+    'wrn40-2_vgg8_cifar100': COARSE,
+    'res50_vgg8_cifar100': COARSE,
+}
+FOUNDATION = ('res50_mbv1_imagenet', 'res34_res18_imagenet',
+              'res32x4_res8x4_cifar100', 'vgg13_vgg8_cub200')
+
+
+def methods_of(pair):
+    return METHODS + RELEASED if PAIRS[pair][-1] else METHODS
+
+
+RUNS = [(method, pair) for pair in PAIRS for method in methods_of(pair)]
+
+
+def parse(directory, name):
+    return Config.fromfile(CONFIGS / directory / f'{name}.py')
 
 
 def smoke(path, tmp_path):
@@ -34,6 +75,10 @@ def smoke(path, tmp_path):
     student.backbone.pop('init_cfg', None)
     note = to_smoke(cfg, 1)
     assert note.startswith('SMOKE RUN')
+    for step in cfg.train_dataloader.dataset.pipeline:
+        for key in ('crop_size', 'scale'):
+            if step.get(key) == 224:
+                step[key] = 64
     check_training(cfg)
     runner = Runner.from_cfg(cfg)
     losses = []
@@ -47,39 +92,98 @@ def smoke(path, tmp_path):
     return runner, losses[0]
 
 
+def test_no_run_is_missing_and_none_is_unknown():
+    runs = {
+        path.stem
+        for path in (CONFIGS / 'sdd').glob('*.py')
+        if 'xb' not in path.stem and not path.stem.endswith('_paper')
+    }
+    assert runs == {'_'.join(run) for run in RUNS}
+    assert len(PAIRS) == 23 and len(RUNS) == 174
+
+
+def test_configs_are_short():
+    for path in CONFIGS.rglob('*.py'):
+        if path.parent.name != 'datasets' and 'runtime' not in path.stem:
+            assert len(path.read_text().splitlines()) <= 25, path
+
+
+@pytest.mark.parametrize('method, pair', RUNS)
+def test_numbers_of_every_run(method, pair):
+    lr, scales, beta, tau, _ = PAIRS[pair]
+    imagenet = pair.endswith('imagenet')
+    criterion, weight, student_weight = {
+        'kd': (dict(type='KDCriterion', tau=4.0), 0.9, 0.1),
+        'dkd': (dict(type='DKDCriterion', alpha=1.0, beta=beta,
+                     tau=tau), 1.0, 1.0),
+        'nkd': (dict(type='NKDCriterion', gamma=1.5, tau=1.0), 1.0, 1.0),
+        'nkd-released':
+        (dict(type='NKDCriterion', gamma=1.5, tau=1.0,
+              keep_target=True), 1.0, 1.0),
+    }[method.removeprefix('sd-')]
+    if method == 'kd' and imagenet:
+        criterion['tau'], weight, student_weight = 1.0, 0.5, 0.5
+    if method == 'sd-nkd-released':
+        criterion.update(gamma=beta, tau=tau)
+    loss = dict(type='LogitLoss', criterion=criterion, loss_weight=weight)
+    name = f'loss_{method.split("-")[0]}'
+    if method.startswith('sd-'):
+        if 'nkd' in method:
+            scales = SD_NKD_SCALES.get(pair, scales)
+        loss.update(type='ScaleDecoupledLoss', scales=scales)
+        name = 'loss_sdd'
+    hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    if not imagenet and method.removeprefix('sd-') != 'kd':
+        hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=20))
+
+    cfg = parse('sdd', f'{method}_{pair}')
+    model = cfg.model
+    assert model.type == 'FrozenTeacherDistill'
+    assert model.distiller.to_dict() == dict(
+        type='SDDDistiller', distill_losses={name: loss})
+    assert model.student_loss_weight == student_weight
+    assert [dict(hook) for hook in cfg.custom_hooks] == hooks
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=40)
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD',
+        lr=lr,
+        momentum=0.9,
+        weight_decay=1e-4 if imagenet else 5e-4)
+    assert cfg.param_scheduler.milestones == ([30, 60, 90]
+                                              if imagenet else [150, 180, 210])
+    assert cfg.train_cfg.max_epochs == (100 if imagenet else 240)
+    assert cfg.train_dataloader.batch_size == 64
+
+
 @pytest.mark.parametrize('pair', PAIRS)
-@pytest.mark.parametrize('method', METHODS)
-def test_methods_of_the_papers_pairs(pair, method, tmp_path):
-    scales, dkd, warms = PAIRS[pair]
-    runner, losses = smoke(CONFIGS / 'sdd' / f'{method}_{pair}.py', tmp_path)
-    model, decoupled = runner.model, method.startswith('sd-')
-    name = 'loss_sdd' if decoupled else f'loss_{method}'
-    assert {'student.loss', f'distill.{name}'} <= set(losses)
+def test_every_run_of_a_pair_steps(pair, tmp_path):
+    runner, losses = smoke(CONFIGS / 'sdd' / f'sd-kd_{pair}.py', tmp_path)
+    assert {'student.loss', 'distill.loss_sdd'} <= set(losses)
+    model = runner.model
     assert isinstance(model, FrozenTeacherDistill)
-    loss = model.distiller.distill_losses[name]
-    assert isinstance(loss, ScaleDecoupledLoss if decoupled else LogitLoss)
-    if decoupled:
-        assert loss.scales == scales
-        assert (loss.consistent_weight, loss.complementary_weight) == (1, 2)
-    if method == 'kd' and 'imagenet' in pair:
-        weights = (0.5, 0.5, 1.0)
-    elif method.endswith('-kd') or method == 'kd':
-        weights = (0.1, 0.9, 4.0)
-    elif method.endswith('dkd'):
-        weights = (1.0, 1.0, dkd[1])
-        assert (loss.criterion.alpha, loss.criterion.beta) == (1.0, dkd[0])
-    else:
-        weights = (1.0, 1.0, 1.0)
-        assert loss.criterion.gamma == 1.5 and not loss.criterion.keep_target
-    assert (model.student_loss_weight, loss.loss_weight,
-            loss.criterion.tau) == weights
-    hooks = {type(hook).__name__: hook for hook in runner.hooks}
-    assert {'FrozenTeacherHook', 'SDDReportHook'} <= set(hooks)
-    warm = warms and method[-3:] in ('dkd', 'nkd')
-    assert ('DistillWarmupHook' in hooks) == warm
-    if warm:
-        assert hooks['DistillWarmupHook'].epochs == 20
-        torch.testing.assert_close(loss.warmup, torch.tensor(1 / 20))
+    batch = next(iter(runner.train_dataloader))
+    for method in methods_of(pair):
+        cfg = parse('sdd', f'{method}_{pair}').model
+        # student and teacher stay: building them is what takes long
+        model.distiller = MODELS.build(dict(cfg.distiller, _scope_='mmrazor'))
+        model.distiller.prepare_from_student(model.student)
+        model.distiller.prepare_from_teacher(model.teacher)
+        model.student_loss_weight = cfg.student_loss_weight
+        losses = model.train_step(batch, runner.optim_wrapper)
+        name, = cfg.distiller.distill_losses
+        assert {'student.loss', f'distill.{name}'} <= set(losses)
+        assert all(torch.isfinite(value) for value in losses.values())
+        assert losses[f'distill.{name}'] > 0
+
+
+@pytest.mark.parametrize('pair', FOUNDATION)
+def test_warm_up_and_weights_reach_the_runner(pair, tmp_path):
+    runner, losses = smoke(CONFIGS / 'sdd' / f'sd-dkd_{pair}.py', tmp_path)
+    loss = runner.model.distiller.distill_losses['loss_sdd']
+    assert isinstance(loss, ScaleDecoupledLoss)
+    assert (loss.consistent_weight, loss.complementary_weight) == (1, 2)
+    warm = 1.0 if pair.endswith('imagenet') else 1 / 20
+    torch.testing.assert_close(loss.warmup, torch.tensor(warm))
     assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 40
 
 
@@ -122,25 +226,48 @@ def test_demo(path, tmp_path):
     smoke(path, tmp_path)
 
 
-@pytest.mark.parametrize(
-    'path', [
-        *(CONFIGS / 'vanilla').glob('*.py'),
-        *(CONFIGS / 'sdd').glob('*_paper.py')
-    ],
-    ids=lambda path: path.stem)
-def test_vanilla_and_paper(path, tmp_path):
-    runner, _ = smoke(path, tmp_path)
-    if path.stem.endswith('_paper'):
-        loss = runner.model.distiller.distill_losses['loss_sdd']
-        assert (loss.pooling, loss.consistency,
-                loss.reduction) == ('direct', 'class', 'sum')
+@pytest.mark.parametrize('pair', PAIRS)
+def test_vanilla_trains_the_networks_of_a_pair(pair):
+    teacher, student, data = pair.split('_')
+    cfg = parse('sdd', f'kd_{pair}')
+    for name, model in ((teacher, cfg.model.teacher),
+                        (student, cfg.model.architecture)):
+        alone = parse('vanilla', f'{name}_{data}')
+        model.pop('data_preprocessor', None)
+        assert alone.model == model
+        for key in ('train_dataloader', 'val_dataloader', 'data_preprocessor',
+                    'param_scheduler', 'train_cfg', 'auto_scale_lr'):
+            assert alone[key] == cfg[key], key
+        lr = 0.2 if data == 'imagenet' else 0.05
+        if name == student:
+            lr = PAIRS[pair][0]
+        assert alone.optim_wrapper == dict(
+            optimizer=dict(cfg.optim_wrapper.optimizer, lr=lr))
+    if data != 'imagenet':
+        assert cfg.model.teacher_ckpt == (
+            f'work_dirs/{teacher}_{data}/epoch_{cfg.train_cfg.max_epochs}.pth')
+
+
+@pytest.mark.parametrize('name',
+                         ['res32x4_cifar100', 'mbv2_cub200', 'mbv1_imagenet'])
+def test_vanilla(name, tmp_path):
+    _, losses = smoke(CONFIGS / 'vanilla' / f'{name}.py', tmp_path)
+    assert 'loss' in losses
+
+
+def test_paper(tmp_path):
+    name = 'sd-kd_res32x4_res8x4_cifar100_paper'
+    runner, _ = smoke(CONFIGS / 'sdd' / f'{name}.py', tmp_path)
+    loss = runner.model.distiller.distill_losses['loss_sdd']
+    assert (loss.pooling, loss.consistency, loss.reduction) == ('direct',
+                                                                'class', 'sum')
 
 
 def test_published_names_are_aliases():
     aliases = [
         path for path in (CONFIGS / 'sdd').glob('*.py') if 'xb' in path.stem
     ]
-    assert len(aliases) == len(METHODS) * len(PAIRS)
+    assert len(aliases) == len(METHODS) * len(FOUNDATION)
     for path in aliases:
         text = path.read_text()
         assert text.startswith('_base_ = ') and text.count('\n') == 1
@@ -169,19 +296,6 @@ _base_ = ['mmpretrain::""")[1].split('```')[0]
     assert type(runner.model.teacher.backbone).__name__ == 'ResNet_CIFAR'
     hooks = {type(hook).__name__ for hook in runner.hooks}
     assert {'FrozenTeacherHook', 'SDDReportHook'} <= hooks
-
-
-def test_released_nkd_fragments():
-    methods = CONFIGS / '_base_' / 'methods'
-    found = {
-        name: Config.fromfile(methods / f'{name}.py').distill_losses
-        for name in ('nkd-released', 'sd-nkd-released')
-    }
-    plain = found['nkd-released'].loss_nkd.criterion
-    assert (plain.tau, plain.gamma, plain.keep_target) == (1.0, 1.5, True)
-    released = found['sd-nkd-released'].loss_sdd.criterion
-    assert (released.tau, released.gamma, released.keep_target) == (4.0, 8.0,
-                                                                    True)
 
 
 def test_custom_imports_come_from_the_runtime_alone():

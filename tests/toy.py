@@ -60,12 +60,12 @@ def build(**kwargs):
     return MODELS.build(algorithm(**kwargs))
 
 
-def batch(size=4, num_classes=10, seed=0):
+def batch(samples=4, num_classes=10, seed=0, size=32):
     """Images of bytes and labelled data samples, as a dataloader gives."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(
-        256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(num_classes, (size, ), generator=generator)
+        256, (samples, 3, size, size), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(num_classes, (samples, ), generator=generator)
     return dict(
         inputs=images,
         data_samples=[DataSample().set_gt_label(label) for label in labels])

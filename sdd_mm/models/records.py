@@ -55,9 +55,14 @@ class RegionHead:
     Args:
         feature (Tensor): Feature map before global pooling, (B, C, h, w).
         tail (Callable): Maps pooled features (R, C) to logits (R, K).
+        global_logits (Tensor, optional): The network's own global logits,
+            (B, K), which differ from the tail's where dropout or batch
+            statistics act in training. Defaults to None, which takes the
+            tail's.
     """
     feature: Tensor
     tail: Callable[[Tensor], Tensor]
+    global_logits: Optional[Tensor] = None
 
     def local_logits(self,
                      scales: Sequence[int] = (1, 2, 4),
@@ -70,6 +75,8 @@ class RegionHead:
 
     def logits(self) -> Tensor:
         """The global logits, (B, K)."""
+        if self.global_logits is not None:
+            return self.global_logits
         return self.local_logits((1, ), 'direct')[0]
 
     @property

@@ -194,7 +194,7 @@ def test_report_says_what_is_distilled(tmp_path):
     run.train()
     log = next(tmp_path.rglob('*.log')).read_text()
     assert log.count('21 cells an image, scales (1, 2, 4)') == 1
-    assert ('student: map 8 x 8 of 16 channels before neck.gap, classifier '
+    assert ('student: map 8 x 8 of 16 channels, input of neck.gap, classifier '
             'head.fc') in log
     assert 'teacher: map 1 x 1 of 512 channels' in log
     assert 'teacher: scales [2, 4] repeat cells' in log

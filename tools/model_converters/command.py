@@ -8,6 +8,7 @@ from typing import List
 
 # the stack's own noise, which no user can do anything about
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
 
 from sdd_mm.converters import ConversionError, convert_file  # noqa: E402
 

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 
 from ...models.losses import ScaleDecoupledLoss
+from ...models.recorders.map_recorder import MapRecorder
 from .utils import bare_model
 
 
@@ -89,13 +90,13 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
         f'  {cells} cells an image, scales {loss.scales}'
     ]
     for role, record in (('student', student), ('teacher', teacher)):
-        modules = _modules(distiller, role)
+        where = _where(distiller, role)
         size = getattr(record, 'map_size', None)
         if size is None:
-            lines.append(f'  {role}: {type(record).__name__}{modules}')
+            lines.append(f'  {role}: {type(record).__name__}{where}')
             continue
         lines.append(f'  {role}: map {size[0]} x {size[1]} of '
-                     f'{record.feature.shape[1]} channels{modules}')
+                     f'{record.feature.shape[1]} channels{where}')
         repeated = [m for m in loss.scales if m > min(size)]
         if repeated:
             lines.append(
@@ -104,12 +105,8 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
     return '\n'.join(lines)
 
 
-def _modules(distiller, role: str) -> str:
-    """The names that the role's feature head is recorded from."""
+def _where(distiller, role: str) -> str:
+    """What the role's feature head is recorded from."""
     recorders = getattr(distiller, f'{role}_recorders').recorders.values()
-    names = [
-        f' before {modules.pooling_name}, classifier {modules.linear_name}'
-        for modules in (getattr(r, 'modules', None) for r in recorders)
-        if modules is not None
-    ]
-    return ','.join(names)
+    return ''.join(f', {recorder.where}' for recorder in recorders
+                   if isinstance(recorder, MapRecorder))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
 from ..recorders import FeatureHeadError, FeatureHeadRecorder, TargetRecorder
+from ..recorders.map_recorder import MapRecorder
 
 HEAD, TARGET = 'feature_head', 'target'
 RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}
@@ -96,9 +97,12 @@ class SDDDistiller(ConfigurableDistiller):
         self._prepare('teacher', model)
 
     def _prepare(self, role: str, model: nn.Module) -> None:
-        recorders = getattr(self, f'{role}_recorders')
+        manager = getattr(self, f'{role}_recorders')
+        for recorder in manager.recorders.values():
+            if isinstance(recorder, MapRecorder):
+                recorder.role = role
         try:
-            recorders.initialize(model)
+            manager.initialize(model)
         except FeatureHeadError as error:
             raise FeatureHeadError(
                 f'{role}: {error} (config key model.distiller.'

@@ -1,6 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .feature_head_recorder import FeatureHeadRecorder
+from .region_head_recorder import RegionHeadRecorder
 from .resolve import FeatureHeadError
 from .target_recorder import TargetRecorder
 
-__all__ = ['FeatureHeadError', 'FeatureHeadRecorder', 'TargetRecorder']
+__all__ = [
+    'FeatureHeadError', 'FeatureHeadRecorder', 'RegionHeadRecorder',
+    'TargetRecorder'
+]

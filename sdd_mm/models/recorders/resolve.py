@@ -1,9 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Where a classifier keeps its last feature map and its linear head."""
 from difflib import get_close_matches
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
-from mmpretrain.models.heads import MultiLabelClsHead
+from mmpretrain.models.heads import (ArcFaceClsHead, MultiLabelClsHead,
+                                     MultiLabelLinearClsHead)
 from mmpretrain.models.necks import GlobalAveragePooling
 from torch import nn
 
@@ -12,18 +13,36 @@ class FeatureHeadError(ValueError):
     """A model whose local logits cannot be right, and why."""
 
 
+class MapSource(NamedTuple):
+    """Where the feature map before global pooling is heard.
+
+    Args:
+        name (str): Name of a module in the model.
+        module (nn.Module): The module.
+        after (bool): Whether the map is what the module returns; else it is
+            what the module is given. Defaults to False.
+        token_grid (tuple[int, int], optional): The grid that the module says
+            its tokens lie on. Defaults to None.
+    """
+    name: str
+    module: nn.Module
+    after: bool = False
+    token_grid: Optional[Tuple[int, int]] = None
+
+    def __str__(self) -> str:
+        return f'{"output" if self.after else "input"} of {self.name}'
+
+
 class FeatureHeadModules(NamedTuple):
     """The modules that a feature head is recorded from.
 
     Args:
-        pooling_name (str): Name of the global pooling in the model.
-        pooling (nn.Module): The global pooling; its input is the map.
+        source (MapSource): Where the map is heard.
         linear_name (str): Name of the linear classifier in the model.
         linear (nn.Linear): The linear classifier.
         logits (nn.Module): The module that returns the model's own logits.
     """
-    pooling_name: str
-    pooling: nn.Module
+    source: MapSource
     linear_name: str
     linear: nn.Linear
     logits: nn.Module
@@ -31,19 +50,24 @@ class FeatureHeadModules(NamedTuple):
 
 def find_feature_head(model: nn.Module,
                       pooling: Optional[str] = None,
-                      head: Optional[str] = None) -> FeatureHeadModules:
-    """Find the global pooling and the linear classifier of a model.
+                      head: Optional[str] = None,
+                      feature: Optional[str] = None,
+                      tokens: bool = False) -> FeatureHeadModules:
+    """Find the feature map and the linear classifier of a model.
 
     Local logits are right only where nothing but an average pooling and a
     linear layer stands between the feature map and the logits.
 
     Args:
-        model (nn.Module): An MMPretrain classifier, or any model if both
-            names are given.
+        model (nn.Module): An MMPretrain classifier, or any model if the
+            modules are named.
         pooling (str, optional): Name of the module whose input is the feature
             map. Defaults to None, which finds it.
         head (str, optional): Name of the linear classifier. Defaults to None,
             which finds it.
+        feature (str, optional): Name of the module whose output is the
+            feature map, where the pooling is not a module. Defaults to None.
+        tokens (bool): Whether the map may come as tokens. Defaults to False.
 
     Returns:
         FeatureHeadModules: The modules and their names.
@@ -54,31 +78,60 @@ def find_feature_head(model: nn.Module,
     """
     if head is None:
         linear = _find_linear(model)
-        head = _name_of(model, linear)
+        head = name_of(model, linear)
     else:
-        linear = _by_name(model, head, 'head')
+        linear = by_name(model, head, 'head')
         _check_linear(model, head, linear)
-    if pooling is None:
-        pooling_module = _find_pooling(model)
-        pooling = _name_of(model, pooling_module)
-    else:
-        pooling_module = _by_name(model, pooling, 'pooling')
+    source = named_source(model, pooling, feature)
+    if source is None:
+        gap = _find_pooling(model, tokens)
+        source = MapSource(name_of(model, gap), gap)
     whole_head = getattr(model, 'head', None)
     inside = whole_head is not None and any(module is linear
                                             for module in whole_head.modules())
-    return FeatureHeadModules(pooling, pooling_module, head, linear,
+    return FeatureHeadModules(source, head, linear,
                               whole_head if inside else linear)
 
 
-def _find_linear(model: nn.Module) -> nn.Linear:
+def named_source(model: nn.Module, pooling: Optional[str],
+                 feature: Optional[str]) -> Optional[MapSource]:
+    """The source of the map that a config names, if it names one."""
+    if pooling is not None and feature is not None:
+        raise FeatureHeadError(
+            f'a recorder of {type(model).__name__} names both '
+            f'pooling={pooling!r}, whose input would be the feature map, and '
+            f'feature={feature!r}, whose output would be: name one')
+    if feature is not None:
+        return MapSource(feature, by_name(model, feature, 'feature'), True)
+    if pooling is not None:
+        return MapSource(pooling, by_name(model, pooling, 'pooling'))
+    return None
+
+
+def check_head(model: nn.Module) -> nn.Module:
+    """The head of a model, if it is a classifier of one label an image."""
     head = getattr(model, 'head', None)
     if head is None:
-        raise _refusal(model, 'has no `head` module')
+        raise refusal(model, 'it has no `head` module')
     title = f'head {type(head).__name__}'
-    if isinstance(head, MultiLabelClsHead):
-        raise _refusal(
+    # MMPretrain's Mixup configs train one softmax with a multi-label head
+    soft = isinstance(head, MultiLabelLinearClsHead) and getattr(
+        head.loss_module, 'use_soft', False)
+    if isinstance(head, MultiLabelClsHead) and not soft:
+        raise refusal(
             model, f'{title} is multi-label, SDD distills one '
             'softmax over the classes')
+    if isinstance(head, ArcFaceClsHead):
+        raise refusal(
+            model, f'{title} ends in a NormProduct, not a plain '
+            'torch.nn.Linear: its logits are cosines, with a margin that is '
+            'there in training alone')
+    return head
+
+
+def _find_linear(model: nn.Module) -> nn.Linear:
+    head = check_head(model)
+    title = f'head {type(head).__name__}'
     loss = getattr(head, 'loss_module', None)
     aside = set(loss.modules()) if isinstance(loss, nn.Module) else set()
     layers = [(name, module) for name, module in head.named_modules()
@@ -87,7 +140,7 @@ def _find_linear(model: nn.Module) -> nn.Linear:
     linears = [(name, layer) for name, layer in layers
                if isinstance(layer, nn.Linear)]
     if not linears:
-        raise _refusal(
+        raise refusal(
             model, f'{title} holds no linear layer: the classifier is inside '
             f'the backbone {type(getattr(model, "backbone", None)).__name__}, '
             'or it is not one linear layer. Give the backbone '
@@ -98,38 +151,57 @@ def _find_linear(model: nn.Module) -> nn.Linear:
     if len(layers) > 1:
         found = ', '.join(f'head.{name} ({type(layer).__name__})'
                           for name, layer in layers)
-        raise _refusal(
+        raise refusal(
             model, f'{title} is more than one linear layer: {found}. What '
             'follows the pooling is not linear, so a cell has no logits')
     return linears[0][1]
 
 
 def _check_linear(model: nn.Module, name: str, layer: nn.Module) -> None:
-    # a subclass may compute anything: ArcFace's NormProduct does
+    # a subclass may compute anything
     if type(layer) is not nn.Linear:
-        raise _refusal(
+        raise refusal(
             model, f'{name} is a {type(layer).__name__}, not a plain '
             'torch.nn.Linear, so it need not be linear')
 
 
-def _find_pooling(model: nn.Module) -> nn.Module:
+def last_neck(model: nn.Module) -> Optional[nn.Module]:
+    """The last of a model's necks, if it has one."""
     neck = getattr(model, 'neck', None)
+    while isinstance(neck, (nn.Sequential, nn.ModuleList)) and len(neck):
+        neck = neck[-1]
+    return neck
+
+
+def _find_pooling(model: nn.Module, tokens: bool) -> nn.Module:
+    neck = last_neck(model)
     if neck is None:
-        raise _refusal(model, _why_no_neck(getattr(model, 'backbone', None)))
-    last = neck
-    while isinstance(last, (nn.Sequential, nn.ModuleList)) and len(last):
-        last = last[-1]
-    if not isinstance(last, GlobalAveragePooling):
-        raise _refusal(
-            model, f'neck {type(last).__name__} is not a '
+        raise refusal(model, _why_no_neck(getattr(model, 'backbone', None)))
+    if not isinstance(neck, GlobalAveragePooling):
+        raise refusal(
+            model, f'neck {type(neck).__name__} is not a '
             'GlobalAveragePooling: cells are averages, and the neck does '
             'something else before the head')
-    if not isinstance(last.gap, nn.AdaptiveAvgPool2d):
-        raise _refusal(
-            model, f'neck GlobalAveragePooling holds a '
-            f'{type(last.gap).__name__}: the map before it is not (B, C, h, '
-            'w)')
-    return last.gap
+    check_pooling(model, neck, tokens)
+    return neck.gap
+
+
+def check_pooling(model: nn.Module, neck: nn.Module, tokens: bool) -> None:
+    """Whether a neck pools what a recorder can lay out as a map."""
+    wanted = nn.AdaptiveAvgPool1d if tokens else nn.AdaptiveAvgPool2d
+    if isinstance(neck.gap, wanted):
+        return
+    found = f'neck {type(neck).__name__} holds a {type(neck.gap).__name__}'
+    if tokens:
+        raise refusal(
+            model, f'{found}, which does not pool tokens: leave token_grid '
+            'out')
+    advice = ''
+    if isinstance(neck.gap, nn.AdaptiveAvgPool1d):
+        advice = ('. It pools tokens: say on which grid they lie, row by '
+                  'row, as token_grid=(h, w) of the recorder')
+    raise refusal(model,
+                  f'{found}: the map before it is not (B, C, h, w){advice}')
 
 
 def _why_no_neck(backbone: Optional[nn.Module]) -> str:
@@ -144,22 +216,25 @@ def _why_no_neck(backbone: Optional[nn.Module]) -> str:
             'pooled, or nothing is')
 
 
-def _by_name(model: nn.Module, name: str, key: str) -> nn.Module:
+def by_name(model: nn.Module, name: str, key: str) -> nn.Module:
+    """The module of that name, or the nearest names in an error."""
     modules = dict(model.named_modules(remove_duplicate=False))
     if name in modules:
         return modules[name]
     near = get_close_matches(name, modules, n=3, cutoff=0.3)
     raise FeatureHeadError(
         f'{type(model).__name__} has no module {name!r} (the `{key}` of its '
-        f'FeatureHead recorder). Nearest names: {", ".join(near) or "none"}')
+        f'recorder). Nearest names: {", ".join(near) or "none"}')
 
 
-def _name_of(model: nn.Module, module: nn.Module) -> str:
+def name_of(model: nn.Module, module: nn.Module) -> str:
+    """The name of a module in a model."""
     return next(name for name, other in model.named_modules()
                 if other is module)
 
 
-def _refusal(model: nn.Module, reason: str) -> FeatureHeadError:
+def refusal(model: nn.Module, reason: str) -> FeatureHeadError:
+    """Why a model has no local logits, and how to name its modules."""
     return FeatureHeadError(
         f'no local logits for this {type(model).__name__}: {reason}. If you '
         'know better, name the module before the linear classifier and the '

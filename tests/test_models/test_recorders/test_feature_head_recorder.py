@@ -36,7 +36,7 @@ def record(model, images=None, **names):
 def test_finds_map_and_classifier_of_a_resnet():
     model = build_classifier()
     recorder, head, logits = record(model)
-    assert recorder.modules.pooling_name == 'neck.gap'
+    assert recorder.modules.source.name == 'neck.gap'
     assert recorder.modules.linear_name == 'head.fc'
     assert head.feature.shape == (2, 16, 8, 8)
     assert head.weight is model.head.fc.weight
@@ -62,7 +62,7 @@ def test_nested_neck_of_hrnet():
         [dict(type='HRFuseScales', in_channels=(18, 36, 72, 144)), GAP],
         linear_head(2048))
     recorder, head, logits = record(model, torch.rand(1, 3, 64, 64))
-    assert recorder.modules.pooling_name == 'neck.1.gap'
+    assert recorder.modules.source.name == 'neck.1.gap'
     torch.testing.assert_close(head.logits(), logits, atol=1e-5, rtol=1e-4)
 
 

@@ -1,0 +1,15 @@
+# VGG13 -> MobileNetV2; the teacher comes from configs/vanilla/
+_base_ = [
+    '../models/vgg13_cub200.py', '../models/mobilenet-v2_cub200.py',
+    '../datasets/cub200_bs64_224.py', '../schedules/cifar_240e.py',
+    '../distill_runtime.py'
+]
+
+model = dict(
+    _scope_='mmrazor',
+    type='FrozenTeacherDistill',
+    architecture=_base_.mobilenet_v2,
+    teacher=dict(**_base_.vgg13, data_preprocessor=_base_.data_preprocessor),
+    teacher_ckpt='work_dirs/vgg13_cub200/epoch_240.pth',
+    distiller=dict(type='SDDDistiller'))
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,14 @@
+# WRN-40-2 -> WRN-40-1; the teacher comes from configs/vanilla/
+_base_ = [
+    '../models/wrn40-2_cifar100.py', '../models/wrn40-1_cifar100.py',
+    '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
+    '../distill_runtime.py'
+]
+
+model = dict(
+    _scope_='mmrazor',
+    type='FrozenTeacherDistill',
+    architecture=_base_.wrn40_1,
+    teacher=dict(**_base_.wrn40_2, data_preprocessor=_base_.data_preprocessor),
+    teacher_ckpt='work_dirs/wrn40-2_cifar100/epoch_240.pth',
+    distiller=dict(type='SDDDistiller'))

@@ -1,0 +1,8 @@
+# The student of configs/sdd/*_res32_cifar100.py
+_base_ = [
+    '../_base_/models/resnet32_cifar100.py',
+    '../_base_/datasets/cifar100_bs64.py', '../_base_/schedules/cifar_240e.py',
+    '../_base_/default_runtime.py'
+]
+
+model = _base_.resnet32

@@ -1,0 +1,7 @@
+# The student of configs/sdd/*_vgg8_cifar100.py
+_base_ = [
+    '../_base_/models/vgg8_cifar100.py', '../_base_/datasets/cifar100_bs64.py',
+    '../_base_/schedules/cifar_240e.py', '../_base_/default_runtime.py'
+]
+
+model = _base_.vgg8

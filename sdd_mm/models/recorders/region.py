@@ -1,0 +1,174 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Where a classifier pools, and everything that it does after."""
+from contextlib import contextmanager
+from typing import Iterator, List, NamedTuple, Optional, Sequence
+
+import torch
+from mmpretrain.models.necks import (GeneralizedMeanPooling,
+                                     GlobalAveragePooling, LinearNeck)
+from torch import Tensor, nn
+
+from .resolve import (FeatureHeadError, MapSource, check_head, check_pooling,
+                      last_neck, name_of, named_source, refusal)
+
+
+class Tail:
+    """What a classifier does after pooling, in eval mode.
+
+    Dropout is off and batch norm takes its running statistics, whatever the
+    mode of the network: the cells leave the statistics alone.
+
+    Args:
+        head (nn.Module): The head, called with a tuple of features.
+        steps (Sequence[nn.Module]): What comes between pooling and head.
+            Defaults to ().
+        power (GeneralizedMeanPooling, optional): The neck whose power mean
+            takes the place of the average. Defaults to None.
+    """
+
+    def __init__(self,
+                 head: nn.Module,
+                 steps: Sequence[nn.Module] = (),
+                 power: Optional[GeneralizedMeanPooling] = None) -> None:
+        self.head = head
+        self.steps = tuple(steps)
+        self.power = power
+
+    def prepare(self, feature: Tensor) -> Tensor:
+        """What is averaged over a cell: the map, or a power of it."""
+        if self.power is None:
+            return feature
+        feature = feature if feature.dtype == torch.float64 else (
+            feature.float())
+        if self.power.clamp:
+            feature = feature.clamp(min=self.power.eps)
+        return feature.pow(self.power.p)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Logits (R, K) of pooled features (R, C)."""
+        weight = next(self.head.parameters())
+        rows = rows.to(weight.dtype)
+        with _eval(self.head, *self.steps):
+            if self.power is not None:
+                rows = rows.pow(1. / self.power.p)
+            for step in self.steps:
+                rows = _apply(step, rows)
+            return self.head((rows, ))
+
+    def __str__(self) -> str:
+        names = [type(step).__name__ for step in (*self.steps, self.head)]
+        return ', '.join(names)
+
+
+@contextmanager
+def _eval(*modules: nn.Module) -> Iterator[None]:
+    training = [
+        module for top in modules for module in top.modules()
+        if module.training
+    ]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _apply(step: nn.Module, rows: Tensor) -> Tensor:
+    """A layer of a map is a layer of pooled features as 1 x 1 maps."""
+    if getattr(step, 'data_format',
+               None) == 'channels_first' or type(step).__name__.endswith('2d'):
+        return step(rows[:, :, None, None]).flatten(1)
+    return step(rows)
+
+
+class RegionModules(NamedTuple):
+    """The modules that a region head is recorded from.
+
+    Args:
+        source (MapSource): Where the map is heard.
+        tail (Tail): What follows the pooling.
+        logits (nn.Module): The module that returns the model's own logits.
+    """
+    source: MapSource
+    tail: Tail
+    logits: nn.Module
+
+
+def find_region_head(model: nn.Module,
+                     pooling: Optional[str] = None,
+                     feature: Optional[str] = None,
+                     tokens: bool = False) -> RegionModules:
+    """Find the feature map of a model and the tail behind its pooling.
+
+    The pooling may be a ``GlobalAveragePooling``, ``GeneralizedMeanPooling``
+    or ``LinearNeck`` neck, or that of a backbone with
+    ``gap_before_final_norm``; the tail is what follows, with the whole head.
+
+    Args:
+        model (nn.Module): An MMPretrain classifier.
+        pooling (str, optional): Name of the module whose input is the feature
+            map; the tail is then the head. Defaults to None, which finds it.
+        feature (str, optional): Name of the module whose output is the
+            feature map; the tail is then the head. Defaults to None.
+        tokens (bool): Whether the map comes as tokens. Defaults to False.
+
+    Returns:
+        RegionModules: The modules.
+
+    Raises:
+        FeatureHeadError: If nothing is pooled over a map, or a name is not in
+            the model.
+    """
+    head = check_head(model)
+    source = named_source(model, pooling, feature)
+    if source is not None:
+        return RegionModules(source, Tail(head), head)
+    neck = last_neck(model)
+    if neck is None:
+        return _of_backbone(model, head)
+    if isinstance(neck, GeneralizedMeanPooling):
+        source = MapSource(name_of(model, neck), neck)
+        return RegionModules(source, Tail(head, power=neck), head)
+    steps: List[nn.Module] = []
+    if isinstance(neck, LinearNeck):
+        steps = [neck.fc, neck.norm, neck.act]
+    elif not isinstance(neck, GlobalAveragePooling):
+        raise refusal(model, f'neck {type(neck).__name__} is not a pooling')
+    check_pooling(model, neck, tokens)
+    source = MapSource(name_of(model, neck.gap), neck.gap)
+    return RegionModules(source, Tail(head, steps), head)
+
+
+def _of_backbone(model: nn.Module, head: nn.Module) -> RegionModules:
+    """A backbone that averages its last map and normalises the average."""
+    backbone = getattr(model, 'backbone', None)
+    title = f'backbone {type(backbone).__name__}'
+    if not getattr(backbone, 'gap_before_final_norm', False):
+        raise refusal(
+            model, f'it has no `neck`, and {title} does not say that it '
+            'averages a map (gap_before_final_norm)')
+    stages = backbone.stages
+    last = max(index % len(stages) for index in backbone.out_indices)
+    if last != len(stages) - 1:
+        raise refusal(
+            model, f'{title} hands over stage {last} of {len(stages)} '
+            '(backbone.out_indices), not its last map')
+    norm = getattr(backbone, f'norm{last}')
+    stage = stages[last]
+    # TinyViT's stages return tokens, and say on which grid
+    grid = getattr(stage, 'resolution', None)
+    source = MapSource(name_of(model, stage), stage, True, grid)
+    return RegionModules(source, Tail(head, [norm]), head)
+
+
+def region_advice(model: nn.Module, tokens: bool) -> str:
+    """Whether the region mode would take what the linear search refused."""
+    try:
+        find_region_head(model, tokens=tokens)
+    except FeatureHeadError:
+        return ''
+    return ('. Its whole tail after pooling can be applied to every cell '
+            'instead, which is not the paper\'s SDD and has to be asked for: '
+            'dict(type=\'RegionHead\')')

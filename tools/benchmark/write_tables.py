@@ -1,0 +1,211 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Writes the tables of the pages from the metafiles and the configs.
+
+A table stands between `<!-- table: KIND [DATA SET] -->` and
+`<!-- end of table -->`; nothing else on a page is touched.
+"""
+import argparse
+import functools
+import re
+import string
+import sys
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKED = re.compile(
+    r'(<!-- table: (\w+) ?(.*?) -->\n).*?(<!-- end of table -->)', re.DOTALL)
+LABELS = {
+    'kd': 'KD',
+    'dkd': 'DKD',
+    'nkd': 'NKD',
+    'nkd-released': 'NKD as released',
+    'kd_paper': 'KD by the equations',
+}
+
+
+class Metafiles:
+    """The models of all metafiles, in order.
+
+    Args:
+        root (Path): Where model-index.yml is.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        index = yaml.safe_load((root / 'model-index.yml').read_text())
+        self.models = {
+            model['Name']: model
+            for path in index['Import']
+            for model in yaml.safe_load((root / path).read_text())['Models']
+        }
+
+    @functools.lru_cache(maxsize=None)
+    def config(self, name: str) -> Config:
+        """The config of a model."""
+        path = self.root / self.models[name]['Config']
+        return Config.fromfile(path, import_custom_modules=False)
+
+    def pairs(self) -> dict:
+        """The runs of each (teacher, student), by method."""
+        found = {}
+        for name, model in self.models.items():
+            data = model.get('Metadata', {})
+            if 'Teacher' in data:
+                runs = found.setdefault((data['Teacher'], data['Student']), {})
+                method, *_ = name.split('_')
+                preset = '_paper' if name.endswith('_paper') else ''
+                runs[method + preset] = name
+        return found
+
+
+class Notes(list):
+    """Notes under a table, and the letters that refer to them."""
+
+    def mark(self, note: str) -> str:
+        if note is None:
+            return ''
+        if note not in self:
+            self.append(note)
+        return f'<sup>{string.ascii_lowercase[self.index(note)]}</sup>'
+
+
+def pairs(metafiles: Metafiles, page: Path, data: str) -> list:
+    """The numbers of each pair, out of its configs."""
+    rows = [['pair', 'data', 'lr', 'M', "DKD's beta, tau"]]
+    for (teacher, student), runs in metafiles.pairs().items():
+        config = metafiles.config(runs['sd-dkd'])
+        loss = config.model.distiller.distill_losses.loss_sdd
+        scales = _scales(metafiles, runs['sd-dkd'])
+        other = _scales(metafiles, runs['sd-nkd'])
+        if other != scales:
+            scales += f'; SD-NKD {other}'
+        rows.append([
+            f'`{runs["kd"].split("_", 1)[1]}`',
+            metafiles.models[runs['kd']]['Metadata']['Training Data'],
+            f'{config.optim_wrapper.optimizer.lr:g}', scales,
+            f'{loss.criterion.beta:g}, {loss.criterion.tau:g}'
+        ])
+    return _table(rows)
+
+
+def results(metafiles: Metafiles, page: Path, data: str) -> list:
+    """Published and measured accuracies of a data set's pairs."""
+    rows = [[
+        'teacher → student', 'without SDD', 'paper', "authors' log", 'ours',
+        'with SDD', 'M', 'paper', "authors' log", 'ours'
+    ]]
+    notes = Notes()
+    for (teacher, student), runs in metafiles.pairs().items():
+        if metafiles.models[teacher]['Metadata']['Training Data'] != data:
+            continue
+        title = f'{_network(metafiles, teacher)} → ' \
+                f'{_network(metafiles, student)}'
+        for method, label in LABELS.items():
+            plain, decoupled = runs.get(method), runs.get(f'sd-{method}')
+            if plain or decoupled:
+                rows.append([
+                    title, *_run(metafiles, plain, label, notes),
+                    *_run(metafiles, decoupled, f'SD-{label}', notes)
+                ])
+                rows[-1].insert(6, _scales(metafiles, decoupled))
+                title = ''
+    return _table(rows, notes)
+
+
+def configs(metafiles: Metafiles, page: Path, data: str) -> list:
+    """Every config of the page's directory."""
+    rows = [['config', 'network', 'data', 'paper', "authors' log", 'ours']]
+    notes = Notes()
+    for name, model in metafiles.models.items():
+        if (metafiles.root / model['Config']).parent == page.parent:
+            data = model.get('Metadata', {})
+            link, *numbers = _run(metafiles, name, name, notes)
+            rows.append([
+                link,
+                data.get('Architecture', ''),
+                data.get('Training Data', ''), *numbers
+            ])
+    kept = [
+        column for column in range(len(rows[0]))
+        if rows[0][column] == 'ours' or any(row[column] for row in rows[1:])
+    ]
+    return _table([[row[column] for column in kept] for row in rows], notes)
+
+
+def _scales(metafiles: Metafiles, name: str) -> str:
+    losses = metafiles.config(name).model.distiller.distill_losses
+    return ', '.join(map(str, losses.loss_sdd.scales))
+
+
+def _network(metafiles: Metafiles, name: str) -> str:
+    """A network and its published accuracy."""
+    data = metafiles.models[name]['Metadata']
+    paper = data.get('Published', {}).get('Paper')
+    return data['Architecture'] + ('' if paper is None else f' {paper:.2f}')
+
+
+def _run(metafiles: Metafiles, name: str, label: str, notes: Notes) -> list:
+    """Link, paper, authors' log, ours."""
+    if name is None:
+        return [''] * 4
+    model = metafiles.models[name]
+    published = model.get('Metadata', {}).get('Published', {})
+    paper = f'{published["Paper"]:.2f}' if 'Paper' in published else ''
+    if 'README' in published:
+        paper += f' (README {published["README"]:.2f})'
+    ours = [
+        result['Metrics']['Top 1 Accuracy']
+        for result in model.get('Results', ())
+    ]
+    link = f'[{label}]({Path(model["Config"]).name})'
+    return [
+        link + notes.mark(published.get('Note')), paper,
+        _join(published.get("Authors' log", ())),
+        _join(ours)
+    ]
+
+
+def _join(numbers) -> str:
+    return ', '.join(f'{number:.2f}' for number in numbers)
+
+
+def _table(rows: list, notes: Notes = ()) -> list:
+    head, *body = [f'| {" | ".join(row)} |' for row in rows]
+    foot = [f'- {notes.mark(note)} {note}' for note in notes]
+    return [head, '|---' * len(rows[0]) + '|', *body, '', *foot]
+
+
+def main(argv: list = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing, only compare')
+    parser.add_argument(
+        '--root', type=Path, default=ROOT, help='another checkout')
+    args = parser.parse_args(argv)
+    metafiles, stale = Metafiles(args.root), []
+    kinds = dict(pairs=pairs, results=results, configs=configs)
+    for pattern in ('configs/*/README.md', 'docs/en/*.md'):
+        for page in sorted(args.root.glob(pattern)):
+
+            def write(found):
+                start, kind, data, end = found.groups()
+                lines = kinds[kind](metafiles, page, data)
+                return start + '\n'.join([*lines, end])
+
+            text = page.read_text(encoding='utf-8')
+            new = MARKED.sub(write, text)
+            if new != text:
+                stale.append(str(page.relative_to(args.root)))
+                if not args.check:
+                    page.write_text(new, encoding='utf-8')
+    verdict = 'not what the metafiles say' if args.check else 'written'
+    for name in stale:
+        print(f'{name}: {verdict}')
+    return int(args.check and bool(stale))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
