@@ -168,7 +168,7 @@ def make_config(out: Union[str, Path],
     text = '\n'.join([
         f'# by make_config of sdd_mm {__version__} from {numbers}',
         f'_base_ = {[_base_path(student, out)]!r}',
-        f'custom_imports = {_imports(base, teacher_imports)}',
+        *_imports(base, teacher_imports),
         f'distill_losses = {_code(losses)}',
         f'model = {_code(model)}',
         f'custom_hooks = {kept}{_code(hooks)}',
@@ -315,16 +315,19 @@ def _warmup(method: str, default: int, given: Optional[int],
     return epochs
 
 
-def _imports(base: Config, teacher: list) -> str:
-    """sdd_mm first: it repairs the stack."""
+def _imports(base: Config, teacher: list) -> list:
+    """The line that imports what the base does not, if anything."""
     own = base.get('custom_imports', dict()).get('imports') or []
-    ours = ['sdd_mm']
-    ours += [name for name in teacher if name not in [*ours, *own]]
+    more = [name for name in ('sdd_mm', *teacher) if name not in own]
+    if not more:
+        return []
     if not own:
-        return _code(dict(imports=ours, allow_failed_imports=False))
-    kept = '_base_.custom_imports.imports'
-    return f'dict(imports={ours!r} + {kept})' if isinstance(
-        own, list) else f'dict(imports={ours!r} + [{kept}])'
+        line = _code(dict(imports=more, allow_failed_imports=False))
+    elif isinstance(own, str):
+        line = f'dict(imports={more!r} + [_base_.custom_imports.imports])'
+    else:  # sdd_mm first: it repairs the stack
+        line = f'dict(imports={more!r} + _base_.custom_imports.imports)'
+    return [f'custom_imports = {line}']
 
 
 def _code(value: Any) -> str:
@@ -354,6 +357,7 @@ def _check(text: str, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f'.{os.getpid()}_{out.name}')
     # that the teacher is untrained in this check is no news
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         draft.write_text(text, encoding='utf-8')
@@ -364,14 +368,15 @@ def _check(text: str, out: Path) -> None:
         hints = [
             argument for key, argument in ARGUMENTS.items() if key in message
         ]
-        hint = f' (here: the argument {", ".join(hints)})' if hints else ''
+        hint = ''.join(f' (here: the argument {name}, '
+                       f'--{name.replace("_", "-")})' for name in hints)
         if 'teacher_ckpt' in hints and 'TIMMBackbone' in text:
             hint += TIMM_NOTE
         raise ConfigBuilderError(
             f'the config would not train, so it is not written: {message}'
             f'{hint}') from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
         draft.unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ from sdd_mm.config_builder import ConfigBuilderError
 
 RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 RES50 = 'mmpretrain::resnet/resnet50_8xb16_cifar10.py'
-RES50_CIFAR100 = 'mmpretrain::resnet/resnet50_8xb16_cifar100.py'
+SMALL = str(CONFIGS / 'vanilla' / 'res8x4_cifar100.py')
 RES50_CKPT = ('https://download.openmmlab.com/mmclassification/v0/resnet/'
               'resnet50_b16x8_cifar10_20210528-f54bfad9.pth')
 
@@ -46,7 +46,7 @@ def inherits(config):
 @pytest.mark.parametrize('method', METHODS)
 def test_numbers_of_every_method(tmp_path, method):
     cfg = Config.fromfile(
-        make_config(tmp_path / 'run.py', RES18, RES50, method))
+        make_config(tmp_path / 'run.py', SMALL, SMALL, method))
     numbers = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
     model = cfg.model
     assert model.distiller.distill_losses == numbers.distill_losses
@@ -56,32 +56,41 @@ def test_numbers_of_every_method(tmp_path, method):
 
 @pytest.mark.parametrize('method, weight, loss_weight, criterion', [
     ('kd', 0.5, 0.5, dict(type='KDCriterion', tau=1.0)),
-    ('sd-dkd', 1.0, 1.0, dict(
-        type='DKDCriterion', alpha=1.0, beta=2.0, tau=1.0)),
+    ('sd-kd', 0.1, 0.9, dict(type='KDCriterion', tau=4.0)),
+    ('dkd', 1.0, 1.0, dict(type='DKDCriterion', alpha=1.0, beta=2.0, tau=1.0)),
+    ('nkd', 1.0, 1.0, dict(type='NKDCriterion', gamma=1.5, tau=1.0)),
 ])
-def test_numbers_of_imagenet(tmp_path, method, weight, loss_weight, criterion):
-    mobilenet = 'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'
-    res50 = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'
+def test_numbers_of_a_thousand_classes(tmp_path, method, weight, loss_weight,
+                                       criterion):
+    alone = tmp_path / 'alone.py'
+    alone.write_text(f"""_base_ = ['{SMALL}']
+model = dict(head=dict(num_classes=1000))
+""")
     cfg = Config.fromfile(
-        make_config(tmp_path / 'run.py', mobilenet, res50, method))
+        make_config(tmp_path / 'run.py', str(alone), str(alone), method))
     loss, = cfg.model.distiller.distill_losses.values()
     assert loss.criterion == criterion
-    assert (cfg.model.student_loss_weight, loss.loss_weight) == (weight,
-                                                                 loss_weight)
+    assert cfg.model.student_loss_weight == weight
+    assert loss.loss_weight == loss_weight
     assert len(cfg.custom_hooks) == 2  # no warm-up
-    if method == 'sd-dkd':  # the file of this repository, but for `student`
-        shipped = Config.fromfile(CONFIGS / 'mmpretrain' /
-                                  'sd-dkd_mobilenet-v2_8xb32_in1k.py')
-        for key in cfg:
-            assert cfg[key] == shipped[key], key
+
+
+def test_the_shipped_config_could_have_been_written(tmp_path):
+    name = 'mobilenet-v2_8xb32_in1k.py'
+    cfg = Config.fromfile(
+        make_config(tmp_path / 'run.py', f'mmpretrain::mobilenet_v2/{name}',
+                    'mmpretrain::resnet/resnet50_8xb32_in1k.py'))
+    shipped = Config.fromfile(CONFIGS / 'mmpretrain' / f'sd-dkd_{name}')
+    for key in cfg:
+        assert cfg[key] == shipped[key], key
 
 
 def test_arguments_reach_the_config(tmp_path):
     cfg = Config.fromfile(
         make_config(
             tmp_path / 'run.py',
-            RES18,
-            RES50,
+            SMALL,
+            SMALL,
             teacher_ckpt='res50.pth',
             scales=[1, 2],
             criterion=dict(beta=6.0),
@@ -100,6 +109,9 @@ def test_arguments_reach_the_config(tmp_path):
     ]
     assert model.distiller.student_recorders.feature_head == dict(
         type='FeatureHead', pooling='neck.gap', head='head.fc')
+    # inherited
+    assert 'custom_imports' not in (tmp_path / 'run.py').read_text()
+    assert cfg.custom_imports.imports == ['sdd_mm']
     assert 'teacher_recorders' not in model.distiller
     assert model.on_normalization_mismatch == 'convert'
 
@@ -141,30 +153,31 @@ def test_local_configs(tmp_path, local):
         assert model.data_preprocessor.mean.flatten().tolist() == [120.0] * 3
 
 
-def test_a_distilled_student_may_teach(tmp_path, local):
-    first = make_config(tmp_path / 'first.py', RES18, RES50, 'sd-kd')
+def test_a_distilled_student_may_teach(tmp_path):
+    first = make_config(tmp_path / 'first.py', SMALL, SMALL, 'sd-kd')
     cfg = Config.fromfile(
-        make_config(tmp_path / 'second.py', RES18, str(first), 'sd-kd'))
+        make_config(tmp_path / 'second.py', SMALL, str(first), 'sd-kd'))
     assert cfg.model.teacher.type == 'ImageClassifier'
     assert cfg.model.teacher_ckpt is None
     with pytest.raises(ConfigBuilderError, match='FrozenTeacherDistill'):
-        make_config(tmp_path / 'third.py', str(first), RES50)
+        make_config(tmp_path / 'third.py', str(first), SMALL)
 
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(method='sd-dkt'), "no method 'sd-dkt'.* Did you mean 'sd-dkd'"),
     (dict(method='kd', scales=[1, 2]), 'kd .* no scales.* sd-kd'),
     (dict(method='sd-kd', criterion=dict(beta=1)), "no 'beta', only tau"),
-    (dict(warmup_epochs=200), 'warm-up of 200 epochs .* 200 epochs'),
+    (dict(warmup_epochs=-1), '0 or more, got -1'),
+    (dict(warmup_epochs=240), 'warm-up of 240 epochs .* 240 epochs'),
     (dict(scales=[0]), r'positive integers such as \(1, 2, 4\)'),
     (dict(student='mmpretrain::resnet/resnet19.py'), 'student .*resnet19'),
     (dict(teacher='no.py'), 'teacher no.py cannot be read'),
-    (dict(teacher=RES50_CIFAR100), '100 classes, the student .* 10'),
+    (dict(teacher=RES50), '10 classes, the student .* 100'),
     (dict(teacher_recorder=dict(head='head.fcc')),
      "no module 'head.fcc'.*argument teacher_recorder"),
 ])
 def test_refusals(tmp_path, arguments, message):
-    arguments = {'student': RES18, 'teacher': RES50, **arguments}
+    arguments = {'student': SMALL, 'teacher': SMALL, **arguments}
     with pytest.raises(ConfigBuilderError, match=message):
         make_config(tmp_path / 'run.py', **arguments)
     assert not list(tmp_path.iterdir())
@@ -182,6 +195,19 @@ def test_a_teacher_that_is_not_linear_is_refused(tmp_path, capsys):
     # three checkpoints are published: it is not for us to choose
     assert 'convnext-tiny_32xb128-noema_in1k_20221208' in capsys.readouterr(
     ).out
+
+
+def test_a_student_that_is_not_linear_in_region_mode(tmp_path):
+    student = 'mmpretrain::mobilenet_v3/mobilenet-v3-small_8xb16_cifar10.py'
+    with pytest.raises(ConfigBuilderError, match='argument student_recorder'):
+        make_config(tmp_path / 'run.py', student, RES50)
+    out = make_config(
+        tmp_path / 'run.py',
+        student,
+        RES50,
+        student_recorder=dict(type='RegionHead'))
+    assert Config.fromfile(out).model.distiller.student_recorders == dict(
+        feature_head=dict(type='RegionHead'))
 
 
 def test_another_normalisation_is_refused_or_converted(tmp_path, local):
@@ -208,7 +234,7 @@ def test_a_teacher_checkpoint_that_does_not_fit_is_refused(tmp_path):
     torch.save(dict(state_dict={'fc.weight': torch.zeros(1)}), checkpoint)
     with pytest.raises(ConfigBuilderError, match='1 weights .* fc.weight'):
         make_config(
-            tmp_path / 'run.py', RES18, RES50, teacher_ckpt=str(checkpoint))
+            tmp_path / 'run.py', SMALL, SMALL, teacher_ckpt=str(checkpoint))
 
 
 def test_command_line(tmp_path, monkeypatch):

@@ -195,12 +195,13 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
             f'between its pooling and its classifier: {", ".join(between)}. '
             'What follows the pooling is not one linear layer')
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # a backbone lists its stages
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             teacher = MODELS.build(deepcopy(config)).double().eval()
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
     teacher.load_state_dict(_rename(model.state_dict(), name))
     features = teacher.backbone(images)
     shape = tuple(features[-1].shape)
