@@ -124,6 +124,9 @@ def local(tmp_path):
     (folder / 'student.py').write_text(f"""_base_ = ['{RES18}']
 custom_imports = dict(imports=['colorsys'], allow_failed_imports=False)
 custom_hooks = [dict(type='EMAHook', momentum=1e-4)]
+param_scheduler = [
+    dict(type='LinearLR', end=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=5)]
 model = dict(data_preprocessor=dict(
     num_classes=10, mean=[120.0] * 3, std=[60.0] * 3, to_rgb=False))
 """)
@@ -148,6 +151,7 @@ def test_local_configs(tmp_path, local):
     teacher = cfg.model.teacher
     assert teacher.backbone.depth == 34
     assert 'init_cfg' not in teacher.backbone and 'train_cfg' not in teacher
+    assert len(cfg.param_scheduler) == 2
     runner, _ = smoke(out, tmp_path / 'run')
     for model in (runner.model, runner.model.teacher):
         assert model.data_preprocessor.mean.flatten().tolist() == [120.0] * 3

@@ -49,6 +49,14 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         cfg.train_cfg.max_iters = iterations
     else:
         cfg.train_cfg.max_epochs = 1
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    # MMEngine refuses one that would begin after the end
+    cfg.param_scheduler = [
+        one for one in schedulers if one.get('begin', 0) < (
+            1 if one.get('by_epoch', True) else iterations)
+    ]
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
                 'test_dataloader', 'test_evaluator'):
         cfg[key] = None
