@@ -9,6 +9,7 @@ from typing import Iterator, Optional, Tuple
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.model import PretrainedInit
 from mmengine.registry import (DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS,
                                PARAM_SCHEDULERS, DefaultScope)
 from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
@@ -19,6 +20,7 @@ from torch import nn
 
 from ..datasets import VerifiedCIFAR100
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..models.algorithms.teacher import normalization_mismatch
 from .hooks.frozen_teacher_hook import META
 
 # top-level keys that are read beside Runner's own arguments
@@ -89,6 +91,7 @@ def check_training(cfg: Config) -> None:
             model.load_teacher()
         except TeacherError as error:
             raise PreflightError(str(error)) from error
+    _check_pretrained(model)
     _check_start(cfg, model)
 
 
@@ -105,7 +108,9 @@ def _check_start(cfg: Config, model: nn.Module) -> None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)
     if checkpoint is None:
         return
-    content = _read(checkpoint, '--resume' if resume else 'load_from')
+    key = '--resume' if resume else 'load_from'
+    content = _read(checkpoint, key)
+    _check_images(f'{key} {checkpoint}', content, model)
     if not resume:
         own, weights = model.state_dict(), _weights(content)
         if not any(name in own and own[name].shape == value.shape
@@ -126,6 +131,31 @@ def _check_start(cfg: Config, model: nn.Module) -> None:
             'teacher that the run began with')
 
 
+def _check_pretrained(model: nn.Module) -> None:
+    """Files that ``init_weights()`` will start from; the teacher has none."""
+    for name, module in model.named_modules():
+        if name.split('.')[0] == 'teacher':
+            continue
+        for init_cfg in _as_list(getattr(module, 'init_cfg', None)):
+            if not isinstance(init_cfg, dict) or init_cfg.get('type') not in (
+                    'Pretrained', PretrainedInit):
+                continue
+            checkpoint = init_cfg['checkpoint']
+            if '://' in checkpoint:  # published, so none that we converted
+                continue
+            key = '.'.join(filter(None, ('model', name, 'init_cfg')))
+            content = _read(checkpoint, key)
+            _check_images(f'{key} {checkpoint}', content, model)
+
+
+def _check_images(title: str, content: dict, model: nn.Module) -> None:
+    """Images normalised as those that a checkpoint was trained on."""
+    mismatch = normalization_mismatch(model, content.get('meta') or {})
+    if mismatch:
+        raise PreflightError(f'{title}: {mismatch}. Set mean and std of the '
+                             'config key data_preprocessor to that')
+
+
 def check_testing(cfg: Config) -> None:
     """Check data, model and the checkpoint to test, every weight of it.
 
@@ -138,7 +168,9 @@ def check_testing(cfg: Config) -> None:
     with _scope(cfg):
         model = _build_model(cfg)
         _check_data(cfg, 'test_dataloader', model)
-    _check_fit(cfg.load_from, _read(cfg.load_from, 'checkpoint'), model,
+    content = _read(cfg.load_from, 'checkpoint')
+    _check_images(f'checkpoint {cfg.load_from}', content, model)
+    _check_fit(cfg.load_from, content, model,
                'A student is tested with the config that it was distilled by')
 
 

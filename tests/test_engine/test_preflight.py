@@ -232,3 +232,56 @@ def test_data_of_other_kinds_is_left_to_mmpretrain(cfg, tmp_path):
     cfg.model.update(teacher_ckpt=None, allow_untrained_teacher=True)
     with pytest.raises(PreflightError, match='not the official'):
         check_training(cfg)
+
+
+@pytest.fixture
+def converted(cfg, tmp_path):
+    """A checkpoint of the student that states other images than the run's."""
+    student = cfg.model.architecture
+    path = str(tmp_path / 'converted.pth')
+    meta = dict(
+        input_normalization=dict(
+            mean=[120.0] * 3, std=[60.0] * 3, channel_order='RGB'))
+    model = build_classifier(backbone=student.backbone, head=student.head)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return path
+
+
+def agree(cfg):
+    """Normalise as the converted checkpoint asks, teacher and student."""
+    other = dict(mean=[120.0] * 3, std=[60.0] * 3)
+    cfg.data_preprocessor.update(other)
+    if 'teacher' in cfg.model:
+        cfg.model.teacher.data_preprocessor.update(other)
+
+
+MISMATCH = 'mean .120, 120, 120.*data_preprocessor'
+
+
+def test_student_starts_from_a_checkpoint_of_other_images(cfg, converted):
+    cfg.model.architecture.init_cfg = dict(
+        type='Pretrained', checkpoint=converted)
+    with pytest.raises(
+            PreflightError,
+            match=f'(?s)model.architecture.init_cfg .*{MISMATCH}'):
+        check_training(cfg)
+    agree(cfg)
+    check_training(cfg)
+    cfg.model.architecture.init_cfg.checkpoint = 'gone.pth'
+    with pytest.raises(
+            PreflightError,
+            match='model.architecture.init_cfg gone.pth cannot be read'):
+        check_training(cfg)
+
+
+def test_plain_run_and_test_with_a_checkpoint_of_other_images(cfg, converted):
+    cfg.model = cfg.model.architecture
+    cfg.load_from = converted
+    cfg.test_dataloader = cfg.val_dataloader
+    with pytest.raises(PreflightError, match=f'(?s)load_from .*{MISMATCH}'):
+        check_training(cfg)
+    with pytest.raises(PreflightError, match=f'(?s)checkpoint .*{MISMATCH}'):
+        check_testing(cfg)
+    agree(cfg)
+    check_training(cfg)
+    check_testing(cfg)

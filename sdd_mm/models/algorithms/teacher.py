@@ -1,12 +1,16 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Loading a teacher so that it is the one that was meant."""
 import hashlib
+import math
 import os.path as osp
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
+
+# where a checkpoint's meta says what its network's images looked like
+INPUT_NORMALIZATION = 'input_normalization'
 
 
 class TeacherError(RuntimeError):
@@ -23,11 +27,19 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
             that student is loaded.
 
     Raises:
-        TeacherError: If the file is absent or cannot be read, or if weights
-            are missing, left over, of another shape or not finite; all of
-            them are listed.
+        TeacherError: If the file is absent or cannot be read, if weights are
+            missing, left over, of another shape or not finite (all of them
+            are listed), or if the checkpoint states another input
+            normalisation than the teacher's data preprocessor.
     """
-    weights = _read(checkpoint)
+    weights, meta = _read(checkpoint)
+    mismatch = normalization_mismatch(teacher, meta)
+    if mismatch:
+        raise TeacherError(
+            f'teacher checkpoint {checkpoint}: {mismatch}. Set '
+            'model.teacher.data_preprocessor to that; a student with '
+            'another one then needs model.on_normalization_mismatch='
+            "'convert'")
     problems = []
     try:
         result = teacher.load_state_dict(weights, strict=False)
@@ -59,7 +71,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
             'model.teacher to the network of the checkpoint')
 
 
-def _read(checkpoint: str) -> Dict[str, Tensor]:
+def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
     checkpoint = osp.expanduser(checkpoint)
     if '://' not in checkpoint and not osp.isfile(checkpoint):
         raise TeacherError(
@@ -72,9 +84,9 @@ def _read(checkpoint: str) -> Dict[str, Tensor]:
         raise TeacherError(
             f'teacher checkpoint {checkpoint} cannot be read (model.'
             f'teacher_ckpt): {type(error).__name__}: {error}') from error
-    weights = content
-    if isinstance(content, dict):
-        weights = content.get('state_dict', content)
+    weights, meta = content, {}
+    if isinstance(content, dict) and 'state_dict' in content:
+        weights, meta = content['state_dict'], content.get('meta') or {}
     if not isinstance(weights, dict) or not all(
             isinstance(name, str) and isinstance(value, Tensor)
             for name, value in weights.items()):
@@ -95,7 +107,7 @@ def _read(checkpoint: str) -> Dict[str, Tensor]:
         name: value
         for name, value in weights.items()
         if not name.startswith('data_preprocessor.')
-    }
+    }, meta
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -127,3 +139,43 @@ def normalization(model: nn.Module) -> Optional[Tuple]:
     to_rgb = getattr(preprocessor, 'to_rgb',
                      getattr(preprocessor, '_channel_conversion', False))
     return mean, std, bool(to_rgb)
+
+
+def normalization_mismatch(model: nn.Module, meta: dict) -> Optional[str]:
+    """How a model's images differ from what a checkpoint was trained on.
+
+    A converted checkpoint states its mean and std, in the order of the
+    channels that its network sees. The order itself cannot be compared:
+    ``to_rgb`` says whether a data preprocessor swaps the channels, not in
+    which order the data set loads them (CIFAR's arrays are RGB, decoded files
+    BGR). Images in the wrong order under the right mean are not noticed here.
+
+    Args:
+        model (nn.Module): A model with its ``data_preprocessor``.
+        meta (dict): The checkpoint's meta.
+
+    Returns:
+        str | None: The two normalisations, None if they agree or the
+        checkpoint states none.
+    """
+    stated = meta.get(INPUT_NORMALIZATION)
+    if stated is None:
+        return None
+    own = normalization(model)
+    if own is not None and _close(own[0], stated['mean']) and _close(
+            own[1], stated['std']):
+        return None
+    found = 'there is none' if own is None else _says(own[0], own[1])
+    return (f'it was trained on {stated["channel_order"]} images normalised '
+            f'by {_says(stated["mean"], stated["std"])}, in the data '
+            f'preprocessor {found}')
+
+
+def _close(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    return len(ours) == len(theirs) and all(
+        math.isclose(a, b, rel_tol=1e-4) for a, b in zip(ours, theirs))
+
+
+def _says(mean: Sequence[float], std: Sequence[float]) -> str:
+    return ', '.join(f'{name} [{", ".join(f"{v:.6g}" for v in values)}]'
+                     for name, values in (('mean', mean), ('std', std)))

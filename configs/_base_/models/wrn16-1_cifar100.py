@@ -1,0 +1,12 @@
+# 180,916 parameters, 64 x 8 x 8 before pooling
+wrn16_1 = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    backbone=dict(type='mmrazor.WideResNet', depth=16, widen_factor=1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5)))
