@@ -21,7 +21,7 @@ def train_all(rows: Rows) -> Iterator[Run]:
         Run: Every run as it is done. Equal runs of two rows come once.
     """
     todo = {}
-    for runs in zip(*rows.values()):
+    for runs in zip(*rows.values(), strict=True):
         for title, run in zip(rows, runs):
             todo.setdefault(run.directory, (f'{title}, seed {run.seed}', run))
     for number, (title, run) in enumerate(todo.values(), 1):
