@@ -77,7 +77,7 @@ def smoke(path, tmp_path):
     assert note.startswith('SMOKE RUN')
     for step in cfg.train_dataloader.dataset.pipeline:
         for key in ('crop_size', 'scale'):
-            if step.get(key) == 224:
+            if step.get(key) in (224, 448):
                 step[key] = 64
     check_training(cfg)
     runner = Runner.from_cfg(cfg)

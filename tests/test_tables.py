@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from modelindex.load_model_index import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +51,7 @@ def test_only_released_nkd_stands_beside_published_numbers(models):
     ]
 
 
-def test_teacher_and_student_are_the_config_s(models):
+def test_teacher_and_student_are_those_of_the_name(models):
     names = {model.name for model in models}
     for model in models:
         data = model.metadata.data if model.metadata else {}
@@ -59,6 +60,13 @@ def test_teacher_and_student_are_the_config_s(models):
             assert model.name.split('_')[1:4] == [
                 data['Teacher'].split('_')[0], *data['Student'].split('_')
             ]
+
+
+def test_every_run_is_on_its_page(models):
+    for model in models:
+        config = ROOT / model.config
+        page = (config.parent / 'README.md').read_text()
+        assert page.count(f']({config.name})') == 1, model.name
 
 
 def test_pages_agree_with_the_metafiles(capsys):
@@ -70,18 +78,18 @@ def test_a_result_shows_up(tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     shutil.copy(ROOT / 'model-index.yml', tmp_path)
     path = tmp_path / 'configs' / 'sdd' / 'metafile.yml'
-    text = path.read_text()
-    run = '  - Name: sd-kd_res32x4_shuv1_cifar100\n'
-    assert text.count(run) == 1
-    path.write_text(
-        text.replace(
-            run, f'''{run}    Results:
-      - Task: Image Classification
-        Dataset: CIFAR-100
-        Metrics: {{Top 1 Accuracy: 12.3}}
-'''))
-    assert TOOL.main(['--check', '--root', str(tmp_path)]) == 1
-    assert TOOL.main(['--root', str(tmp_path)]) == 0
+    # one pair, since every config of the tables is read
+    pair = [
+        model for model in yaml.safe_load(path.read_text())['Models']
+        if model['Name'].endswith('_res32x4_shuv1_cifar100')
+    ]
+    run, = [model for model in pair if model['Name'].startswith('sd-kd_')]
+    run['Results'] = [dict(Metrics={'Top 1 Accuracy': 12.3})]
+    path.write_text(yaml.safe_dump(dict(Models=pair)))
+    arguments = ['--root', str(tmp_path)]
+    assert TOOL.main([*arguments, '--check']) == 1
+    assert TOOL.main(arguments) == 0
+    assert TOOL.main([*arguments, '--check']) == 0
     page = (tmp_path / 'configs' / 'sdd' / 'README.md').read_text()
     row, = [line for line in page.splitlines() if '12.30' in line]
     assert row.startswith('| ResNet32x4 79.42 → ShuffleNetV1 70.50 |')

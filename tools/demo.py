@@ -6,20 +6,16 @@ alone and by KD, SD-KD and SD-DKD, each by tools/train.py and its config in
 configs/demo/. Prints a table and draws the curves.
 """
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import matplotlib
+from launch import ROOT, RunError, curve, train
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 TEACHER = 'teacher'
 STUDENTS = {
     'student': 'student alone',
@@ -40,45 +36,6 @@ def parse_args() -> argparse.Namespace:
         default=[0],
         help='seeds of the students; the teacher is trained once')
     return parser.parse_args()
-
-
-def train(config: str, work_dir: Path, options: list) -> float:
-    """Train a config of configs/demo, showing its epochs; seconds it took."""
-    start = time.time()
-    command = [
-        sys.executable,
-        str(ROOT / 'tools' / 'train.py'),
-        str(ROOT / 'configs' / 'demo' / f'{config}.py'), '--work-dir',
-        str(work_dir), '--cfg-options', *options
-    ]
-    with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=dict(os.environ, PYTHONUNBUFFERED='1')) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if 'Epoch(val)' in line:
-                epoch = line.split('[')[1].split(']')[0]
-                accuracy = line.split('accuracy/top1: ')[1].split()[0]
-                print(
-                    f'\r{work_dir.name:14} epoch {epoch:>2}, top-1 '
-                    f'{float(accuracy):5.2f} %, {time.time() - start:3.0f} s',
-                    end='',
-                    flush=True)
-    print()
-    if process.returncode:
-        sys.exit(''.join(lines[-30:]) + f'{config} failed, see {work_dir}')
-    return time.time() - start
-
-
-def curve(work_dir: Path) -> list:
-    """Top-1 accuracy after every epoch of the latest run."""
-    scalars = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
-    rows = map(json.loads, scalars.read_text().splitlines())
-    return [row['accuracy/top1'] for row in rows if 'accuracy/top1' in row]
 
 
 def draw(curves: dict, path: Path) -> None:
@@ -137,22 +94,32 @@ def table(curves: dict, seconds: dict, seeds: list) -> str:
     return '\n'.join(lines)
 
 
+def run(name: str, work_dir: Path, *options: str) -> tuple:
+    """Train a config of configs/demo: its seconds and its curve."""
+    seconds = train(
+        ROOT / 'configs' / 'demo' / f'{name}.py',
+        work_dir,
+        '--cfg-options',
+        *options,
+        title=work_dir.name)
+    return seconds, list(curve(work_dir).values())
+
+
 def main() -> None:
     args = parse_args()
     work_dir = args.work_dir
-    took = train(TEACHER, work_dir / TEACHER, ['randomness.seed=0'])
-    seconds = {TEACHER: [took]}
+    runs = {TEACHER: [run(TEACHER, work_dir / TEACHER, 'randomness.seed=0')]}
     checkpoint = (work_dir / TEACHER / 'last_checkpoint').read_text().strip()
-    curves = {TEACHER: [curve(work_dir / TEACHER)]}
     for name in STUDENTS:
-        seconds[name], curves[name] = [], []
+        runs[name] = []
         for seed in args.seeds:
             options = [f'randomness.seed={seed}']
             if name != 'student':
                 options.append(f'model.teacher_ckpt={checkpoint}')
             run_dir = work_dir / (f'{name}-{seed}' if seed else name)
-            seconds[name].append(train(name, run_dir, options))
-            curves[name].append(curve(run_dir))
+            runs[name].append(run(name, run_dir, *options))
+    seconds = {name: [took for took, _ in runs[name]] for name in runs}
+    curves = {name: [curve for _, curve in runs[name]] for name in runs}
     result = table(curves, seconds, args.seeds)
     print(result)
     (work_dir / 'table.txt').write_text(f'{result}\n')
@@ -161,4 +128,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except RunError as error:
+        sys.exit(str(error))

@@ -75,7 +75,7 @@ class Notes(list):
 def pairs(metafiles: Metafiles, page: Path, data: str) -> list:
     """The numbers of each pair, out of its configs."""
     rows = [['pair', 'data', 'lr', 'M', "DKD's beta, tau"]]
-    for (teacher, student), runs in metafiles.pairs().items():
+    for runs in metafiles.pairs().values():
         config = metafiles.config(runs['sd-dkd'])
         loss = config.model.distiller.distill_losses.loss_sdd
         scales = _scales(metafiles, runs['sd-dkd'])
@@ -121,12 +121,12 @@ def configs(metafiles: Metafiles, page: Path, data: str) -> list:
     notes = Notes()
     for name, model in metafiles.models.items():
         if (metafiles.root / model['Config']).parent == page.parent:
-            data = model.get('Metadata', {})
+            known = model.get('Metadata', {})
             link, *numbers = _run(metafiles, name, name, notes)
             rows.append([
                 link,
-                data.get('Architecture', ''),
-                data.get('Training Data', ''), *numbers
+                known.get('Architecture', ''),
+                known.get('Training Data', ''), *numbers
             ])
     kept = [
         column for column in range(len(rows[0]))
