@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
 from copy import deepcopy
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
@@ -245,6 +245,21 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
+        """Depth of a parameter, for MMPretrain's layer-wise decay.
+
+        Args:
+            param_name (str): The name of a parameter.
+
+        Returns:
+            tuple[int, int]: Depth and largest depth in the student; what is
+            not the student's, such as a connector, counts as its head.
+        """
+        own = 'architecture.'
+        if param_name.startswith(own):
+            return self.student.get_layer_depth(param_name[len(own):])
+        return self.student.get_layer_depth('head')
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacherDistill':
         """A copy (EMA makes one) shares the teacher."""

@@ -155,7 +155,9 @@ def _of_backbone(model: nn.Module, head: nn.Module) -> RegionModules:
         raise refusal(
             model, f'{title} hands over stage {last} of {len(stages)} '
             '(backbone.out_indices), not its last map')
-    norm = getattr(backbone, f'norm{last}')
+    norm = getattr(backbone, f'norm{last}', None)
+    if norm is None:
+        raise refusal(model, f'{title} has no norm{last} after its last map')
     stage = stages[last]
     # TinyViT's stages return tokens, and say on which grid
     grid = getattr(stage, 'resolution', None)

@@ -5,12 +5,13 @@ from collections import OrderedDict
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner.checkpoint import (get_state_dict, load_state_dict,
                                         save_checkpoint)
 from mmrazor.registry import MODELS
 from torch import nn
 from toy import (PREPROCESSOR, algorithm, batch, build, build_classifier,
-                 classifier, losses, skip_without_autocast)
+                 classifier, losses, sdd_loss, skip_without_autocast)
 
 from sdd_mm.models.algorithms import TeacherError
 
@@ -370,3 +371,33 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(TeacherError, match='cannot be read'):
         with_teacher(path).init_weights()
+
+
+def test_layer_wise_decay_is_the_students():
+    """MMPretrain's recipes for ConvNeXt and ViT decay by layer."""
+    student = dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='ConvNeXt',
+            arch=dict(depths=[1, 2], channels=[4, 8]),
+            out_indices=(1, )),
+        head=dict(type='LinearClsHead', num_classes=10, in_channels=8))
+    model = build(
+        architecture=student,
+        distiller=dict(
+            type='SDDDistiller',
+            student_recorders=dict(feature_head=dict(type='RegionHead')),
+            distill_losses=dict(loss_sdd=sdd_loss())))
+    wrapper = dict(
+        optimizer=dict(type='SGD', lr=1.0, weight_decay=1e-4),
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.5))
+    found, own = ([(group['param_name'].replace('architecture.',
+                                                ''), group['lr'])
+                   for group in build_optim_wrapper(part, copy.deepcopy(
+                       wrapper)).optimizer.param_groups]
+                  for part in (model, model.student))
+    assert found == own
+    assert len({lr for _, lr in own}) > 2
+    assert model.get_layer_depth('distiller.connectors.x.weight') == (
+        model.student.get_layer_depth('head.fc.weight'))
