@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from .init import KAIMING
 from .stem import stem_geometry
 
 
@@ -77,16 +78,11 @@ class CIFARMobileNetV2(BaseModule):
                       (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1,
                                                                      1))
 
-    def __init__(
-        self,
-        width: float = 0.5,
-        stem: str = 'cifar',
-        init_cfg=(
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer='BatchNorm2d'),
-        )
-    ) -> None:
-        super().__init__(list(init_cfg) if init_cfg else None)
+    def __init__(self,
+                 width: float = 0.5,
+                 stem: str = 'cifar',
+                 init_cfg=KAIMING) -> None:
+        super().__init__(init_cfg)
         norm, channels = dict(type='BN'), int(32 * width)
         self.conv1 = ConvModule(
             3, channels, norm_cfg=norm, **stem_geometry(stem, 3, 2))

@@ -9,6 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .init import KAIMING
 from .stem import stem_geometry
 
 STEM_CHANNELS = 24
@@ -79,15 +80,8 @@ class CIFARShuffleNetV1(BaseModule):
     # (channels, units) of every stage
     stages_setting = ((240, 4), (480, 8), (960, 4))
 
-    def __init__(
-        self,
-        stem: str = 'cifar',
-        init_cfg=(
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer='BatchNorm2d'),
-        )
-    ) -> None:
-        super().__init__(list(init_cfg) if init_cfg else None)
+    def __init__(self, stem: str = 'cifar', init_cfg=KAIMING) -> None:
+        super().__init__(init_cfg)
         width = STEM_CHANNELS
         self.conv1 = ConvModule(
             3, width, norm_cfg=dict(type='BN'), **stem_geometry(stem, 1, 1))

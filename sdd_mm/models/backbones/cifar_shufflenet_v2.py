@@ -5,6 +5,7 @@ from mmpretrain.models.backbones import ShuffleNetV2
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from .init import KAIMING
 from .stem import stem_geometry
 
 
@@ -37,13 +38,9 @@ class CIFARShuffleNetV2(ShuffleNetV2):
 
     def __init__(self,
                  stem: str = 'cifar',
-                 init_cfg=(
-                     dict(type='Kaiming', layer='Conv2d'),
-                     dict(type='Constant', val=1, layer='BatchNorm2d'),
-                 ),
+                 init_cfg=KAIMING,
                  **kwargs) -> None:
-        super().__init__(
-            init_cfg=list(init_cfg) if init_cfg else None, **kwargs)
+        super().__init__(init_cfg=init_cfg, **kwargs)
         self.conv1 = ConvModule(
             3,
             self.conv1.out_channels,

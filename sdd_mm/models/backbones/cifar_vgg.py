@@ -5,6 +5,8 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from .init import KAIMING
+
 
 @MODELS.register_module()
 class CIFARVGG(BaseModule):
@@ -33,15 +35,8 @@ class CIFARVGG(BaseModule):
     convolutions = {8: 1, 13: 2}
     channels = (64, 128, 256, 512, 512)
 
-    def __init__(
-        self,
-        depth: int,
-        init_cfg=(
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer='BatchNorm2d'),
-        )
-    ) -> None:
-        super().__init__(list(init_cfg) if init_cfg else None)
+    def __init__(self, depth: int, init_cfg=KAIMING) -> None:
+        super().__init__(init_cfg)
         if depth not in self.convolutions:
             raise ValueError(f'depth must be one of {list(self.convolutions)},'
                              f' got {depth}')

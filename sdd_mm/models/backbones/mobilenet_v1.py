@@ -6,6 +6,8 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from .init import KAIMING
+
 
 @MODELS.register_module()
 class MobileNetV1(BaseModule):
@@ -31,14 +33,8 @@ class MobileNetV1(BaseModule):
     layers_setting = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1),
                       (512, 2), *((512, 1), ) * 5, (1024, 2), (1024, 1))
 
-    def __init__(
-        self,
-        init_cfg=(
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer='BatchNorm2d'),
-        )
-    ) -> None:
-        super().__init__(list(init_cfg) if init_cfg else None)
+    def __init__(self, init_cfg=KAIMING) -> None:
+        super().__init__(init_cfg)
         norm, width = dict(type='BN'), 32
         layers = [ConvModule(3, width, 3, stride=2, padding=1, norm_cfg=norm)]
         for channels, stride in self.layers_setting:

@@ -118,3 +118,26 @@ def test_unknown_arguments_are_refused():
                    dict(type='CIFARShuffleNetV2')):
         with pytest.raises(ValueError, match="stem must be .*'imagenet'"):
             MODELS.build(dict(config, stem='imagenet'))
+
+
+@pytest.mark.parametrize('name', [
+    'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1',
+    'CIFARShuffleNetV2', 'CIFARVGG', 'MobileNetV1'
+])
+def test_starts_from_a_checkpoint_of_its_own(name, tmp_path):
+    config = dict(
+        type=name,
+        **{
+            'CIFARResNet': dict(depth=8),
+            'CIFARVGG': dict(depth=8)
+        }.get(name, {}))
+    torch.manual_seed(0)
+    trained = MODELS.build(config)
+    trained.init_weights()
+    path = str(tmp_path / 'backbone.pth')
+    torch.save(dict(state_dict=trained.state_dict()), path)
+    model = MODELS.build(
+        dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    model.init_weights()
+    for key, value in trained.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value)
