@@ -19,8 +19,9 @@ from yapf.yapflib.yapf_api import FormatCode
 
 from .converters import ConversionError
 from .converters.timm_classifier import timm_teacher
+from .engine.images import loads_files
 from .engine.preflight import PreflightError, check_training
-from .engine.smoke import loads_files, num_classes, to_smoke
+from .engine.smoke import num_classes, to_smoke
 from .version import __version__
 
 METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
@@ -125,7 +126,7 @@ def make_config(out: Union[str, Path],
             "model.init_cfg=dict(type='Pretrained', checkpoint="
             f'{base.load_from!r}) instead')
     try:  # decoded files are BGR, the arrays of CIFAR and its like are RGB
-        classes, bgr = num_classes(base), loads_files(base)
+        classes, bgr = num_classes(base), loads_files(base.train_dataloader)
     except (PreflightError, KeyError, AttributeError) as error:
         raise ConfigBuilderError(f'student {student} is no config that trains '
                                  f'a classifier: {error}') from error

@@ -236,7 +236,8 @@ def test_a_teacher_checkpoint_that_does_not_fit_is_refused(tmp_path):
     import torch
     checkpoint = tmp_path / 'teacher.pth'
     torch.save(dict(state_dict={'fc.weight': torch.zeros(1)}), checkpoint)
-    with pytest.raises(ConfigBuilderError, match='1 weights .* fc.weight'):
+    with pytest.raises(
+            ConfigBuilderError, match='none of the 1 weights .*fc.weight'):
         make_config(
             tmp_path / 'run.py', SMALL, SMALL, teacher_ckpt=str(checkpoint))
 

@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import argparse
 import os
 import runpy
 import sys
@@ -164,12 +165,20 @@ def prefixed(weights, prefix):
         lambda weights: dict(
             model=prefixed(weights, 'module.'), best_acc=70.0),
         lambda weights: dict(model=prefixed(weights, 'module.student.')),
+        lambda weights: dict(model=prefixed(weights, 'student.module.')),
+        lambda weights: dict(
+            model=dict(state_dict=prefixed(weights, '_orig_mod.'))),
+        lambda weights: dict(
+            opt=argparse.Namespace(lr=0.05, model='resnet8'), model=weights),
         lambda weights: {
             name: value
             for name, value in weights.items() if 'num_batches' not in name
         },
     ],
-    ids=['bare', 'state_dict', 'DataParallel', 'student', 'no counters'])
+    ids=[
+        'bare', 'state_dict', 'DataParallel', 'student', 'wrapped student',
+        'nested and compiled', 'RepDistiller\'s last', 'no counters'
+    ])
 def test_wrappings(resnet8, wrap, tmp_path):
     logits, weights = resnet8
     check_logits('resnet8_cifar100', convert_weights(wrap(weights), tmp_path),
@@ -255,13 +264,60 @@ def test_files_that_hold_no_weights(content, tmp_path):
 
 def test_nothing_in_a_file_is_run(tmp_path):
     trap = tmp_path / 'trap'
-    with pytest.raises(ConversionError, match='cannot be read'):
+    with pytest.raises(
+            ConversionError,
+            match=r'holds a \S+, and loading .* could run code. .*state dict'):
         convert_weights(dict(model=Malicious(str(trap))), tmp_path)
     assert not trap.exists()
     assert not (tmp_path / 'new').exists()
     with pytest.raises(ConversionError, match='cannot be read.*absent.pth'):
         convert_file(tmp_path / 'absent.pth', tmp_path / 'target.pth',
                      CONFIGS / 'resnet8_cifar100.py')
+
+
+def test_what_is_converted_already(resnet8, tmp_path):
+    path = convert_weights(resnet8[1], tmp_path)
+    with pytest.raises(ConversionError, match="MMPretrain's already"):
+        convert_file(path, tmp_path / 'again.pth',
+                     CONFIGS / 'resnet8_cifar100.py')
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_listed(resnet8, value, tmp_path):
+    weights = dict(resnet8[1])
+    weights['fc.bias'] = torch.full_like(weights['fc.bias'], value)
+    with pytest.raises(ConversionError, match='not finite .*: fc.bias'):
+        convert_weights(weights, tmp_path)
+
+
+def test_precision_is_the_networks(resnet8, tmp_path):
+    weights = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in resnet8[1].items()
+    }
+    found = torch.load(
+        convert_weights(weights, tmp_path), weights_only=True)['state_dict']
+    assert found['head.fc.weight'].dtype == torch.float32
+    torch.testing.assert_close(found['head.fc.weight'],
+                               weights['fc.weight'].float())
+    weights['fc.weight'] = weights['fc.weight'].long()
+    with pytest.raises(ConversionError, match='floating point .*fc.weight'):
+        convert_weights(weights, tmp_path)
+
+
+@pytest.mark.parametrize('target', ['.', 'file/below.pth'])
+def test_where_nothing_can_be_written(resnet8, target, tmp_path):
+    (tmp_path / 'file').touch()
+    torch.save(resnet8[1], tmp_path / 'old.pth')
+    with pytest.raises(ConversionError, match='cannot be written'):
+        convert_file(tmp_path / 'old.pth', tmp_path / target,
+                     CONFIGS / 'resnet8_cifar100.py')
+
+
+def test_a_config_that_is_not_one_model(resnet8, tmp_path):
+    with pytest.raises(ConversionError, match='one model alone'):
+        convert_file(tmp_path / 'old.pth', tmp_path / 'new.pth',
+                     CONFIGS.parents[1] / 'vanilla' / 'res20_cifar100.py')
 
 
 def test_meta_states_the_normalisation(resnet8, tmp_path):
@@ -282,6 +338,10 @@ def test_meta_states_the_normalisation(resnet8, tmp_path):
 @pytest.mark.parametrize('kwargs, message', [
     (dict(mean=(120, 110, 100)), 'both mean and std'),
     (dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)), 'multiply .* by 255'),
+    (dict(mean=(0.5, 0.5, 0.5), std=(68, 65, 70)), 'multiply .* by 255'),
+    (dict(mean=(120, 110, 100), std=(0, 0, 0)), 'std positive'),
+    (dict(mean=(120, 110, 100), std=(-5, 60, 60)), 'std positive'),
+    (dict(mean=(120, 110, float('nan')), std=(60, 60, 60)), 'finite'),
 ])
 def test_normalisations_that_cannot_be(resnet8, kwargs, message, tmp_path):
     with pytest.raises(ConversionError, match=message):

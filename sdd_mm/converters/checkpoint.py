@@ -1,5 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Foreign checkpoints, made MMPretrain's."""
+import argparse
+import contextlib
+import math
+import re
 from pathlib import Path
 from typing import Dict, Optional, Sequence
 
@@ -56,7 +60,8 @@ def convert_file(source: str,
             that of the data set in the foreign code.
 
     Raises:
-        ConversionError: If the file is not a checkpoint of that network.
+        ConversionError: If the file is not a checkpoint of that network, or
+            if ``target`` cannot be written.
 
     Examples:
         >>> convert_file('resnet32x4_vanilla/ckpt_epoch_240.pth',
@@ -64,7 +69,11 @@ def convert_file(source: str,
         ...              'configs/_base_/models/resnet32x4_cifar100.py')
     """
     normalization = _normalization(Path(config).stem, mean, std)
-    (model, ) = Config.fromfile(config).values()
+    models = list(Config.fromfile(config).values())
+    if len(models) != 1:
+        raise ConversionError(f'{config} is not a file of configs/_base_/'
+                              'models/: it does not hold one model alone')
+    model = models[0]
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(model)
     try:
@@ -72,14 +81,32 @@ def convert_file(source: str,
     except ConversionError as error:
         raise ConversionError(f'{source} does not hold a {Path(config).stem}: '
                               f'{error}') from error
-    Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
+    write(
+        target,
         dict(
             state_dict=weights,
             meta={
                 'converted_from': Path(source).name,
                 INPUT_NORMALIZATION: normalization
-            }), target)
+            }))
+
+
+def write(target: str, checkpoint: dict) -> None:
+    """Write a checkpoint.
+
+    Args:
+        target (str): Where to.
+        checkpoint (dict): What.
+
+    Raises:
+        ConversionError: If it cannot be written there.
+    """
+    try:
+        Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
+        with open(target, 'wb') as file:
+            torch.save(checkpoint, file)
+    except OSError as error:
+        raise ConversionError(f'{target} cannot be written: {error}') from None
 
 
 def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
@@ -90,47 +117,62 @@ def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
         model (nn.Module): MMPretrain's classifier of the same network.
 
     Returns:
-        dict[str, Tensor]: A state dict of ``model``. The counters of
-        BatchNorm, which old checkpoints lack, are 0 where they are absent.
+        dict[str, Tensor]: A state dict of ``model``, in its precision. The
+        counters of BatchNorm, which old checkpoints lack, are 0 where they
+        are absent.
 
     Raises:
         ConversionError: If there are no names for the backbone, or if weights
-            are left over, missing or of another shape; all of them are
-            listed.
+            are left over, missing, of another shape, not finite or no
+            floating point numbers; all of them are listed.
     """
     kind = type(model.backbone).__name__
     if kind not in RULES:
         raise ConversionError(f'there is no table of names for {kind}, only '
                               f'for {", ".join(RULES)}')
     own, found = model.state_dict(), {}
-    left_over, shapes = [], []
+    if set(weights) & set(own):
+        raise ConversionError('its names are MMPretrain\'s already')
+    left_over, shapes, broken = [], [], []
     for name, value in weights.items():
         module, _, leaf = name.rpartition('.')
         target = f'{rename(RULES[kind], module)}.{leaf}'
         if target not in own:
             left_over.append(name)
             continue
-        found[target] = value
+        found[target] = value.to(own[target].dtype)
         if value.shape != own[target].shape:
             shapes.append(f'{name} {tuple(value.shape)} instead of '
                           f'{tuple(own[target].shape)}')
+        if unsound(value, own[target]):
+            broken.append(name)
     missing = [
         name for name in own
         if name not in found and not name.endswith(COUNTER)
     ]
-    refuse_misfits(left_over, missing, shapes)
+    refuse_misfits(left_over, missing, shapes, broken)
     return {name: found.get(name, own[name]) for name in own}
 
 
-def refuse_misfits(left_over: Sequence[str], missing: Sequence[str],
-                   shapes: Sequence[str]) -> None:
+def unsound(value: Tensor, like: Tensor) -> bool:
+    """Whether a weight cannot be one: infinite, NaN, or integers."""
+    return (value.is_floating_point() != like.is_floating_point()
+            or not value.isfinite().all().item())
+
+
+def refuse_misfits(left_over: Sequence[str],
+                   missing: Sequence[str],
+                   shapes: Sequence[str],
+                   broken: Sequence[str] = ()) -> None:
     """Raise a ``ConversionError`` that lists all of them, if there are any."""
     problems = [
         f'{len(names)} {title}: {", ".join(names)}'
         for title, names in (('weights have no place in it',
                               left_over), ('of its weights are missing (named '
                                            'as in MMPretrain)', missing),
-                             ('weights have another shape', shapes)) if names
+                             ('weights have another shape', shapes),
+                             ('weights are not finite floating point numbers',
+                              broken)) if names
     ]
     if problems:
         raise ConversionError('; '.join(problems))
@@ -147,40 +189,80 @@ def _normalization(name: str, mean: Optional[Sequence[float]],
                 f'{name} does not end in one of {list(NORMALIZATIONS)}: give '
                 'mean and std of the images that the network was trained on')
         mean, std = NORMALIZATIONS[data]
-    elif max(std) <= 1:
+    elif not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ConversionError(f'mean {list(mean)} and std {list(std)} must be '
+                              'finite, and std positive')
+    elif max(std) <= 1 or 0 < max(mean) <= 1:
         raise ConversionError(
-            f'std {list(std)} is that of images from 0 to 1: multiply mean '
-            'and std by 255')
+            f'mean {list(mean)} and std {list(std)} are not both those of '
+            'images from 0 to 255: multiply what is for 0 to 1 by 255')
     return dict(mean=list(mean), std=list(std), channel_order='RGB')
 
 
 def _read(source: str) -> Dict[str, Tensor]:
     """The state dict of a file, without what wrappers put before names."""
-    try:
-        content = torch.load(source, map_location='cpu', weights_only=True)
-    except Exception as error:  # a broken file may raise anything
-        raise ConversionError(
-            f'it cannot be read: {type(error).__name__}: {error}') from error
-    for key in ('model', 'state_dict'):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    content = load(source)
+    while isinstance(content, dict):
+        inner = next((content[key] for key in ('model', 'state_dict')
+                      if isinstance(content.get(key), dict)), None)
+        if inner is None:
             break
+        content = inner
     if not isinstance(content, dict) or not content or not all(
             isinstance(name, str) and isinstance(value, Tensor)
             for name, value in content.items()):
+        found = (f'the keys {", ".join(map(str, content))}' if isinstance(
+            content, dict) else f'a {type(content).__name__}')
         raise ConversionError('it holds no state dict of tensors, neither '
-                              'alone nor under `model` or `state_dict`')
-    weights = _strip('module.', content)
+                              'alone nor under `model` or `state_dict`, but '
+                              f'{found}')
+    weights = _strip(content, 'module.', '_orig_mod.')
     parts = {name.split('.')[0] for name in weights}
     if 'student' in parts and len(parts) > 1:
         raise ConversionError(
             f'it is a whole distiller ({", ".join(sorted(parts))}). Beside '
             'it, mdistiller writes the student alone: student_best and '
             'student_latest. The teacher has a file of its own')
-    return _strip('student.', weights)
+    return _strip(weights, 'student.', 'module.', '_orig_mod.')
 
 
-def _strip(prefix: str, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    if not all(name.startswith(prefix) for name in weights):
-        return weights
-    return {name[len(prefix):]: value for name, value in weights.items()}
+def load(source: str):
+    """The content of a file, if nothing in it could run code.
+
+    Args:
+        source (str): The file.
+
+    Returns:
+        Any: Tensors, plain values, and the arguments of a command line, which
+        RepDistiller keeps beside the weights.
+
+    Raises:
+        ConversionError: If it cannot be read, or holds anything else.
+    """
+    allow = getattr(torch.serialization, 'safe_globals',
+                    lambda names: contextlib.nullcontext())
+    try:
+        with allow([argparse.Namespace]):
+            return torch.load(source, map_location='cpu', weights_only=True)
+    except Exception as error:  # a broken file may raise anything
+        lines = str(error).splitlines() or ['']
+        named = re.search(r'GLOBAL (\S+)', str(error))
+        if named:
+            raise ConversionError(
+                f'it holds a {named[1]}, and loading that could run code. '
+                'Where it was written, save the state dict alone: '
+                'torch.save(model.state_dict(), PATH)') from None
+        raise ConversionError(f'it cannot be read: {type(error).__name__}: '
+                              f'{lines[0]}') from error
+
+
+def _strip(weights: Dict[str, Tensor], *prefixes: str) -> Dict[str, Tensor]:
+    """Weights without what stands before all of their names."""
+    for prefix in prefixes:
+        if all(name.startswith(prefix) for name in weights):
+            return _strip(
+                {
+                    name[len(prefix):]: value
+                    for name, value in weights.items()
+                }, *prefixes)
+    return weights

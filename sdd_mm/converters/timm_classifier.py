@@ -16,7 +16,8 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..models.algorithms.teacher import INPUT_NORMALIZATION
-from .checkpoint import COUNTER, ConversionError, refuse_misfits
+from .checkpoint import (COUNTER, ConversionError, refuse_misfits, unsound,
+                         write)
 
 # what leaves pooled features as they are, in eval mode
 _NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
@@ -81,7 +82,8 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
 
     Raises:
         ConversionError: If the model cannot teach, or if weights are missing,
-            left over or of another shape; all of them are listed.
+            left over, of another shape, not finite or no floating point
+            numbers; all of them are listed.
     """
     name, _ = _classifier(_create(model_name, 1000))
     if f'{name}.weight' not in weights:
@@ -98,8 +100,13 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
     missing = [
         key for key in own if key not in weights and not key.endswith(COUNTER)
     ]
+    broken = [
+        key for key in own
+        if key in weights and unsound(weights[key], own[key])
+    ]
     refuse_misfits([key for key in weights if key not in own],
-                   list(_rename(dict.fromkeys(missing), name)), shapes)
+                   list(_rename(dict.fromkeys(missing), name)), shapes, broken)
+    weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     preprocessor = config['data_preprocessor']
     normalization = dict(
         mean=preprocessor['mean'],
@@ -120,8 +127,8 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         target (str): Where to write.
 
     Raises:
-        ConversionError: If the file is not a checkpoint of that model, or the
-            model cannot teach.
+        ConversionError: If the file is not a checkpoint of that model, the
+            model cannot teach, or ``target`` cannot be written.
     """
     _create(model_name, 1000)  # timm is there, and it has this model
     from timm.models import load_state_dict
@@ -137,8 +144,7 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         raise ConversionError(f'{source} as a {model_name} of timm: '
                               f'{error}') from error
     checkpoint['meta']['converted_from'] = Path(source).name
-    Path(target).resolve().parent.mkdir(parents=True, exist_ok=True)
-    torch.save(checkpoint, target)
+    write(target, checkpoint)
 
 
 def _create(model_name: str, num_classes: int) -> nn.Module:

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What must be right before a run may touch its work directory."""
 import inspect
+import logging
 import os
 import os.path as osp
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from typing import Iterator, Optional, Tuple
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.registry import (DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS,
                                PARAM_SCHEDULERS, DefaultScope)
@@ -20,8 +22,9 @@ from torch import nn
 
 from ..datasets import VerifiedCIFAR100
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
-from ..models.algorithms.teacher import normalization_mismatch
+from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
 from .hooks.frozen_teacher_hook import META
+from .images import channel_order
 
 # top-level keys that are read beside Runner's own arguments
 OTHER_KEYS = ('compile', 'find_unused_parameters', 'model_wrapper_cfg',
@@ -89,13 +92,21 @@ def check_training(cfg: Config) -> nn.Module:
         model = _build_model(cfg)
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
+    loaded = channel_order(cfg.train_dataloader)
     if isinstance(model, FrozenTeacherDistill) and _reads_teacher(model):
         try:
             model.load_teacher()
         except TeacherError as error:
             raise PreflightError(str(error)) from error
-    _check_pretrained(model)
-    _check_start(cfg, model)
+        mismatch = normalization_mismatch(model.teacher, model.teacher_meta,
+                                          loaded)
+        if mismatch:
+            raise PreflightError(
+                f'teacher checkpoint {model.teacher_ckpt}: {mismatch}. Set '
+                'model.teacher.data_preprocessor.to_rgb, and the student\'s '
+                'data_preprocessor.to_rgb, to what the data set needs')
+    _check_pretrained(model, loaded)
+    _check_start(cfg, model, loaded)
     return model
 
 
@@ -105,7 +116,7 @@ def _reads_teacher(model: FrozenTeacherDistill) -> bool:
         'LOCAL_RANK', '0') == '0'
 
 
-def _check_start(cfg: Config, model: nn.Module) -> None:
+def _check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
     """The checkpoint to resume or to start from."""
     checkpoint, resume = cfg.get('load_from'), cfg.get('resume', False)
     if resume and checkpoint is None:
@@ -114,16 +125,15 @@ def _check_start(cfg: Config, model: nn.Module) -> None:
         return
     key = '--resume' if resume else 'load_from'
     content = _read(checkpoint, key)
-    _check_images(f'{key} {checkpoint}', content, model)
+    _check_images(f'{key} {checkpoint}', content, model, loaded)
     if not resume:
-        own, weights = model.state_dict(), _weights(content)
-        if not any(name in own and own[name].shape == value.shape
-                   for name, value in weights.items()):
-            raise PreflightError(
-                f'load_from {checkpoint}: none of its {len(weights)} weights '
-                'is one of the model. To start a student from a checkpoint of '
-                'its plain config, set model.architecture.init_cfg=dict('
-                "type='Pretrained', checkpoint=PATH)")
+        advice = CONVERTERS
+        if isinstance(model, FrozenTeacherDistill):
+            advice = (
+                'To start a student from a checkpoint of its plain config, '
+                "set model.architecture.init_cfg=dict(type='Pretrained', "
+                f'checkpoint=PATH). {CONVERTERS}')
+        _some_fit(f'load_from {checkpoint}', _weights(content), model, advice)
         return
     _check_fit(checkpoint, content, model, 'Resume it with its own config')
     teacher = getattr(model, 'teacher_hash', None)
@@ -135,7 +145,7 @@ def _check_start(cfg: Config, model: nn.Module) -> None:
             'teacher that the run began with')
 
 
-def _check_pretrained(model: nn.Module) -> None:
+def _check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
     """Files that ``init_weights()`` will start from; the teacher has none."""
     for name, module in model.named_modules():
         if name.split('.')[0] == 'teacher':
@@ -149,15 +159,60 @@ def _check_pretrained(model: nn.Module) -> None:
                 continue
             key = '.'.join(filter(None, ('model', name, 'init_cfg')))
             content = _read(checkpoint, key)
-            _check_images(f'{key} {checkpoint}', content, model)
+            _check_images(f'{key} {checkpoint}', content, model, loaded)
+            prefix, weights = init_cfg.get('prefix'), _weights(content)
+            if prefix:
+                prefix = f'{prefix.rstrip(".")}.'
+                weights = {
+                    name[len(prefix):]: value
+                    for name, value in weights.items()
+                    if name.startswith(prefix)
+                }
+            _some_fit(
+                f'{key} {checkpoint}', weights, module,
+                'Does it need another prefix, such as prefix=\'backbone.\'? '
+                f'{CONVERTERS}')
 
 
-def _check_images(title: str, content: dict, model: nn.Module) -> None:
+def _some_fit(title: str, weights: dict, module: nn.Module,
+              advice: str) -> None:
+    """A start from nothing is refused, from a part it is told."""
+    own = module.state_dict()
+    fits = {
+        name
+        for name, value in weights.items()
+        if name in own and getattr(value, 'shape', None) == own[name].shape
+    }
+    if not fits:
+        raise PreflightError(
+            f'{title}: none of its {len(weights)} weights '
+            f'({", ".join(map(str, list(weights)[:3]))}, ...) is one of the '
+            f'{type(module).__name__}. {advice}')
+    absent = [
+        name for name in own
+        if name not in fits and not name.endswith('num_batches_tracked')
+    ]
+    for names, what in ((absent, 'of the model do not come from it'),
+                        ([name for name in weights
+                          if name not in fits], 'of its own are not used')):
+        if names:
+            print_log(
+                f'{title}: {len(names)} weights {what}: '
+                f'{", ".join(map(str, names[:5]))}'
+                f'{", ..." if len(names) > 5 else ""}',
+                logger='current',
+                level=logging.WARNING)
+
+
+def _check_images(title: str,
+                  content: dict,
+                  model: nn.Module,
+                  loaded: Optional[str] = None) -> None:
     """Images normalised as those that a checkpoint was trained on."""
-    mismatch = normalization_mismatch(model, content.get('meta') or {})
+    mismatch = normalization_mismatch(model, content.get('meta') or {}, loaded)
     if mismatch:
-        raise PreflightError(f'{title}: {mismatch}. Set mean and std of the '
-                             'config key data_preprocessor to that')
+        raise PreflightError(f'{title}: {mismatch}. Set mean, std and to_rgb '
+                             'of the config key data_preprocessor to that')
 
 
 def check_testing(cfg: Config) -> None:
@@ -173,7 +228,8 @@ def check_testing(cfg: Config) -> None:
         model = _build_model(cfg)
         _check_data(cfg, 'test_dataloader', model)
     content = _read(cfg.load_from, 'checkpoint')
-    _check_images(f'checkpoint {cfg.load_from}', content, model)
+    _check_images(f'checkpoint {cfg.load_from}', content, model,
+                  channel_order(cfg.test_dataloader))
     _check_fit(cfg.load_from, content, model,
                'A student is tested with the config that it was distilled by')
 
@@ -200,7 +256,11 @@ def _check_fit(checkpoint: str, content: dict, model: nn.Module,
 
 
 def _weights(content: dict) -> dict:
-    return content.get('state_dict', content)
+    """The state dict, without DataParallel's prefix, as MMEngine loads it."""
+    return {
+        str(name).removeprefix('module.'): value
+        for name, value in content.get('state_dict', content).items()
+    }
 
 
 def _scope(cfg: Config):

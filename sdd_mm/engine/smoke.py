@@ -7,11 +7,10 @@ from urllib.parse import urlparse
 import torch
 from mmengine.config import Config
 
+from .images import LOADERS, innermost, loads_files
 from .preflight import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
-LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
-           'mmcv.LoadImageFromFile')
 
 
 def to_smoke(cfg: Config, iterations: int) -> str:
@@ -34,8 +33,8 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     """
     notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
     loader = cfg.train_dataloader
-    pipeline = _pipeline(loader.dataset)
-    from_file = loads_files(cfg)
+    pipeline = innermost(loader.dataset)['pipeline']
+    from_file = loads_files(loader)
     # the processes of a launcher that has not been joined yet
     world = int(
         os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
@@ -72,18 +71,6 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         notes.append(f'UNTRAINED TEACHER: {checkpoint} is not at hand.')
     notes.append('The losses mean nothing and nothing is saved.')
     return ' '.join(notes)
-
-
-def loads_files(cfg: Config) -> bool:
-    """Whether the training images come from files, not from arrays."""
-    return any(step['type'] in LOADERS
-               for step in _pipeline(cfg.train_dataloader.dataset))
-
-
-def _pipeline(dataset: dict) -> list:
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
-    return dataset['pipeline']
 
 
 def num_classes(cfg: Config) -> int:

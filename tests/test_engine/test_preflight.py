@@ -1,12 +1,18 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """One clear error each, before anything is built or written."""
+import logging
+from io import StringIO
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from toy import build_classifier
 
+from sdd_mm.engine.images import channel_order
 from sdd_mm.engine.preflight import (PreflightError, check_options,
                                      check_testing, check_training)
 
@@ -285,3 +291,126 @@ def test_plain_run_and_test_with_a_checkpoint_of_other_images(cfg, converted):
     agree(cfg)
     check_training(cfg)
     check_testing(cfg)
+
+
+@pytest.mark.parametrize('prefix, weights, message', [
+    (None, {
+        'conv1.weight': torch.zeros(4, 3, 3, 3),
+        'fc.bias': torch.zeros(10)
+    }, r'none of its 2 weights .conv1.weight, fc.bias.*model_converters'),
+    (None, dict(model=dict(x=torch.zeros(1))), 'none of its 1 .*converters'),
+    ('head.', {
+        'backbone.conv1.weight': torch.zeros(1)
+    }, 'none of its 0 weights'),
+])
+def test_a_student_that_would_start_from_nothing(cfg, tmp_path, prefix,
+                                                 weights, message):
+    path = str(tmp_path / 'foreign.pth')
+    torch.save(weights, path)
+    cfg.model.architecture.init_cfg = dict(
+        type='Pretrained', checkpoint=path, prefix=prefix)
+    with pytest.raises(
+            PreflightError, match=f'model.architecture.init_cfg .*{message}'):
+        check_training(cfg)
+
+
+def test_a_part_of_a_checkpoint_is_told(cfg, tmp_path):
+    student = cfg.model.architecture
+    other = build_classifier(
+        backbone=student.backbone,
+        head=dict(student.head, num_classes=7, topk=(1, )))
+    path = str(tmp_path / 'other.pth')
+    weights = other.state_dict()
+    torch.save(
+        dict(state_dict={
+            f'module.{n}': v
+            for n, v in weights.items()
+        }), path)
+    student.init_cfg = dict(type='Pretrained', checkpoint=path)
+    log = StringIO()
+    handler = logging.StreamHandler(log)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    check_training(cfg)
+    logger.removeHandler(handler)
+    log = log.getvalue()
+    assert '2 weights of the model do not come from it: head.fc.weight' in log
+    assert '2 weights of its own are not used: head.fc.weight' in log
+
+
+@pytest.mark.parametrize('weights', [
+    {
+        'conv1.weight': torch.zeros(1)
+    },
+    dict(model={'conv1.weight': torch.zeros(1)}, epoch=1),
+])
+def test_a_foreign_teacher_is_sent_to_the_converters(cfg, weights):
+    torch.save(weights, cfg.model.teacher_ckpt)
+    with pytest.raises(PreflightError, match='model_converters'):
+        check_training(cfg)
+
+
+@pytest.fixture
+def files(cfg, tmp_path):
+    """The same set-up on image files, which are loaded as BGR."""
+    folder = tmp_path / 'images' / 'class'
+    folder.mkdir(parents=True)
+    mmcv.imwrite(np.zeros((40, 40, 3), np.uint8), str(folder / 'a.png'))
+    for field in ('train_dataloader', 'val_dataloader'):
+        cfg[field].dataset = dict(
+            type='CustomDataset',
+            data_root=str(folder.parent),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='CenterCrop', crop_size=32),
+                dict(type='PackInputs')
+            ])
+    agree(cfg)
+    return cfg
+
+
+def set_to_rgb(cfg, value):
+    cfg.data_preprocessor.to_rgb = value
+    cfg.model.teacher.data_preprocessor.to_rgb = value
+
+
+def test_channels_in_another_order_than_a_converted_student_saw(
+        files, converted):
+    files.model.architecture.init_cfg = dict(
+        type='Pretrained', checkpoint=converted)
+    set_to_rgb(files, False)
+    with pytest.raises(
+            PreflightError,
+            match='trained on RGB .* loads BGR and to_rgb=False.*makes it BGR'
+    ):
+        check_training(files)
+    set_to_rgb(files, True)
+    check_training(files)
+
+
+def test_channels_in_another_order_than_a_converted_teacher_saw(files):
+    path = files.model.teacher_ckpt
+    meta = dict(
+        input_normalization=dict(
+            mean=[120.0] * 3, std=[60.0] * 3, channel_order='RGB'))
+    torch.save(dict(state_dict=torch.load(path), meta=meta), path)
+    set_to_rgb(files, False)
+    with pytest.raises(
+            PreflightError, match='teacher checkpoint .*makes it BGR.*to_rgb'):
+        check_training(files)
+    set_to_rgb(files, True)
+    check_training(files)
+
+
+@pytest.mark.parametrize('dataset, order', [
+    (dict(type='CIFAR10', pipeline=[]), 'RGB'),
+    (dict(type='RepeatDataset', dataset=dict(type='VerifiedCIFAR100')), 'RGB'),
+    (dict(type='CUB', pipeline=[dict(type='LoadImageFromFile')]), 'BGR'),
+    (dict(
+        type='CUB',
+        pipeline=[dict(type='LoadImageFromFile', color_type='grayscale')
+                  ]), None),
+    (dict(type='DigitScenes', pipeline=[]), None),
+])
+def test_channel_order(dataset, order):
+    assert channel_order(dict(dataset=dataset)) == order

@@ -102,6 +102,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_ckpt = teacher_ckpt
         self._teacher_is_trained = isinstance(teacher, BaseModel)
         self.teacher_hash: Optional[str] = None
+        self.teacher_meta: dict = {}
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
         self._check_classes()
@@ -182,7 +183,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def load_teacher(self) -> None:
         """Load the teacher's checkpoint strictly and take its hash."""
         if self.teacher_ckpt is not None:
-            load_teacher(self.teacher, self.teacher_ckpt)
+            self.teacher_meta = load_teacher(self.teacher, self.teacher_ckpt)
         elif self._teacher_is_trained:
             pass
         elif self.allow_untrained_teacher:

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 # where a checkpoint's meta says what its network's images looked like
 INPUT_NORMALIZATION = 'input_normalization'
+CONVERTERS = ('A checkpoint of RepDistiller, mdistiller, torchvision or timm '
+              'is converted first, by tools/model_converters/')
 
 
 class TeacherError(RuntimeError):
     """A teacher that is not, or cannot be, the one that was meant."""
 
 
-def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
+def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
     """Load a checkpoint into a teacher, every weight of it and no other.
 
     Args:
@@ -25,6 +27,9 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
         checkpoint (str): Path or URL of an MMPretrain checkpoint. One that
             this package saved holds its student under ``architecture.``, and
             that student is loaded.
+
+    Returns:
+        dict: The checkpoint's meta.
 
     Raises:
         TeacherError: If the file is absent or cannot be read, if weights are
@@ -40,6 +45,12 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
             'model.teacher.data_preprocessor to that; a student with '
             'another one then needs model.on_normalization_mismatch='
             "'convert'")
+    if not set(weights) & set(teacher.state_dict()):
+        raise TeacherError(
+            f'none of the {len(weights)} weights of {checkpoint} '
+            f'({", ".join(list(weights)[:3])}, ...) is one of the teacher '
+            f'{type(teacher).__name__}. Set model.teacher_ckpt to one of '
+            f'model.teacher. {CONVERTERS}')
     problems = []
     try:
         result = teacher.load_state_dict(weights, strict=False)
@@ -69,6 +80,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> None:
             f'{type(teacher).__name__}. {"; ".join(problems)}. Set '
             'model.teacher_ckpt to a checkpoint of model.teacher, or '
             'model.teacher to the network of the checkpoint')
+    return meta
 
 
 def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
@@ -92,7 +104,7 @@ def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
             for name, value in weights.items()):
         raise TeacherError(
             f'teacher checkpoint {checkpoint} holds no state dict of tensors '
-            '(model.teacher_ckpt)')
+            f'(model.teacher_ckpt). {CONVERTERS}')
     weights = {
         name[len('module.'):] if name.startswith('module.') else name: value
         for name, value in weights.items()
@@ -141,18 +153,21 @@ def normalization(model: nn.Module) -> Optional[Tuple]:
     return mean, std, bool(to_rgb)
 
 
-def normalization_mismatch(model: nn.Module, meta: dict) -> Optional[str]:
+def normalization_mismatch(model: nn.Module,
+                           meta: dict,
+                           loaded: Optional[str] = None) -> Optional[str]:
     """How a model's images differ from what a checkpoint was trained on.
 
     A converted checkpoint states its mean and std, in the order of the
-    channels that its network sees. The order itself cannot be compared:
-    ``to_rgb`` says whether a data preprocessor swaps the channels, not in
-    which order the data set loads them (CIFAR's arrays are RGB, decoded files
-    BGR). Images in the wrong order under the right mean are not noticed here.
+    channels that its network sees.
 
     Args:
         model (nn.Module): A model with its ``data_preprocessor``.
         meta (dict): The checkpoint's meta.
+        loaded (str, optional): The channel order in which the data set loads
+            images, 'RGB' or 'BGR'. Defaults to None, not known: the orders
+            are not compared then, since ``to_rgb`` only says whether the data
+            preprocessor swaps the channels.
 
     Returns:
         str | None: The two normalisations, None if they agree or the
@@ -161,10 +176,18 @@ def normalization_mismatch(model: nn.Module, meta: dict) -> Optional[str]:
     stated = meta.get(INPUT_NORMALIZATION)
     if stated is None:
         return None
+    if not {'mean', 'std', 'channel_order'} <= set(stated):
+        return (f'its meta says {INPUT_NORMALIZATION}={stated}, which lacks '
+                'mean, std or channel_order')
     own = normalization(model)
     if own is not None and _close(own[0], stated['mean']) and _close(
             own[1], stated['std']):
-        return None
+        seen = loaded and (loaded[::-1] if own[2] else loaded)
+        if seen in (None, stated['channel_order']):
+            return None
+        return (f'it was trained on {stated["channel_order"]} images, the '
+                f'data set loads {loaded} and to_rgb={own[2]} of the data '
+                f'preprocessor makes it {seen}')
     found = 'there is none' if own is None else _says(own[0], own[1])
     return (f'it was trained on {stated["channel_order"]} images normalised '
             f'by {_says(stated["mean"], stated["std"])}, in the data '
