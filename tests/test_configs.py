@@ -2,10 +2,13 @@
 """Every shipped config builds and takes a smoke step."""
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.registry import TRANSFORMS
 from mmrazor.registry import MODELS
 
 from sdd_mm.engine.preflight import check_training
@@ -304,3 +307,15 @@ def test_custom_imports_come_from_the_runtime_alone():
         if 'custom_imports' in path.read_text():
             # MMPretrain's own bases have a runtime of their own
             assert path.name in allowed or path.parent.name == 'mmpretrain'
+
+
+def test_cub_is_resized_as_by_the_authors(tmp_path):
+    """By Pillow, which smooths where it shrinks; OpenCV does not."""
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/cub200_bs64_224.py')
+    image = np.random.default_rng(0).integers(
+        256, size=(500, 400, 3), dtype=np.uint8)
+    pillow = PIL.Image.fromarray(image).resize((256, 256),
+                                               PIL.Image.Resampling.BILINEAR)
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        found = TRANSFORMS.build(pipeline[1])(dict(img=image))['img']
+        np.testing.assert_array_equal(found, np.asarray(pillow))

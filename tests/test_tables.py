@@ -74,23 +74,62 @@ def test_pages_agree_with_the_metafiles(capsys):
     assert code == 0, capsys.readouterr().out
 
 
-def test_a_result_shows_up(tmp_path):
+@pytest.fixture
+def checkout(tmp_path):
+    """The configs, with one pair a data set: all that are told are read."""
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     shutil.copy(ROOT / 'model-index.yml', tmp_path)
     path = tmp_path / 'configs' / 'sdd' / 'metafile.yml'
-    # one pair, since every config of the tables is read
-    pair = [
+    pairs = [
         model for model in yaml.safe_load(path.read_text())['Models']
-        if model['Name'].endswith('_res32x4_shuv1_cifar100')
+        if model['Name'].endswith(('_res32x4_shuv1_cifar100',
+                                   '_res50_shuv1_cub200',
+                                   '_res50_mbv1_imagenet'))
     ]
-    run, = [model for model in pair if model['Name'].startswith('sd-kd_')]
-    run['Results'] = [dict(Metrics={'Top 1 Accuracy': 12.3})]
-    path.write_text(yaml.safe_dump(dict(Models=pair)))
-    arguments = ['--root', str(tmp_path)]
+    path.write_text(yaml.safe_dump(dict(Models=pairs)))
+    return tmp_path
+
+
+def add_result(checkout, result):
+    path = checkout / 'configs' / 'sdd' / 'metafile.yml'
+    models = yaml.safe_load(path.read_text())['Models']
+    run, = [
+        model for model in models
+        if model['Name'] == 'sd-kd_res32x4_shuv1_cifar100'
+    ]
+    run['Results'] = [result]
+    path.write_text(yaml.safe_dump(dict(Models=models)))
+
+
+@pytest.mark.parametrize('old, new, message', [
+    ('<!-- end of table -->\n\n### CUB', '### CUB',
+     '3 tables begin and 2 end'),
+    ('table: results CUB', 'table: result CUB', "no table 'result'"),
+    ('table: results CIFAR-100', 'table: results CIFAR100', 'has no rows'),
+])
+def test_a_broken_page_is_left_as_it_is(checkout, old, new, message):
+    page = checkout / 'configs' / 'sdd' / 'README.md'
+    text = page.read_text()
+    assert old in text
+    page.write_text(text.replace(old, new))
+    with pytest.raises(SystemExit, match=message):
+        TOOL.main(['--root', str(checkout)])
+    assert page.read_text() == text.replace(old, new)
+
+
+def test_a_result_without_accuracy(checkout):
+    add_result(checkout, dict(Metrics={'Top 5 Accuracy': 12.3}))
+    with pytest.raises(SystemExit, match='sd-kd_res32x4_shuv1_cifar100 has'):
+        TOOL.main(['--root', str(checkout)])
+
+
+def test_a_result_shows_up(checkout):
+    add_result(checkout, dict(Metrics={'Top 1 Accuracy': 12.3}))
+    arguments = ['--root', str(checkout)]
     assert TOOL.main([*arguments, '--check']) == 1
     assert TOOL.main(arguments) == 0
     assert TOOL.main([*arguments, '--check']) == 0
-    page = (tmp_path / 'configs' / 'sdd' / 'README.md').read_text()
+    page = (checkout / 'configs' / 'sdd' / 'README.md').read_text()
     row, = [line for line in page.splitlines() if '12.30' in line]
     assert row.startswith('| ResNet32x4 79.42 → ShuffleNetV1 70.50 |')
     assert row.endswith('| 76.30 | 76.44, 75.98 | 12.30 |')

@@ -15,15 +15,20 @@ import yaml
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKED = re.compile(
-    r'(<!-- table: (\w+) ?(.*?) -->\n).*?(<!-- end of table -->)', re.DOTALL)
+START, END = '<!-- table: ', '<!-- end of table -->'
+MARKED = re.compile(rf'({START}(\w+) ?(.*?) -->\n)(?:(?!{START}).)*?({END})',
+                    re.DOTALL)
 LABELS = {
     'kd': 'KD',
     'dkd': 'DKD',
     'nkd': 'NKD',
     'nkd-released': 'NKD as released',
-    'kd_paper': 'KD by the equations',
+    'kd_paper': 'KD, `paper` preset',
 }
+
+
+class TableError(ValueError):
+    """A page or a metafile that no table can be made of."""
 
 
 class Metafiles:
@@ -157,9 +162,11 @@ def _run(metafiles: Metafiles, name: str, label: str, notes: Notes) -> list:
     if 'README' in published:
         paper += f' (README {published["README"]:.2f})'
     ours = [
-        result['Metrics']['Top 1 Accuracy']
-        for result in model.get('Results', ())
+        result.get('Metrics', {}).get('Top 1 Accuracy')
+        for result in model.get('Results') or ()
     ]
+    if None in ours:
+        raise TableError(f'a result of {name} has no Metrics: Top 1 Accuracy')
     link = f'[{label}]({Path(model["Config"]).name})'
     return [
         link + notes.mark(published.get('Note')), paper,
@@ -178,6 +185,50 @@ def _table(rows: list, notes: Notes = ()) -> list:
     return [head, '|---' * len(rows[0]) + '|', *body, '', *foot]
 
 
+KINDS = dict(pairs=pairs, results=results, configs=configs)
+
+
+def update(root: Path, check: bool) -> list:
+    """Write the tables of all pages, or only compare.
+
+    Args:
+        root (Path): A checkout.
+        check (bool): Whether nothing is written.
+
+    Returns:
+        list[str]: The pages that were not what the metafiles say.
+    """
+    metafiles, pages = Metafiles(root), {}
+    for pattern in ('configs/*/README.md', 'docs/en/*.md'):
+        for page in sorted(root.glob(pattern)):
+            text = page.read_text(encoding='utf-8')
+            found = len(MARKED.findall(text))
+            if not found == text.count(START) == text.count(END):
+                raise TableError(
+                    f'{page}: {text.count(START)} tables begin and '
+                    f'{text.count(END)} end, not one after the other')
+            new = MARKED.sub(lambda match: _write(metafiles, page, match),
+                             text)
+            if new != text:
+                pages[page] = new
+    for page, text in pages.items():
+        if not check:
+            page.write_text(text, encoding='utf-8')
+    return [str(page.relative_to(root)) for page in pages]
+
+
+def _write(metafiles: Metafiles, page: Path, match: re.Match) -> str:
+    start, kind, data, end = match.groups()
+    if kind not in KINDS:
+        raise TableError(f'{page}: there is no table {kind!r}, only '
+                         f'{", ".join(KINDS)}')
+    lines = KINDS[kind](metafiles, page, data)
+    if not lines[2]:
+        raise TableError(f'{page}: the table {kind} {data} has no rows, the '
+                         'metafiles know nothing of it')
+    return start + '\n'.join([*lines, end])
+
+
 def main(argv: list = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -185,22 +236,10 @@ def main(argv: list = None) -> int:
     parser.add_argument(
         '--root', type=Path, default=ROOT, help='another checkout')
     args = parser.parse_args(argv)
-    metafiles, stale = Metafiles(args.root), []
-    kinds = dict(pairs=pairs, results=results, configs=configs)
-    for pattern in ('configs/*/README.md', 'docs/en/*.md'):
-        for page in sorted(args.root.glob(pattern)):
-
-            def write(found):
-                start, kind, data, end = found.groups()
-                lines = kinds[kind](metafiles, page, data)
-                return start + '\n'.join([*lines, end])
-
-            text = page.read_text(encoding='utf-8')
-            new = MARKED.sub(write, text)
-            if new != text:
-                stale.append(str(page.relative_to(args.root)))
-                if not args.check:
-                    page.write_text(new, encoding='utf-8')
+    try:
+        stale = update(args.root, args.check)
+    except TableError as error:
+        sys.exit(f'ERROR: {error}')
     verdict = 'not what the metafiles say' if args.check else 'written'
     for name in stale:
         print(f'{name}: {verdict}')

@@ -1,4 +1,5 @@
-# CUB-200-2011 as SDD's authors use it: 224 x 224 out of a squashed 256 x 256
+# CUB-200-2011 as SDD's authors use it: 224 x 224 out of a squashed 256 x 256,
+# resized by Pillow, which smooths where it shrinks
 data_preprocessor = dict(
     num_classes=200,
     mean=[123.675, 116.28, 103.53],
@@ -7,14 +8,14 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(256, 256)),
+    dict(type='Resize', scale=(256, 256), backend='pillow'),
     dict(type='RandomCrop', crop_size=224),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(256, 256)),
+    dict(type='Resize', scale=(256, 256), backend='pillow'),
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),
 ]
