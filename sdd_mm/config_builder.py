@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Writes the config that distils into a student of any config."""
 import logging
+import math
 import os
 from difflib import get_close_matches
 from pathlib import Path
@@ -108,6 +109,8 @@ def make_config(out: Union[str, Path],
         ...     student='mmpretrain::resnet/resnet18_8xb16_cifar10.py',
         ...     teacher='mmpretrain::resnet/resnet50_8xb16_cifar10.py')
     """
+    student, teacher = str(student), str(teacher)
+    teacher_ckpt = None if teacher_ckpt is None else str(teacher_ckpt)
     out = Path(out).expanduser().absolute()
     if out.suffix != '.py':
         raise ConfigBuilderError(f'a config is a .py file, {out} is not')
@@ -115,6 +118,7 @@ def make_config(out: Union[str, Path],
         raise ConfigBuilderError(f'{out} exists: name another file or pass '
                                  'overwrite')
     base = _read('student', student)
+    _spare(out, student, teacher)
     if 'architecture' in base.model:
         raise ConfigBuilderError(
             f'student {student} is a {base.model.type} already: give the '
@@ -142,6 +146,10 @@ def make_config(out: Union[str, Path],
         type='SDDDistiller', distill_losses=Code('distill_losses'))
     for role, recorder in (('student', student_recorder), ('teacher',
                                                            teacher_recorder)):
+        if recorder and not isinstance(recorder, dict):
+            raise ConfigBuilderError(
+                f'{role}_recorder is a dict, such as dict(type=\'RegionHead\''
+                f'), got {recorder!r}')
         if recorder:
             distiller[f'{role}_recorders'] = dict(feature_head={
                 'type': 'FeatureHead',
@@ -165,7 +173,11 @@ def make_config(out: Union[str, Path],
     hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
     if epochs:
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
-    kept = '_base_.custom_hooks + ' if base.get('custom_hooks') else ''
+    kept = ''
+    if base.get('custom_hooks'):
+        kept = '_base_.custom_hooks + '
+        if isinstance(base.custom_hooks, tuple):
+            kept = 'list(_base_.custom_hooks) + '
     text = '\n'.join([
         f'# by make_config of sdd_mm {__version__} from {numbers}',
         f'_base_ = {[_base_path(student, out)]!r}',
@@ -176,8 +188,12 @@ def make_config(out: Union[str, Path],
         '',
     ])
     text = FormatCode(text, style_config=STYLE)[0]
-    _check(text, out)
-    out.write_text(text, encoding='utf-8')
+    try:
+        _check(text, out)
+        out.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise ConfigBuilderError(f'{out} cannot be written: '
+                                 f'{error}') from error
     if teacher_ckpt is None:
         print_log(f'{out} has no teacher checkpoint yet: set its '
                   'model.teacher_ckpt before training' +
@@ -198,6 +214,28 @@ def _read(role: str, path: str) -> Config:
     if not isinstance(cfg.get('model'), dict):
         raise ConfigBuilderError(f'{role} {path} has no `model`')
     return cfg
+
+
+def _spare(out: Path, student: str, teacher: str) -> None:
+    """Refuse to write over what the config is made from."""
+    sources = {
+        Path(path).expanduser().resolve()
+        for path in (student, teacher) if '::' not in path
+    }
+    todo = list(sources)
+    while todo:
+        path = todo.pop()
+        if not path.is_file():  # reading it says so
+            continue
+        for name in Config._get_base_files(str(path)):
+            if '::' not in name:
+                inherited = (path.parent / name).resolve()
+                if inherited not in sources:
+                    sources.add(inherited)
+                    todo.append(inherited)
+    if out.resolve() in sources:
+        raise ConfigBuilderError(f'{out} is what the config would be made '
+                                 'from: name another file')
 
 
 def _base_path(path: str, out: Path) -> str:
@@ -230,7 +268,7 @@ def _teacher(teacher: str, classes: int, bgr: bool) -> Tuple[dict, list]:
     # it is neither initialised nor trained
     for key in ('init_cfg', 'train_cfg'):
         model.pop(key, None)
-    model['backbone'].pop('init_cfg', None)
+    (model.get('backbone') or {}).pop('init_cfg', None)
     return model, [imports] if isinstance(imports, str) else list(imports)
 
 
@@ -298,16 +336,25 @@ def _change(method: str, loss: dict, scales: Optional[Sequence[int]],
             raise ConfigBuilderError(
                 f'the criterion of {method} has no {key!r}, only '
                 f'{", ".join(known)}')
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ConfigBuilderError(
+                f'{key} of the criterion must be a finite '
+                f'number, got {value!r}')
         loss['criterion'][key] = value
 
 
 def _warmup(method: str, default: int, given: Optional[int],
             base: Config) -> int:
     epochs = default if given is None else given
-    if epochs < 0:
-        raise ConfigBuilderError(f'warmup_epochs must be 0 or more, got '
-                                 f'{epochs}')
+    if not isinstance(epochs, int) or epochs < 0:
+        raise ConfigBuilderError('warmup_epochs must be a whole number, 0 or '
+                                 f'more, got {epochs!r}')
     total = base.get('train_cfg', dict()).get('max_epochs')
+    if epochs and not total and given is None:
+        raise ConfigBuilderError(
+            f'{method} warms up over {epochs} epochs, and the student\'s '
+            'recipe counts iterations: set warmup_epochs to the number of '
+            'passes over the data that suits it, 0 for none')
     if epochs and total and epochs >= total:
         raise ConfigBuilderError(
             f'a warm-up of {epochs} epochs{"" if given else f" ({method})"} '

@@ -21,7 +21,7 @@ TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'benchmark'
 sys.path.insert(0, str(TOOL))
 import ablation  # noqa: E402
 import runs as runs_module  # noqa: E402
-from runs import RunError  # noqa: E402
+from runs import Run, RunError  # noqa: E402
 from suite import train_all, write  # noqa: E402
 
 SMALL = {
@@ -316,3 +316,17 @@ def test_a_killed_run_ends_as_if_it_had_never_been(interrupted, teacher,
     weights, again = (
         torch.load(run.checkpoint(3))['state_dict'] for run in (whole, first))
     torch.testing.assert_close(weights, again, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('options', [
+    {
+        'train_cfg.max_epochs': 0
+    },
+    {
+        'train_cfg.max_epochs': 2,
+        'train_cfg.val_begin': 5
+    },
+])
+def test_a_last_epoch_that_is_not_validated(options, tmp_path):
+    with pytest.raises(RunError, match='is not validated'):
+        Run(ablation.CONFIGS / 'demo' / 'teacher.py', tmp_path, options)

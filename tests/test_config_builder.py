@@ -172,6 +172,9 @@ def test_a_distilled_student_may_teach(tmp_path):
     (dict(method='kd', scales=[1, 2]), 'kd .* no scales.* sd-kd'),
     (dict(method='sd-kd', criterion=dict(beta=1)), "no 'beta', only tau"),
     (dict(warmup_epochs=-1), '0 or more, got -1'),
+    (dict(warmup_epochs='3'), "whole number, 0 or more, got '3'"),
+    (dict(criterion=dict(tau=float('inf'))), 'tau .* finite number, got inf'),
+    (dict(student_recorder='RegionHead'), 'student_recorder is a dict'),
     (dict(warmup_epochs=240), 'warm-up of 240 epochs .* 240 epochs'),
     (dict(scales=[0]), r'positive integers such as \(1, 2, 4\)'),
     (dict(student='mmpretrain::resnet/resnet19.py'), 'student .*resnet19'),
@@ -185,6 +188,61 @@ def test_refusals(tmp_path, arguments, message):
     with pytest.raises(ConfigBuilderError, match=message):
         make_config(tmp_path / 'run.py', **arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['student.py', 'teacher.py', 'link.py'])
+def test_what_it_is_made_from_is_never_overwritten(local, name):
+    (local / 'link.py').symlink_to(local / 'student.py')
+    (local / 'heir.py').write_text("_base_ = ['student.py']\n")
+    text = (local / name).read_text()
+    for student in ('heir.py', 'student.py'):
+        with pytest.raises(ConfigBuilderError, match='would be made from'):
+            make_config(
+                local / name,
+                local / student,
+                local / 'teacher.py',
+                overwrite=True)
+    assert (local / name).read_text() == text
+
+
+def test_a_student_that_counts_iterations_says_how_long_it_warms_up(local):
+    path = local / 'iterations.py'
+    path.write_text("""_base_ = ['student.py']
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=1000)
+param_scheduler = None
+custom_hooks = (dict(type='EMAHook'), )
+""")
+    arguments = (local / 'run.py', path, local / 'teacher.py')
+    with pytest.raises(ConfigBuilderError, match='counts iterations'):
+        make_config(*arguments)
+    make_config(*arguments, warmup_epochs=0)
+    hooks = [hook.type for hook in Config.fromfile(arguments[0]).custom_hooks]
+    assert hooks == ['EMAHook', 'FrozenTeacherHook', 'SDDReportHook']
+
+
+def test_a_teacher_without_a_backbone(local):
+    (local / 'timm.py').write_text("""model = dict(
+    type='TimmClassifier', model_name='resnet18', num_classes=10,
+    pretrained=False, data_preprocessor=dict(
+        num_classes=10, mean=[120.0] * 3, std=[60.0] * 3, to_rgb=False))
+""")
+    named = dict(pooling='model.global_pool', head='model.fc')
+    with pytest.raises(ConfigBuilderError, match='1 x 1|TimmClassifier'):
+        make_config(local / 'run.py', local / 'student.py', local / 'timm.py')
+    make_config(
+        local / 'run.py',
+        local / 'student.py',
+        local / 'timm.py',
+        teacher_recorder=named)
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / 'folder.py').mkdir()
+    (tmp_path / 'file').touch()
+    for out in ('folder.py', 'file/run.py'):
+        with pytest.raises(
+                ConfigBuilderError, match='cannot be written|exists'):
+            make_config(tmp_path / out, SMALL, SMALL, overwrite=True)
 
 
 def test_a_teacher_that_is_not_linear_is_refused(tmp_path, capsys):

@@ -139,6 +139,11 @@ def _check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
     teacher = getattr(model, 'teacher_hash', None)
     theirs = content.get('meta', {}).get(META)
     if teacher and theirs and teacher != theirs:
+        if model.teacher_ckpt is None:
+            raise PreflightError(
+                f'--resume {checkpoint}: its teacher was not trained '
+                '(model.allow_untrained_teacher), and its random weights are '
+                'in no file: such a run cannot be resumed')
         raise PreflightError(
             f'--resume {checkpoint} was distilled from another teacher: '
             f'SHA-256 {theirs}, not {teacher}. Set model.teacher_ckpt to the '

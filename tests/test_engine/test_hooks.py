@@ -63,6 +63,7 @@ def test_warmup_factor(tmp_path, by_epoch, expected):
     spy = Spy(run)
     run.train()
     assert spy.seen == expected
+    assert 'does not end' not in next(tmp_path.rglob('*.log')).read_text()
 
 
 def test_warmup_needs_no_state_to_resume(tmp_path):
@@ -85,6 +86,10 @@ def test_warmup_in_iterations(tmp_path):
     spy = Spy(run)
     run.train()
     assert spy.seen == [.25] * 3 + [.5] * 3 + [.75]
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert (
+        'warm-up of loss_sdd over 4 epochs of 3 iterations does not end '
+        'in the 7 iterations of this run: its weight only reaches 0.75') in log
 
 
 def test_warmup_scales_the_loss():

@@ -61,6 +61,12 @@ class Run:
             raise RunError(f'{config}: only runs that count epochs '
                            '(train_cfg.by_epoch) and validate '
                            '(val_dataloader) can be recognised as done')
+        last, begin = cfg.train_cfg.max_epochs, cfg.train_cfg.get(
+            'val_begin', 1)
+        if not 1 <= begin <= last:
+            raise RunError(
+                f'{config}: the last of train_cfg.max_epochs={last} epochs is '
+                f'not validated (train_cfg.val_begin={begin})')
         # one more than is being written and validated, to go on from
         cfg.default_hooks.checkpoint.update(
             interval=cfg.train_cfg.get('val_interval', 1), max_keep_ckpts=2)

@@ -67,6 +67,13 @@ class DistillWarmupHook(Hook):
         if isinstance(loader.sampler, InfiniteSampler):
             # it counts the images of all processes
             self._iters_per_epoch = ceil(len(loader) / get_world_size())
+        end = self.factor(runner.max_iters - 1, self._iters_per_epoch)
+        if end < 1:
+            runner.logger.warning(
+                f'The warm-up of {self.loss} over {self.epochs} epochs of '
+                f'{self._iters_per_epoch} iterations does not end in the '
+                f'{runner.max_iters} iterations of this run: its weight only '
+                f'reaches {end:.3g} of what the config says.')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
         """Set the factor where it changes."""

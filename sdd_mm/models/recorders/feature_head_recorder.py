@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
@@ -23,10 +23,15 @@ class FeatureHeadRecorder(MapRecorder):
     ``Recorder``. The record is a :class:`sdd_mm.FeatureHead`.
 
     Args:
+        pooling (str, optional): Name of the module whose input is the feature
+            map. Defaults to None, which finds it.
         head (str, optional): Name of the linear classifier. Defaults to None,
             which finds it.
-        **kwargs: ``pooling``, ``feature`` and ``token_grid`` of
-            :class:`MapRecorder`.
+        feature (str, optional): Name of the module whose output is the
+            feature map, where the pooling is not a module. Defaults to None.
+        token_grid (tuple[int, int], optional): Height and width of the grid
+            that tokens lie on, row by row. Defaults to None: the map is
+            (B, C, h, w).
 
     Raises:
         FeatureHeadError: If the model is not linear after pooling, a name is
@@ -46,8 +51,9 @@ class FeatureHeadRecorder(MapRecorder):
     def __init__(self,
                  pooling: Optional[str] = None,
                  head: Optional[str] = None,
-                 **kwargs) -> None:
-        super().__init__(pooling=pooling, **kwargs)
+                 feature: Optional[str] = None,
+                 token_grid: Optional[Sequence[int]] = None) -> None:
+        super().__init__(pooling, feature, token_grid)
         self.head = head
 
     def find(self, model: nn.Module) -> FeatureHeadModules:

@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import logging
 from abc import abstractmethod
 from typing import Any, Optional, Sequence, Tuple
 
@@ -167,6 +168,7 @@ class MapRecorder(BaseRecorder):
     def _check(self, record, logits: Any) -> None:
         """Compare with the model's own logits, once."""
         self._check_aspect()
+        self._check_size(record.map_size)
         problem = self._difference(record, logits)
         if problem and self._model.training:
             problem = self._difference(*self._in_eval_mode())
@@ -190,6 +192,23 @@ class MapRecorder(BaseRecorder):
                 f'{self.title}: token_grid={self.token_grid} does not have '
                 f'the shape of the {height} x {width} images')
 
+    def _check_size(self, size: Tuple[int, int]) -> None:
+        """All cells of a 1 x 1 map are the same."""
+        if size != (1, 1):
+            return
+        found = (f'{self.title}: the {self.modules.source} is a 1 x 1 map, '
+                 'all cells are the same')
+        if self.feature is not None:
+            raise FeatureHeadError(
+                f'{found}: it is pooled already. Name the module before the '
+                f'pooling, or pooling={self.feature!r} for what this module '
+                'is given')
+        print_log(
+            f'{found}: this is plain distillation. Larger images, or a '
+            'network with a smaller stride, have more',
+            logger='current',
+            level=logging.WARNING)
+
     def _in_eval_mode(self):
         """The same forward without dropout and batch statistics."""
         training = [m for m in self._model.modules() if m.training]
@@ -206,7 +225,12 @@ class MapRecorder(BaseRecorder):
         """How the global average's logits differ from the model's own."""
         names = (f'{self.title}: {self.classifier} on the average '
                  f'{self.modules.source}')
-        found = record.local_logits((1, ), 'direct')[0]
+        try:
+            found = record.local_logits((1, ), 'direct')[0]
+        except (ValueError, RuntimeError) as error:
+            return (f'{names} fails on its shape '
+                    f'{tuple(record.feature.shape)}: {error}. The recorder '
+                    'names another module than the one before the classifier')
         if not isinstance(own, Tensor) or own.shape != found.shape:
             shape = (
                 tuple(own.shape)

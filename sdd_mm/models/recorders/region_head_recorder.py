@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Any
+from typing import Any, Optional, Sequence
 
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
@@ -23,10 +23,16 @@ class RegionHeadRecorder(MapRecorder):
     In a config the type is written ``RegionHead``: MMRazor appends
     ``Recorder``. The record is a :class:`sdd_mm.RegionHead`.
 
+    Where the map's place is named, the tail is the model's head.
+
     Args:
-        **kwargs: ``pooling``, ``feature`` and ``token_grid`` of
-            :class:`MapRecorder`. Where the map's place is named, the tail is
-            the model's head.
+        pooling (str, optional): Name of the module whose input is the feature
+            map. Defaults to None, which finds it.
+        feature (str, optional): Name of the module whose output is the
+            feature map, where the pooling is not a module. Defaults to None.
+        token_grid (tuple[int, int], optional): Height and width of the grid
+            that tokens lie on, row by row. Defaults to None: the map is
+            (B, C, h, w).
 
     Raises:
         FeatureHeadError: If the model pools no map, a name is not in it, or
@@ -41,6 +47,12 @@ class RegionHeadRecorder(MapRecorder):
         ...         type='ScaleDecoupledLoss',
         ...         criterion=dict(type='KDCriterion'))))
     """
+
+    def __init__(self,
+                 pooling: Optional[str] = None,
+                 feature: Optional[str] = None,
+                 token_grid: Optional[Sequence[int]] = None) -> None:
+        super().__init__(pooling, feature, token_grid)
 
     def find(self, model: nn.Module) -> RegionModules:
         """Find the map and the tail."""

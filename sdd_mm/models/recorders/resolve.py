@@ -82,6 +82,8 @@ def find_feature_head(model: nn.Module,
     else:
         linear = by_name(model, head, 'head')
         _check_linear(model, head, linear)
+        if getattr(model, 'head', None) is not None:
+            check_head(model)
     source = named_source(model, pooling, feature)
     if source is None:
         gap = _find_pooling(model, tokens)
@@ -119,13 +121,16 @@ def check_head(model: nn.Module) -> nn.Module:
         head.loss_module, 'use_soft', False)
     if isinstance(head, MultiLabelClsHead) and not soft:
         raise refusal(
-            model, f'{title} is multi-label, SDD distills one '
-            'softmax over the classes')
+            model,
+            f'{title} is multi-label, SDD distills one softmax over the '
+            'classes',
+            advice=False)
     if isinstance(head, ArcFaceClsHead):
         raise refusal(
             model, f'{title} ends in a NormProduct, not a plain '
             'torch.nn.Linear: its logits are cosines, with a margin that is '
-            'there in training alone')
+            'there in training alone',
+            advice=False)
     return head
 
 
@@ -218,6 +223,9 @@ def _why_no_neck(backbone: Optional[nn.Module]) -> str:
 
 def by_name(model: nn.Module, name: str, key: str) -> nn.Module:
     """The module of that name, or the nearest names in an error."""
+    if not isinstance(name, str):
+        raise FeatureHeadError(f'the `{key}` of a recorder is the name of a '
+                               f'module, got {name!r}')
     modules = dict(model.named_modules(remove_duplicate=False))
     if name in modules:
         return modules[name]
@@ -233,10 +241,14 @@ def name_of(model: nn.Module, module: nn.Module) -> str:
                 if other is module)
 
 
-def refusal(model: nn.Module, reason: str) -> FeatureHeadError:
+def refusal(model: nn.Module,
+            reason: str,
+            advice: bool = True) -> FeatureHeadError:
     """Why a model has no local logits, and how to name its modules."""
-    return FeatureHeadError(
-        f'no local logits for this {type(model).__name__}: {reason}. If you '
-        'know better, name the module before the linear classifier and the '
-        'classifier itself: dict(type=\'FeatureHead\', pooling=\'neck.gap\', '
-        'head=\'head.fc\')')
+    text = f'no local logits for this {type(model).__name__}: {reason}'
+    if advice:
+        text += ('. If you know better, name the module that is given the '
+                 'feature map and the linear classifier, as in dict(type='
+                 "'FeatureHead', pooling='backbone.avgpool', head="
+                 "'backbone.fc')")
+    return FeatureHeadError(text)

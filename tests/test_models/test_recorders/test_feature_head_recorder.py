@@ -140,7 +140,9 @@ def test_what_is_not_linear_is_refused_with_the_reason(backbone, neck, head,
     with pytest.raises(FeatureHeadError, match=reason) as info:
         FeatureHeadRecorder().initialize(model)
     assert 'ImageClassifier' in str(info.value)
-    assert "pooling='neck.gap'" in str(info.value)  # how to override
+    # how to override, where it would help
+    final = 'NormProduct' in reason or reason == 'multi-label'
+    assert ('pooling=' in str(info.value)) != final
 
 
 class ScaledHead(nn.Module):
@@ -184,6 +186,8 @@ def test_explicit_names_override():
 @pytest.mark.parametrize('names, message', [
     (dict(pooling='nek.gap'), "no module 'nek.gap'.*neck.gap"),
     (dict(head='head.cf'), "no module 'head.cf'.*head.fc"),
+    (dict(pooling=3),
+     '`pooling` of a recorder is the name of a module, got 3'),
     (dict(head='backbone.conv1'), 'Conv2d, not a plain'),
 ])
 def test_wrong_names_are_refused_with_the_nearest(names, message):
@@ -191,13 +195,26 @@ def test_wrong_names_are_refused_with_the_nearest(names, message):
         FeatureHeadRecorder(**names).initialize(build_classifier())
 
 
-def test_wrong_pooling_is_found_by_numbers():
+def test_wrong_pooling_is_found_by_its_shape():
     with pytest.raises(
-            FeatureHeadError, match='weight must have shape|differ'):
-        try:
-            record(build_classifier(), pooling='backbone.layer1')
-        except ValueError as error:
-            raise FeatureHeadError(str(error)) from error
+            FeatureHeadError,
+            match=r'head.fc on the average input of backbone.layer1 fails on '
+            r'its shape \(2, 4, 32, 32\): weight must have shape'):
+        record(build_classifier(), pooling='backbone.layer1')
+
+
+def test_what_is_pooled_already_is_no_map():
+    with pytest.raises(
+            FeatureHeadError, match="1 x 1 map.*pooling='neck.gap'"):
+        record(build_classifier(), feature='neck.gap')
+
+
+def test_a_named_head_that_is_multi_label():
+    model = image_classifier(
+        dict(type='ResNet', depth=18), GAP,
+        dict(type='MultiLabelLinearClsHead', num_classes=10, in_channels=512))
+    with pytest.raises(FeatureHeadError, match='multi-label'):
+        FeatureHeadRecorder(head='head.fc').initialize(model)
 
 
 def test_pooling_that_is_not_called_is_an_error():

@@ -209,6 +209,21 @@ def test_numbers_decide_here_too():
         record(model, recorder=recorder)
 
 
+def test_another_width_is_an_error_that_names_the_module():
+    with pytest.raises(
+            FeatureHeadError,
+            match=r'tail \(LinearClsHead\) on the average output of '
+            r'backbone.stages.0 fails on its shape'):
+        record(
+            build_tailed('convnext'),
+            recorder=RegionHeadRecorder(feature='backbone.stages.0'))
+
+
+def test_a_tail_is_the_whole_head():
+    with pytest.raises(TypeError, match="RegionHeadRecorder.*'head'"):
+        RegionHeadRecorder(head='head.fc')
+
+
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
 def test_precision(dtype):
     model = build_tailed('gem').eval()
