@@ -246,7 +246,7 @@ def load(source: str):
             return torch.load(source, map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file may raise anything
         lines = str(error).splitlines() or ['']
-        named = re.search(r'GLOBAL (\S+)', str(error))
+        named = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
         if named:
             raise ConversionError(
                 f'it holds a {named[1]}, and loading that could run code. '

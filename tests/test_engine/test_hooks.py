@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,8 @@ def runner(work_dir, model=None, hooks=(), epochs=2, **kwargs):
     config = dict(
         model=model or algorithm(),
         work_dir=str(work_dir),
-        experiment_name='test',
+        # loggers are kept by name and second: never another test's
+        experiment_name=Path(work_dir).name,
         default_scope='mmpretrain',
         train_dataloader=dict(
             batch_size=8,
