@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_listed():
 
 def test_timm_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
-    with pytest.raises(ConversionError, match=r'sdd_mm\[timm\]'):
+    with pytest.raises(ConversionError, match=r'pip install timm'):
         timm_teacher('resnet10t')
 
 

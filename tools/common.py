@@ -6,6 +6,7 @@ import os.path as osp
 import sys
 import time
 import warnings
+from difflib import get_close_matches
 
 # the stack's own noise, which no user can do anything about
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -17,7 +18,8 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sdd_mm.engine.preflight import PreflightError, check_options  # noqa: E402,E501
+from sdd_mm.engine.preflight import (PreflightError,  # noqa: E402,E501
+                                     check_options)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """The config file with what every command line may change."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        folder, name = osp.split(args.config)
+        found = os.listdir(folder or '.') if osp.isdir(folder or '.') else []
+        near = get_close_matches(name, found, n=3)
+        hint = f'. Nearest: {", ".join(near)}' if near else ''
+        raise PreflightError(f'there is no such config{hint}')
     try:
         cfg = Config.fromfile(args.config)
     except Exception as error:  # a config file may do anything

@@ -152,7 +152,7 @@ def _create(model_name: str, num_classes: int) -> nn.Module:
         import timm
     except ImportError as error:
         raise ConversionError(
-            'timm is not installed: pip install "sdd_mm[timm]"') from error
+            'timm is not installed: pip install timm') from error
     try:
         with torch.random.fork_rng(devices=[]):
             return timm.create_model(model_name, num_classes=num_classes)

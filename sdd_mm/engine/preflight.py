@@ -1,9 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What must be right before a run may touch its work directory."""
+import functools
 import inspect
 import logging
 import os
 import os.path as osp
+import re
 from difflib import get_close_matches
 from typing import Iterator, Optional, Tuple
 
@@ -18,6 +20,8 @@ from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
                              find_latest_checkpoint)
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.datasets import CIFAR10
+from mmrazor.registry import MODELS as RAZOR_MODELS
+from mmrazor.registry import TASK_UTILS
 from torch import nn
 
 from ..datasets import VerifiedCIFAR100
@@ -361,8 +365,31 @@ def _build_model(cfg: Config) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             return MODELS.build(model)
     except Exception as error:
-        raise PreflightError('the model cannot be built (config key `model`):'
-                             f' {_says(error)}') from error
+        raise PreflightError('the model cannot be built (config key '
+                             f'{_suspects(cfg.model, str(error))}): '
+                             f'{_says(error)}') from error
+
+
+def _suspects(model: dict, error: str) -> str:
+    """The keys of a model's config that an error may speak of."""
+    argument = re.search(r"unexpected keyword argument '(\w+)'", error)
+    absent = re.match(r"'(?:\w+\.)?(\w+) is not in the", error)
+    names, near = [], []
+    for name in _names(model, 'model.'):
+        if argument and name.endswith(f'.{argument[1]}'):
+            names.append(name)
+        elif absent and name.endswith('.type'):
+            value = functools.reduce(lambda part, key: part[key],
+                                     name.split('.')[1:], model)
+            if f'{value}' in (absent[1], absent[1].removesuffix('Recorder')):
+                names.append(name)
+                near = get_close_matches(
+                    absent[1], (*RAZOR_MODELS.module_dict,
+                                *TASK_UTILS.module_dict, *MODELS.module_dict),
+                    n=1)
+    hint = f'; did you mean {near[0].removesuffix("Recorder")}?' if (
+        near) else ''
+    return (', '.join(names) or '`model`') + hint
 
 
 def _check_data(cfg: Config, field: str, model: nn.Module) -> None:

@@ -55,7 +55,16 @@ WRONG = {
     }, 'student_los_weight'),
     'unknown key of a loss': ({
         'model.distiller.distill_losses.loss_sdd.scale': (1, )
-    }, "'scale'"),
+    }, "config key model.distiller.distill_losses.loss_sdd.scale.*'scale'"),
+    'unknown recorder': ({
+        'model.distiller.teacher_recorders.feature_head.type':
+        'RegionHeads'
+    }, r'config key model.distiller.teacher_recorders.feature_head.type; did '
+                         r'you mean RegionHead\?'),
+    'unknown loss': ({
+        'model.distiller.distill_losses.loss_sdd.type':
+        'ScaledDecoupledLoss'
+    }, r'distill_losses.loss_sdd.type; did you mean ScaleDecoupledLoss\?'),
     'unknown type': ({
         'model.distiller.distill_losses.loss_sdd.type': 'SD'
     }, 'SD is not in'),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from mmengine.config import Config, DictAction
-from runs import Run, RunError, check_teacher
+from runs import Run, RunError, check_teacher, digest
 from suite import train_all, write
 
 from sdd_mm.engine.preflight import PreflightError
@@ -206,7 +206,9 @@ def main() -> None:
         f'{options}.', *NOTES.get(args.table, [])
     ]
     published = PUBLISHED.get((args.table, args.pair))
-    path = work_dir / f'{args.table}.json'
+    # a trial with other options leaves the table alone
+    trial = f'-{digest(args.cfg_options)}' if args.cfg_options else ''
+    path = work_dir / f'{args.table}{trial}.json'
     for _ in train_all(rows):
         text = write(path, rows, published, notes)
     print(f'\n{text}\nWritten to {path} and {path.with_suffix(".md")}')
@@ -219,4 +221,5 @@ if __name__ == '__main__':
     except (PreflightError, RunError) as error:
         sys.exit(f'ERROR: {error}')
     except KeyboardInterrupt:
-        sys.exit('Interrupted. The same command goes on from here')
+        print('Interrupted. The same command goes on from here')
+        sys.exit(130)

@@ -157,6 +157,11 @@ def identity(cfg: Config) -> str:
         check_teacher(teacher, 'Set model.teacher_ckpt')
         weights = Path(teacher).expanduser().read_bytes()
         content['model']['teacher_ckpt'] = hashlib.sha256(weights).hexdigest()
+    return digest(content)
+
+
+def digest(content: dict) -> str:
+    """A short hash of plain values."""
     text = json.dumps(content, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -123,7 +123,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise TeacherError(
                 f'the teacher {type(self.teacher).__name__} has '
                 f'{counts["teacher"]} classes, the student '
-                f'{type(self.student).__name__} {counts["student"]}: set '
+                f'{type(self.student).__name__} {counts["student"]}: choose a '
+                'teacher of the student\'s classes, or correct '
                 'model.teacher.head.num_classes or '
                 'model.architecture.head.num_classes')
 
