@@ -201,7 +201,7 @@ def _normalization(name: str, mean: Optional[Sequence[float]],
 
 def _read(source: str) -> Dict[str, Tensor]:
     """The state dict of a file, without what wrappers put before names."""
-    content = load(source)
+    content = _load(source)
     while isinstance(content, dict):
         inner = next((content[key] for key in ('model', 'state_dict')
                       if isinstance(content.get(key), dict)), None)
@@ -226,7 +226,7 @@ def _read(source: str) -> Dict[str, Tensor]:
     return _strip(weights, 'student.', 'module.', '_orig_mod.')
 
 
-def load(source: str):
+def _load(source: str):
     """The content of a file, if nothing in it could run code.
 
     Args:

@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What a config says of the images that its data set loads."""
-from typing import Optional
+from typing import Iterator, Optional, Tuple
 
 LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
            'mmcv.LoadImageFromFile')
@@ -8,11 +8,20 @@ LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
 RGB_ARRAYS = ('CIFAR10', 'CIFAR100', 'VerifiedCIFAR100')
 
 
+def datasets_of(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
+    """The data sets inside wrappers, each with its config key."""
+    if 'datasets' in cfg:
+        for index, inner in enumerate(cfg['datasets']):
+            yield from datasets_of(f'{key}.datasets.{index}', inner)
+    elif 'dataset' in cfg:
+        yield from datasets_of(f'{key}.dataset', cfg['dataset'])
+    else:
+        yield key, cfg
+
+
 def innermost(dataset: dict) -> dict:
     """The data set inside wrappers, the first of several."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
-    return dataset
+    return next(datasets_of('dataset', dataset))[1]
 
 
 def loads_files(loader: dict) -> bool:

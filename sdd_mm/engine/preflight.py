@@ -28,7 +28,7 @@ from ..datasets import VerifiedCIFAR100
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
 from .hooks.frozen_teacher_hook import META
-from .images import channel_order
+from .images import channel_order, datasets_of
 
 # top-level keys that are read beside Runner's own arguments
 OTHER_KEYS = ('compile', 'find_unused_parameters', 'model_wrapper_cfg',
@@ -395,7 +395,7 @@ def _suspects(model: dict, error: str) -> str:
 def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
     if cfg.get(field) is None:
         return
-    for key, config in _datasets(f'{field}.dataset', cfg[field].dataset):
+    for key, config in datasets_of(f'{field}.dataset', cfg[field].dataset):
         found = _find(DATASETS, config['type'])
         if not (inspect.isclass(found) and issubclass(found, BaseDataset)):
             continue  # what it takes is its own affair
@@ -418,17 +418,6 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                 except Exception as error:
                     raise PreflightError(f'{key}: {error}') from error
         _check_classes(key, dataset, model)
-
-
-def _datasets(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
-    """The data sets inside wrappers, each with its config key."""
-    if 'datasets' in cfg:
-        for index, inner in enumerate(cfg['datasets']):
-            yield from _datasets(f'{key}.datasets.{index}', inner)
-    elif 'dataset' in cfg:
-        yield from _datasets(f'{key}.dataset', cfg['dataset'])
-    else:
-        yield key, cfg
 
 
 def _paths(dataset: BaseDataset) -> Iterator[Tuple[str, str]]:

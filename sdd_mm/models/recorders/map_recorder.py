@@ -122,14 +122,16 @@ class MapRecorder(BaseRecorder):
 
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        if exc_type is None:
-            record, logits = self._take()
-            if not self._checked:
-                self._check(record, logits)
-            self.data_buffer.append(record)
-        self._recording = False
-        self._feature = self._logits = None
-        self._inputs = (), {}
+        try:
+            if exc_type is None:
+                record, logits = self._take()
+                if not self._checked:
+                    self._check(record, logits)
+                self.data_buffer.append(record)
+        finally:
+            self._recording = False
+            self._feature = self._logits = None
+            self._inputs = (), {}
 
     def _take(self):
         """The record of the last forward, and the model's own logits."""
