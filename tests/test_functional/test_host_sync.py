@@ -9,6 +9,7 @@ from reads import Recorder
 from sdd_mm.functional import (dkd_loss, kd_loss, local_logits, nkd_loss,
                                scale_decoupled_loss)
 
+
 def kd(student, teacher, label):
     """KD, which has no use for the label."""
     return kd_loss(student, teacher)
