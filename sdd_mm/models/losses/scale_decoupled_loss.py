@@ -5,7 +5,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import scale_decoupled_loss
-from ...functional.local_logits import check_pooling, check_scales, global_cell
+from ...functional.pooling_plan import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            check_choice, complementary_cells)
 from .base import RecordLoss
