@@ -101,7 +101,7 @@ class TeacherCache:
                 root=cache_dir)
         except RowStoreError as error:
             raise TeacherCacheError(
-                f'teacher cache: {error} (cache_dir of the TeacherCacheHook is '
+                f'teacher cache: {error} (TeacherCacheHook.cache_dir is '
                 f'{cache_dir!r})') from error
         self.asked = self.forwards = 0
         self._told_full = False

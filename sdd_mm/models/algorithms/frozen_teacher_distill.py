@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
+from contextlib import suppress
 from copy import deepcopy
 from typing import Dict, List, Optional, Tuple, Union
 
@@ -12,6 +13,8 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ..distillers import SDDDistiller
+from ..recorders.map_recorder import MapReached
 from .teacher import TeacherError, load_teacher, normalization, weights_hash
 from .teacher_inference import TeacherInference
 
@@ -26,7 +29,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
       student needs no teacher. A teacher without weights is an error.
     - It is never saved, and EMA neither copies nor averages it.
-    - It runs without computing its own loss.
+    - It runs without computing its own loss, and no further than the map
+      that is distilled.
     - Its input normalisation must be stated and agree with the student's, and
       so must the number of classes.
 
@@ -115,6 +119,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self._check_classes()
         self._set_conversion(stated, on_normalization_mismatch)
         self.teacher.eval()
+        if isinstance(self.distiller, SDDDistiller):
+            self.distiller.stop_teacher_at_map()
         self._register_state_dict_hook(_drop_teacher)
         self._register_load_state_dict_pre_hook(
             _drop_teacher, with_module=True)
@@ -246,7 +252,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         with distiller.teacher_recorders, distiller.deliveries:
-            self.teacher_inference.run(self.teacher, inputs, data_samples)
+            with suppress(MapReached):
+                self.teacher_inference.run(self.teacher, inputs, data_samples)
 
     def teacher_record(self, batch_inputs: Tensor):
         """The teacher's feature head, as its losses get it.

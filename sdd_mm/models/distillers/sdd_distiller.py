@@ -121,6 +121,18 @@ class SDDDistiller(ConfigurableDistiller):
         recorder.reset_data_buffer()
         return record
 
+    def stop_teacher_at_map(self) -> None:
+        """Let the teacher's forward end at its map, if all else is unused.
+
+        Whoever runs the teacher then has to catch ``MapReached``. A tail that
+        is not linear needs the teacher's own logits, and what other recorders
+        and deliveries listen to is not known: then it runs on.
+        """
+        recorders = list(self.teacher_recorders.recorders.values())
+        if len(recorders) == 1 and not self.deliveries.deliveries:
+            recorder, = recorders
+            recorder.stop_at_map = isinstance(recorder, FeatureHeadRecorder)
+
     def compute_distill_losses(self) -> Dict[str, Tensor]:
         """Compute the losses, then let the records go.
 
