@@ -24,7 +24,7 @@ from mmrazor.registry import MODELS as RAZOR_MODELS
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
-from ..datasets import InMemoryDataset, VerifiedCIFAR100
+from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
 from .hooks.frozen_teacher_hook import META
@@ -429,7 +429,8 @@ def _check_in_memory(field: str, loader: dict, model: nn.Module) -> None:
     except Exception as error:
         raise PreflightError(f'{field}.dataset: {_says(error)}') from error
     title = f'{field} has an InMemoryDataset'
-    if (loader.get('collate_fn') or {}).get('type') != 'batch_or_collate':
+    collate = (loader.get('collate_fn') or {}).get('type')
+    if collate not in ('batch_or_collate', batch_or_collate):
         raise PreflightError(f'{title}, which gives finished batches: set '
                              f"{field}.collate_fn.type='batch_or_collate'")
     for key in ('num_workers', 'pin_memory'):
