@@ -108,6 +108,19 @@ class SDDDistiller(ConfigurableDistiller):
                 f'{role}: {error} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
 
+    def set_teacher_record(self, record) -> None:
+        """Put a record in the place of what a forward would leave."""
+        recorder = self.teacher_recorders.get_recorder(HEAD)
+        recorder.reset_data_buffer()
+        recorder.data_buffer.append(record)
+
+    def take_teacher_record(self):
+        """The teacher's feature head of the last forward, taken out."""
+        recorder = self.teacher_recorders.get_recorder(HEAD)
+        record = recorder.get_record_data()
+        recorder.reset_data_buffer()
+        return record
+
     def stop_teacher_at_map(self) -> None:
         """Let the teacher's forward end at its map, if all else is unused.
 
