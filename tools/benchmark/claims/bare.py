@@ -36,7 +36,8 @@ class BareLoop:
         self.teacher = MODELS.build(model.teacher).to(device).eval()
         self.teacher.requires_grad_(False)
         (loss, ) = model.distiller.distill_losses.values()
-        self.loss = RAZOR_MODELS.build(loss).to(device)
+        self.loss = RAZOR_MODELS.build(
+            dict(loss, _scope_='mmrazor')).to(device)
         self.student_loss_weight = model.student_loss_weight
         self.clip = cfg.optim_wrapper.clip_grad.max_norm
         settings = dict(cfg.optim_wrapper.optimizer)
