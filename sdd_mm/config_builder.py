@@ -171,6 +171,8 @@ def make_config(out: Union[str, Path],
     if on_normalization_mismatch != 'error':
         model['on_normalization_mismatch'] = on_normalization_mismatch
     hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    if 'scalars' not in base.get('default_hooks', {}):
+        hooks.append(dict(type='DeferredScalarsHook'))
     if epochs:
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
     kept = ''

@@ -22,7 +22,10 @@ def parse_args() -> argparse.Namespace:
         help='resume from this checkpoint or, without a path, from the latest '
         'one in the work dir')
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
+        '--amp',
+        action='store_true',
+        help='train in mixed precision: float16, or the '
+        'optim_wrapper.dtype of --cfg-options')
     parser.add_argument(
         '--no-validate', action='store_true', help='do not validate')
     parser.add_argument(
@@ -57,7 +60,7 @@ def configure(args: argparse.Namespace) -> Config:
         if not cuda.is_available():
             raise PreflightError('--amp needs a GPU: MMEngine\'s '
                                  'AmpOptimWrapper does not run without one')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'DeferredAmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:
         cfg.resume = True

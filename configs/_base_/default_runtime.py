@@ -3,6 +3,7 @@ custom_imports = dict(imports=['sdd_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    scalars=dict(type='DeferredScalarsHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -10,4 +10,6 @@ model = dict(
     'resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     distiller=dict(
         type='SDDDistiller', distill_losses=_base_.distill_losses))
-custom_hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+custom_hooks = [
+    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook'),
+    dict(type='DeferredScalarsHook')]

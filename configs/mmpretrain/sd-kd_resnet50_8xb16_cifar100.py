@@ -9,5 +9,6 @@ model = dict(
     'resnet50_b16x8_cifar100_20210528-67b58a1b.pth',
     distiller=dict(
         type='SDDDistiller', distill_losses=_base_.distill_losses))
-custom_hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')
-                ] + _base_.method_hooks
+custom_hooks = [
+    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook'),
+    dict(type='DeferredScalarsHook')] + _base_.method_hooks

@@ -2,9 +2,10 @@
 """SDD as pure tensor functions, in the order of the paper's equations."""
 from .criteria import dkd_loss, kd_loss, nkd_loss
 from .local_logits import local_logits
+from .pooling_plan import PoolingPlan, pooling_plan
 from .scale_decoupled import cell_weights, scale_decoupled_loss
 
 __all__ = [
-    'local_logits', 'kd_loss', 'dkd_loss', 'nkd_loss', 'cell_weights',
-    'scale_decoupled_loss'
+    'PoolingPlan', 'pooling_plan', 'local_logits', 'kd_loss', 'dkd_loss',
+    'nkd_loss', 'cell_weights', 'scale_decoupled_loss'
 ]

@@ -1,39 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Multi-scale pooling: the logits of every cell (equations 4 to 7)."""
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ._tensors import full_precision
-
-POOLINGS = ('hierarchical', 'direct')
-FINEST = 4
-"""The grid that hierarchical pooling goes through."""
-
-
-def check_scales(scales: Sequence[int]) -> Tuple[int, ...]:
-    """Return ``scales`` as a tuple, or say what is wrong with them."""
-    if isinstance(scales, (list, tuple)) and len(scales) > 0 and all(
-            isinstance(m, int) and not isinstance(m, bool) and m > 0
-            for m in scales):
-        return tuple(scales)
-    raise ValueError('scales must be a non-empty tuple of positive integers '
-                     f'such as (1, 2, 4), got {scales!r}')
-
-
-def check_pooling(pooling: str) -> str:
-    """Return ``pooling`` if it names a way of pooling."""
-    if pooling not in POOLINGS:
-        raise ValueError(f'pooling must be one of {POOLINGS}, got {pooling!r}')
-    return pooling
-
-
-def global_cell(scales: Sequence[int]) -> int:
-    """Position of scale 1's only cell among the cells of ``scales``."""
-    before = scales[:tuple(scales).index(1)]
-    return sum(m * m for m in before)
+from .pooling_plan import (PoolingPlan, check_pooling, check_scales,
+                           pooling_plan)
 
 
 @full_precision
@@ -60,20 +33,8 @@ def pool_cells(feature: Tensor,
         Tensor: (N, B, C), N the sum of the squared scales. Cells come scale
         by scale in the order of ``scales``, row-major inside a scale.
     """
-    scales = check_scales(scales)
-    check_pooling(pooling)
-    if feature.ndim != 4:
-        raise ValueError('feature must be a map of shape (B, C, h, w), got '
-                         f'shape {tuple(feature.shape)}')
-    finest = feature
-    if pooling == 'hierarchical' and any(FINEST % m == 0 for m in scales):
-        finest = F.adaptive_avg_pool2d(feature, FINEST)
-    grids = [
-        F.adaptive_avg_pool2d(finest if FINEST % m == 0 else feature, m)
-        for m in scales
-    ]
-    cells = torch.cat([grid.flatten(2) for grid in grids], dim=2)
-    return cells.permute(2, 0, 1)
+    plan = _plan(feature, scales, pooling)
+    return plan.expand(plan.pool_base(feature))
 
 
 @full_precision
@@ -85,7 +46,9 @@ def local_logits(feature: Tensor,
     r"""Logits of every cell of every scale, by the network's own classifier.
 
     Pooling and a linear classifier commute (equations 4 and 5), so the map is
-    pooled first and the logit map :math:`L = W f` is never built:
+    pooled first, the logit map :math:`L = W f` is never built, and of the
+    cells only those are classified that the others are no averages of
+    (:class:`~sdd_mm.functional.PoolingPlan`):
 
     .. math::
         \pi(m, n) = \frac{1}{|C(m, n)|} \sum_{(j, k) \in C(m, n)} W f(j, k)
@@ -122,4 +85,14 @@ def local_logits(feature: Tensor,
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f'bias must have shape ({weight.shape[0]},), got '
                          f'{tuple(bias.shape)}')
-    return F.linear(pool_cells(feature, scales, pooling), weight, bias)
+    plan = _plan(feature, scales, pooling)
+    return plan.expand(plan.base_logits(feature, weight, bias))
+
+
+def _plan(feature: Tensor, scales: Sequence[int], pooling: str) -> PoolingPlan:
+    """The plan for a map, if it is one."""
+    scales, pooling = check_scales(scales), check_pooling(pooling)
+    if feature.ndim != 4:
+        raise ValueError('feature must be a map of shape (B, C, h, w), got '
+                         f'shape {tuple(feature.shape)}')
+    return pooling_plan(scales, pooling, tuple(feature.shape[2:]))

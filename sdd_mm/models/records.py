@@ -2,16 +2,18 @@
 """What a recorder yields and a loss asks.
 
 Every record answers ``local_logits(scales, pooling)``, (N, B, K), and
-``logits()``, the network's true global logits, (B, K).
+``logits()``, the network's true global logits, (B, K). ``samples(start,
+stop)`` is the record of these samples of the batch, ``num_samples`` their
+number.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from ..functional.local_logits import (check_pooling, check_scales,
-                                       global_cell, local_logits, pool_cells)
+from ..functional.local_logits import local_logits, pool_cells
+from ..functional.pooling_plan import check_pooling, check_scales, global_cell
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,20 @@ class FeatureHead:
     def logits(self) -> Tensor:
         """The global logits, (B, K) (equations 2 and 3)."""
         return self.local_logits((1, ), 'direct')[0]
+
+    def samples(self, start: int, stop: int) -> 'FeatureHead':
+        """The record of the samples from ``start`` up to ``stop``."""
+        return replace(self, feature=self.feature[start:stop])
+
+    @property
+    def num_samples(self) -> int:
+        """The batch size B."""
+        return len(self.feature)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes K."""
+        return len(self.weight)
 
     @property
     def map_size(self) -> Tuple[int, int]:
@@ -79,6 +95,25 @@ class RegionHead:
             return self.global_logits
         return self.local_logits((1, ), 'direct')[0]
 
+    def samples(self, start: int, stop: int) -> 'RegionHead':
+        """The record of the samples from ``start`` up to ``stop``."""
+        return replace(
+            self,
+            feature=self.feature[start:stop],
+            global_logits=_rows(self.global_logits, start, stop))
+
+    @property
+    def num_samples(self) -> int:
+        """The batch size B."""
+        return len(self.feature)
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """The number of classes K, None where it is not known yet."""
+        if self.global_logits is None:
+            return None
+        return self.global_logits.shape[1]
+
     @property
     def map_size(self) -> Tuple[int, int]:
         """Height and width of the feature map."""
@@ -92,10 +127,15 @@ class LocalLogits:
         logits (Tensor): Local logits, (N, B, K).
         scales (tuple[int]): The scales that they were taken at.
         pooling (str): The pooling that they were taken with.
+        global_logits (Tensor, optional): The network's true global logits,
+            (B, K), which the grid need not hold. Defaults to None.
     """
 
-    def __init__(self, logits: Tensor, scales: Sequence[int],
-                 pooling: str) -> None:
+    def __init__(self,
+                 logits: Tensor,
+                 scales: Sequence[int],
+                 pooling: str,
+                 global_logits: Optional[Tensor] = None) -> None:
         self.scales = check_scales(scales)
         self.pooling = check_pooling(pooling)
         cells = sum(m * m for m in self.scales)
@@ -103,7 +143,13 @@ class LocalLogits:
             raise ValueError(
                 f'local logits of scales {self.scales} must have shape '
                 f'({cells}, B, K), got {tuple(logits.shape)}')
+        if (global_logits is not None
+                and global_logits.shape != logits.shape[1:]):
+            raise ValueError(
+                f'global_logits must have shape {tuple(logits.shape[1:])}, '
+                f'got {tuple(global_logits.shape)}')
         self._logits = logits
+        self.global_logits = global_logits
 
     def local_logits(self,
                      scales: Sequence[int] = (1, 2, 4),
@@ -124,13 +170,35 @@ class LocalLogits:
         """The global logits, (B, K).
 
         Raises:
-            ValueError: If the grid does not hold them: without scale 1, or
-                under hierarchical pooling, whose coarsest cell is not the
-                global average on every map.
+            ValueError: If they were not given and the grid does not hold
+                them: without scale 1, or under hierarchical pooling, whose
+                coarsest cell is not the global average on every map.
         """
+        if self.global_logits is not None:
+            return self.global_logits
         if self.pooling != 'direct' or 1 not in self.scales:
             raise ValueError(
                 f'local logits of scales {self.scales} with {self.pooling} '
-                'pooling do not hold the global logits: record scale 1 with '
-                'direct pooling')
+                'pooling do not hold the global logits: give global_logits, '
+                'or record scale 1 with direct pooling')
         return self._logits[global_cell(self.scales)]
+
+    def samples(self, start: int, stop: int) -> 'LocalLogits':
+        """The record of the samples from ``start`` up to ``stop``."""
+        return LocalLogits(self._logits[:, start:stop],
+                           self.scales, self.pooling,
+                           _rows(self.global_logits, start, stop))
+
+    @property
+    def num_samples(self) -> int:
+        """The batch size B."""
+        return self._logits.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes K."""
+        return self._logits.shape[2]
+
+
+def _rows(tensor: Optional[Tensor], start: int, stop: int) -> Optional[Tensor]:
+    return None if tensor is None else tensor[start:stop]

@@ -1,5 +1,6 @@
 # 240 epochs, divided by 10 after 150, 180 and 210 (CIFAR-100 and CUB-200)
 optim_wrapper = dict(
+    type='DeferredOptimWrapper',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
 param_scheduler = dict(
     type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)

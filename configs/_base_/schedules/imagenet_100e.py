@@ -1,5 +1,6 @@
 # 100 epochs at 512 images a step, divided by 10 after 30, 60 and 90
 optim_wrapper = dict(
+    type='DeferredOptimWrapper',
     optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=1e-4))
 param_scheduler = dict(
     type='MultiStepLR', by_epoch=True, milestones=[30, 60, 90], gamma=0.1)

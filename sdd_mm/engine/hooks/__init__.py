@@ -1,6 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from .deferred_scalars_hook import DeferredScalarsHook
 from .distill_warmup_hook import DistillWarmupHook
 from .frozen_teacher_hook import FrozenTeacherHook
 from .sdd_report_hook import SDDReportHook
+from .teacher_cache_hook import TeacherCacheHook
 
-__all__ = ['DistillWarmupHook', 'FrozenTeacherHook', 'SDDReportHook']
+__all__ = [
+    'DeferredScalarsHook', 'DistillWarmupHook', 'FrozenTeacherHook',
+    'SDDReportHook', 'TeacherCacheHook'
+]

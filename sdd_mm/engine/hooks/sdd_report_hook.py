@@ -2,12 +2,12 @@
 from functools import partial
 from typing import Optional
 
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ...models.losses import ScaleDecoupledLoss
 from ...models.recorders.map_recorder import MapRecorder
-from .utils import bare_model
+from .utils import bare_model, log_interval
 
 
 @HOOKS.register_module()
@@ -42,9 +42,7 @@ class SDDReportHook(Hook):
             if isinstance(loss, ScaleDecoupledLoss)
         }
         if self.interval is None:
-            self.interval = next(
-                (hook.interval
-                 for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
+            self.interval = log_interval(runner)
         self._told, self._listening = set(), False
         for name, loss in losses.items():
             key = 'sdd/complementary' if len(
@@ -77,7 +75,7 @@ class SDDReportHook(Hook):
         if self._listening:
             share = loss.complementary_cells(teacher, records['target'])
             runner.message_hub.update_scalar(f'train/{key}',
-                                             share.float().mean().item())
+                                             share.float().mean())
 
 
 def report(distiller, name: str, loss: ScaleDecoupledLoss, student,

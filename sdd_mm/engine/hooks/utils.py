@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from mmengine.hooks import LoggerHook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -7,3 +8,10 @@ def bare_model(runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     model = runner.model
     return model.module if is_model_wrapper(model) else model
+
+
+def log_interval(runner) -> int:
+    """Iterations between two log lines."""
+    return next(
+        (hook.interval
+         for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)

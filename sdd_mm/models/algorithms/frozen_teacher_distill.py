@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
+from contextlib import suppress
 from copy import deepcopy
 from typing import Dict, List, Optional, Tuple, Union
 
@@ -12,7 +13,10 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ..distillers import SDDDistiller
+from ..recorders.map_recorder import MapReached
 from .teacher import TeacherError, load_teacher, normalization, weights_hash
+from .teacher_inference import TeacherInference
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
 
@@ -25,7 +29,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
       student needs no teacher. A teacher without weights is an error.
     - It is never saved, and EMA neither copies nor averages it.
-    - It runs without computing its own loss.
+    - It runs without computing its own loss, and no further than the map
+      that is distilled.
     - Its input normalisation must be stated and agree with the student's, and
       so must the number of classes.
 
@@ -42,6 +47,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             as its cross entropy. Defaults to 1.0.
         allow_untrained_teacher (bool): Whether a teacher without checkpoint
             may train a student, to try a set-up. Defaults to False.
+        teacher_inference (dict, optional): Faster ways to run the teacher,
+            see :class:`TeacherInference`. Defaults to None, none of them.
         on_normalization_mismatch (str): What to do with a teacher whose mean,
             std or channel order differs from the student's: 'error',
             'convert' (its images are normalised anew) or 'ignore' (it gets
@@ -75,6 +82,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher_ckpt: Optional[str] = None,
                  student_loss_weight: float = 1.0,
                  allow_untrained_teacher: bool = False,
+                 teacher_inference: Optional[dict] = None,
                  on_normalization_mismatch: str = 'error',
                  architecture: Union[BaseModel, Dict, None] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
@@ -105,9 +113,14 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_meta: dict = {}
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
+        self.teacher_inference = TeacherInference(**(teacher_inference or {}))
+        # what TeacherCacheHook sets
+        self.teacher_cache = None
         self._check_classes()
         self._set_conversion(stated, on_normalization_mismatch)
         self.teacher.eval()
+        if isinstance(self.distiller, SDDDistiller):
+            self.distiller.stop_teacher_at_map()
         self._register_state_dict_hook(_drop_teacher)
         self._register_load_state_dict_pre_hook(
             _drop_teacher, with_module=True)
@@ -131,7 +144,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def _set_conversion(self, stated: bool, on_mismatch: str) -> None:
         """Compare the normalisations, and keep how to get to the teacher's."""
         title = f'the teacher {type(self.teacher).__name__}'
-        self._convert = False
+        self.converts_images = False
         if on_mismatch == 'ignore':
             return
         teacher, student = normalization(self.teacher), normalization(self)
@@ -150,7 +163,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'which gives the teacher its own')
         mean, std, to_rgb = teacher
         own_mean, own_std, own_to_rgb = student
-        self._convert = True
+        self.converts_images = True
         self._flip = to_rgb != own_to_rgb
         for name, values in (('_mean', mean), ('_std', std),
                              ('_own_mean', own_mean), ('_own_std', own_std)):
@@ -159,7 +172,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _teacher_inputs(self, inputs: Tensor) -> Tensor:
         """The student's images as the teacher knows them."""
-        if not self._convert:
+        if not self.converts_images:
             return inputs
         images = inputs * self._own_std + self._own_mean
         if self._flip:
@@ -183,6 +196,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def load_teacher(self) -> None:
         """Load the teacher's checkpoint strictly and take its hash."""
+        if self.teacher_inference.prepared:
+            return  # it is frozen, and no longer as its checkpoint has it
         if self.teacher_ckpt is not None:
             self.teacher_meta = load_teacher(self.teacher, self.teacher_ckpt)
         elif self._teacher_is_trained:
@@ -217,19 +232,41 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if self.distillation_stopped:
             return self._student_losses(batch_inputs, data_samples)
         distiller = self.distiller
-        distiller.set_deliveries_override(False)
-        with distiller.teacher_recorders, distiller.deliveries:
-            with torch.no_grad():
-                self.teacher(
-                    self._teacher_inputs(batch_inputs),
-                    data_samples,
-                    mode='tensor')
+        if self.teacher_cache is not None:
+            distiller.set_teacher_record(
+                self.teacher_cache.record(batch_inputs, data_samples))
+        else:
+            self._record_teacher(batch_inputs, data_samples)
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries:
             losses = self._student_losses(batch_inputs, data_samples)
         losses.update(
             add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
+
+    @torch.no_grad()
+    def _record_teacher(self, batch_inputs: Tensor, data_samples=None) -> None:
+        """Run the teacher, so that its recorders have records."""
+        inputs = self._teacher_inputs(batch_inputs)
+        self.teacher_inference.prepare(self.teacher, inputs)
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        with distiller.teacher_recorders, distiller.deliveries:
+            with suppress(MapReached):
+                self.teacher_inference.run(self.teacher, inputs, data_samples)
+
+    def teacher_record(self, batch_inputs: Tensor):
+        """The teacher's feature head, as its losses get it.
+
+        Args:
+            batch_inputs (Tensor): Images as the student gets them,
+                (B, 3, H, W).
+
+        Returns:
+            FeatureHead | RegionHead: The record.
+        """
+        self._record_teacher(batch_inputs)
+        return self.distiller.take_teacher_record()
 
     def _student_losses(self, batch_inputs: Tensor,
                         data_samples) -> Dict[str, Tensor]:

@@ -108,6 +108,31 @@ class SDDDistiller(ConfigurableDistiller):
                 f'{role}: {error} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
 
+    def set_teacher_record(self, record) -> None:
+        """Put a record in the place of what a forward would leave."""
+        recorder = self.teacher_recorders.get_recorder(HEAD)
+        recorder.reset_data_buffer()
+        recorder.data_buffer.append(record)
+
+    def take_teacher_record(self):
+        """The teacher's feature head of the last forward, taken out."""
+        recorder = self.teacher_recorders.get_recorder(HEAD)
+        record = recorder.get_record_data()
+        recorder.reset_data_buffer()
+        return record
+
+    def stop_teacher_at_map(self) -> None:
+        """Let the teacher's forward end at its map, if all else is unused.
+
+        Whoever runs the teacher then has to catch ``MapReached``. A tail that
+        is not linear needs the teacher's own logits, and what other recorders
+        and deliveries listen to is not known: then it runs on.
+        """
+        recorders = list(self.teacher_recorders.recorders.values())
+        if len(recorders) == 1 and not self.deliveries.deliveries:
+            recorder, = recorders
+            recorder.stop_at_map = isinstance(recorder, FeatureHeadRecorder)
+
     def compute_distill_losses(self) -> Dict[str, Tensor]:
         """Compute the losses, then let the records go.
 

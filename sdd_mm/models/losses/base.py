@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from abc import ABCMeta, abstractmethod
-from typing import Union
+from typing import Optional, Tuple, Union
 
 import torch
 from mmrazor.registry import MODELS
@@ -44,6 +44,16 @@ class RecordLoss(nn.Module, metaclass=ABCMeta):
         """
         return (self.loss_weight * self.warmup) * self.compute(
             student, teacher, target)
+
+    @property
+    @abstractmethod
+    def grid(self) -> Optional[Tuple[Tuple[int, ...], str]]:
+        """Scales and pooling of the local logits it asks for, if it does."""
+
+    @property
+    @abstractmethod
+    def asks_logits(self) -> bool:
+        """Whether it asks the teacher's record for its true logits."""
 
     @abstractmethod
     def compute(self, student, teacher, target: Tensor) -> Tensor:

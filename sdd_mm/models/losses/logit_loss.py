@@ -22,6 +22,9 @@ class LogitLoss(RecordLoss):
         ...         loss_weight=0.9))
     """
 
+    grid = None
+    asks_logits = True
+
     def compute(self, student, teacher, target: Tensor) -> Tensor:
         student, teacher = student.logits(), teacher.logits().detach()
         label = class_index(target, student)

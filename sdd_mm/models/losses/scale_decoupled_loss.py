@@ -1,11 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Sequence, Union
+from typing import Sequence, Tuple, Union
 
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import scale_decoupled_loss
-from ...functional.local_logits import check_pooling, check_scales, global_cell
+from ...functional.pooling_plan import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            check_choice, complementary_cells)
 from .base import RecordLoss
@@ -70,6 +70,16 @@ class ScaleDecoupledLoss(RecordLoss):
         self.complementary_weight = complementary_weight
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
 
+    @property
+    def grid(self) -> Tuple[Tuple[int, ...], str]:
+        """Scales and pooling."""
+        return self.scales, self.pooling
+
+    @property
+    def asks_logits(self) -> bool:
+        """Whether the global verdict is not the first scale's own cell."""
+        return self.pooling != 'hierarchical' or 1 not in self.scales
+
     def compute(self, student, teacher, target: Tensor) -> Tensor:
         local = teacher.local_logits(self.scales, self.pooling).detach()
         return scale_decoupled_loss(
@@ -102,9 +112,9 @@ class ScaleDecoupledLoss(RecordLoss):
         not the global average on 7 x 7 or 14 x 14 maps. Everywhere else they
         are the teacher's true logits.
         """
-        if self.pooling == 'hierarchical' and 1 in self.scales:
-            return local[global_cell(self.scales)]
-        return teacher.logits().detach()
+        if self.asks_logits:
+            return teacher.logits().detach()
+        return local[global_cell(self.scales)]
 
     def extra_repr(self) -> str:
         return (f'scales={self.scales}, pooling={self.pooling!r}, '

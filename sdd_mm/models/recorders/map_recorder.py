@@ -20,6 +20,13 @@ TOLERANCE = {
 }
 
 
+class MapReached(Exception):
+    """Ends the forward of a teacher whose map is all that is needed.
+
+    Only for who asked: see ``MapRecorder.stop_at_map``.
+    """
+
+
 class MapRecorder(BaseRecorder):
     """Records the map before global pooling with what classifies it.
 
@@ -52,8 +59,12 @@ class MapRecorder(BaseRecorder):
         self.token_grid = token_grid and tuple(token_grid)
         self.modules = None
         self.role = ''
+        # whether to raise MapReached at the map, once the map is checked
+        self.stop_at_map = False
         self._recording = False
         self._checked = False
+        # calls of the source in this forward, and in the checked one
+        self._calls = self._all_calls = 0
         self._feature: Optional[Tensor] = None
         self._logits: Any = None
         self._inputs: Tuple[tuple, dict] = ((), {})
@@ -106,6 +117,10 @@ class MapRecorder(BaseRecorder):
             if isinstance(feature, (list, tuple)):
                 feature = feature[-1]
             self._feature = feature
+            self._calls += 1
+            if (self.stop_at_map and self._checked
+                    and self._calls == self._all_calls):
+                raise MapReached
 
     def _keep_logits(self, module: nn.Module, inputs: tuple,
                      output: Any) -> None:
@@ -119,6 +134,7 @@ class MapRecorder(BaseRecorder):
     def __enter__(self) -> None:
         super().__enter__()
         self._recording = True
+        self._calls = 0
 
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         super().__exit__(exc_type, exc_value, traceback)
@@ -126,6 +142,7 @@ class MapRecorder(BaseRecorder):
             if exc_type is None:
                 record, logits = self._take()
                 if not self._checked:
+                    self._all_calls = self._calls
                     self._check(record, logits)
                 self.data_buffer.append(record)
         finally:

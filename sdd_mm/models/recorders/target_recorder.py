@@ -8,13 +8,16 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
+from ...structures import DataSampleBatch
+
 
 @TASK_UTILS.register_module()
 class TargetRecorder(BaseRecorder):
     """Records the targets of the data samples that a model is given.
 
     ``gt_score`` (B, K) where the samples have it (Mixup, CutMix, label
-    smoothing by score), else ``gt_label`` (B,). The losses take a soft target
+    smoothing by score), else ``gt_label`` (B,), one of each sample or all of a
+    :class:`DataSampleBatch`. The losses take a soft target
     by its argmax; the first soft batch is logged once.
 
     In a config the type is written ``Target``: MMRazor appends ``Recorder``.
@@ -66,6 +69,8 @@ class TargetRecorder(BaseRecorder):
                 f'the data samples of {self._title} have neither gt_label nor '
                 'gt_score: SDD needs single-label targets')
         target = torch.cat([sample.gt_label for sample in samples])
+        if all(isinstance(sample, DataSampleBatch) for sample in samples):
+            return target
         if len(target) != len(samples):
             raise ValueError(
                 f'{len(samples)} data samples carry {len(target)} labels: SDD '

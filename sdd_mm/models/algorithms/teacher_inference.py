@@ -1,0 +1,174 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Faster ways to run a frozen teacher, each with what it changes."""
+from typing import Optional
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ..recorders.map_recorder import TOLERANCE
+from .teacher import TeacherError
+
+DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+class TeacherInference:
+    """How a frozen teacher is run.
+
+    Everything is off by default. What is on is compared with the plain
+    teacher on the first batch, and reported; a difference that is more than
+    rounding is an error.
+
+    Args:
+        channels_last (bool): Whether weights and images lie channels last.
+            Defaults to False.
+        fold_bn (bool): Whether every batch norm behind a convolution is
+            folded into it. Defaults to False.
+        dtype (str, optional): 'bfloat16' or 'float16': the teacher runs in
+            autocast. Defaults to None, float32.
+        compile (bool): Whether the backbone is compiled by ``torch.compile``.
+            Defaults to False.
+
+    Raises:
+        TeacherError: If ``dtype`` is another one, or if this torch cannot
+            compile modules.
+
+    Examples:
+        >>> # in a config
+        >>> model = dict(
+        ...     type='FrozenTeacherDistill',
+        ...     teacher_inference=dict(channels_last=True, fold_bn=True))
+    """
+
+    def __init__(self,
+                 channels_last: bool = False,
+                 fold_bn: bool = False,
+                 dtype: Optional[str] = None,
+                 compile: bool = False) -> None:
+        if dtype is not None and dtype not in DTYPES:
+            raise TeacherError(
+                'model.teacher_inference.dtype must be None or one of '
+                f'{list(DTYPES)}, got {dtype!r}')
+        if compile and not hasattr(nn.Module, 'compile'):
+            raise TeacherError('model.teacher_inference.compile needs torch '
+                               f'2.2 or newer, this is {torch.__version__}')
+        self.channels_last = channels_last
+        self.fold_bn = fold_bn
+        self.dtype = dtype
+        self.compile = compile
+        self.prepared = False
+
+    def __repr__(self) -> str:
+        return ', '.join(f'{name}={value!r}'
+                         for name, value in self.options().items()) or 'plain'
+
+    def options(self) -> dict:
+        """What is on."""
+        options = dict(
+            channels_last=self.channels_last,
+            fold_bn=self.fold_bn,
+            dtype=self.dtype,
+            compile=self.compile)
+        return {name: value for name, value in options.items() if value}
+
+    def run(self, teacher: nn.Module, inputs: Tensor, data_samples) -> Tensor:
+        """The teacher's logits, (B, K).
+
+        Args:
+            teacher (nn.Module): The teacher, in eval mode.
+            inputs (Tensor): Its images, (B, 3, H, W).
+            data_samples (list, optional): Their data samples.
+        """
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self.dtype is None:
+            return teacher(inputs, data_samples, mode='tensor')
+        with torch.autocast(inputs.device.type, dtype=DTYPES[self.dtype]):
+            return teacher(inputs, data_samples, mode='tensor')
+
+    @torch.no_grad()
+    def prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
+        """Change the teacher, once, and report by how much its logits differ.
+
+        Raises:
+            TeacherError: If they differ by more than rounding.
+        """
+        if self.prepared or not self.options():
+            return
+        plain = teacher(inputs, mode='tensor').float()
+        if self.fold_bn:
+            fold_batch_norms(teacher, inputs)
+        if self.channels_last:
+            teacher.to(memory_format=torch.channels_last)
+        if self.compile:
+            teacher.backbone.compile()
+        found = self.run(teacher, inputs, None).float()
+        self.prepared = True
+        largest = plain.abs().max().item()
+        difference = (found - plain).abs().max().item() / max(largest, 1e-6)
+        kept = (found.argmax(-1) == plain.argmax(-1)).sum().item()
+        report = (f'Teacher inference ({self}): logits differ by at most '
+                  f'{difference:.2g} of the largest, {kept} of {len(plain)} '
+                  'images keep their class')
+        if not difference <= TOLERANCE[DTYPES.get(self.dtype, torch.float32)]:
+            raise TeacherError(
+                f'{type(teacher).__name__}: {report}. That is not the same '
+                f'teacher: set model.teacher_inference without '
+                f'{" or ".join(self.options())}')
+        print_log(report, logger='current')
+
+
+@torch.no_grad()
+def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
+    """Fold every batch norm whose input is a convolution's output into it.
+
+    The pairs are those of an actual forward, not of the order in which the
+    modules were registered.
+
+    Args:
+        model (nn.Module): A model in eval mode, called with mode='tensor'.
+        inputs (Tensor): Images, (B, 3, H, W).
+
+    Returns:
+        int: Number of folded batch norms.
+    """
+    outputs, pairs, calls = [], [], []
+
+    def keep_output(module, args, output):
+        outputs.append((module, output, output._version))
+        calls.append(module)
+
+    def keep_pair(module, args):
+        # a shortcut added in place is no longer the convolution's output
+        pairs.extend((conv, module) for conv, output, version in outputs
+                     if output is args[0] and output._version == version)
+        calls.append(module)
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(keep_output))
+        elif isinstance(module, _BatchNorm):
+            handles.append(module.register_forward_pre_hook(keep_pair))
+    try:
+        model(inputs, mode='tensor')
+    finally:
+        for handle in handles:
+            handle.remove()
+    folded = set()
+    for conv, norm in pairs:
+        if calls.count(conv) == calls.count(norm) == 1:
+            weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias,
+                                                norm.running_mean,
+                                                norm.running_var, norm.eps,
+                                                norm.weight, norm.bias)
+            conv.weight = nn.Parameter(weight, requires_grad=False)
+            conv.bias = nn.Parameter(bias, requires_grad=False)
+            folded.add(norm)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if child in folded:
+                setattr(module, name, nn.Identity())
+    return len(folded)

@@ -1,0 +1,83 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from typing import Any
+
+import numpy as np
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+REMEDY = {
+    'pred_':
+    'is written for each image when a model predicts: set '
+    'val_dataloader.dataset.dataset.test_mode=True (or test_dataloader...), '
+    'and InMemoryDataset gives one data sample an image',
+    'gt_score':
+    'comes from data_preprocessor.to_onehot or from batch augmentations '
+    '(Mixup, CutMix: model.train_cfg.augments, or '
+    'model.architecture.train_cfg.augments): leave them out, or take '
+    'train_dataloader.dataset out of its InMemoryDataset',
+    'mask':
+    'belongs to one image: take train_dataloader.dataset out of its '
+    'InMemoryDataset',
+}
+
+
+class DataSampleBatch(DataSample):
+    """The labels of a whole batch in one data sample.
+
+    A classifier's loss concatenates the ``gt_label`` of its data samples, so a
+    list of one such batch is a list of labelled images to it, and spares an
+    object an image. Whatever would take it for a single image is an error.
+
+    The ids are numpy arrays among the meta information: moving the batch to a
+    device leaves them, and reading them waits for no device.
+
+    Attributes:
+        gt_label (Tensor): Labels, int64, (B,).
+        image_ids (np.ndarray): Positions in the data set, int64, (B,).
+        view_ids (np.ndarray): Views of the images, int64, (B,).
+
+    Examples:
+        >>> sample = DataSampleBatch(
+        ...     gt_label=torch.tensor([3, 7]),
+        ...     metainfo=dict(
+        ...         image_ids=np.array([0, 1]), view_ids=np.array([5, 80])))
+        >>> batch = dict(inputs=images, data_samples=[sample])
+    """
+
+    def set_field(self,
+                  value: Any,
+                  name: str,
+                  dtype=None,
+                  field_type: str = 'data') -> None:
+        """Set a field, if it is one of a batch.
+
+        Raises:
+            ValueError: If it belongs to a single image, or does not have as
+                many entries as the batch.
+        """
+        for start, remedy in REMEDY.items():
+            if name.startswith(start):
+                raise ValueError(
+                    f'a DataSampleBatch holds a whole batch, {name} {remedy}')
+        if name in ('image_ids', 'view_ids'):
+            if field_type != 'metainfo' or not (isinstance(value, np.ndarray)
+                                                and value.ndim == 1
+                                                and value.dtype == np.int64):
+                raise ValueError(f'{name} of a DataSampleBatch must be '
+                                 'metainfo, an int64 array (B,)')
+        elif name == 'gt_label':
+            if not isinstance(value, Tensor) or value.ndim != 1:
+                raise ValueError('gt_label of a DataSampleBatch must be a '
+                                 f'tensor (B,), got {value!r}')
+        else:
+            return super().set_field(value, name, dtype, field_type)
+        for other in ('gt_label', 'image_ids', 'view_ids'):
+            if other in self and len(self.get(other)) != len(value):
+                raise ValueError(
+                    f'{name} of a DataSampleBatch has {len(value)} entries, '
+                    f'its {other} {len(self.get(other))}')
+        super().set_field(value, name, dtype, field_type)
+
+    def set_gt_score(self, value) -> 'DataSampleBatch':
+        """Refused: heads would stack the scores into another dimension."""
+        self.set_field(value, 'gt_score')

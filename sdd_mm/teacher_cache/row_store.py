@@ -1,0 +1,191 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Rows of numbers that survive a kill, in memory or in a file."""
+import hashlib
+import json
+import os
+import os.path as osp
+from typing import Optional, Tuple
+
+import numpy as np
+
+from ..memory import available_memory, gigabytes
+
+WORD = np.dtype('<u8')
+KEY, ROWS, SUMS = 'key.json', 'rows.bin', 'sums.bin'
+
+
+class RowStoreError(RuntimeError):
+    """A store that cannot be used as asked."""
+
+
+class RowStore:
+    """Rows by number, each written once and read many times.
+
+    A row counts only if its checksum is that of its bytes and of its number,
+    so a row that a kill, a power cut or another process left half-written is
+    absent. Several processes may read and write one store: they write the
+    same rows. Rows that were never written take no space on disk.
+
+    Args:
+        key (dict): What the rows depend on, of JSON types. Stores of
+            different keys never share a row.
+        num_rows (int): Number of rows.
+        row_shape (tuple[int]): Shape of a row.
+        dtype (str): Numbers of a row, such as 'float16'.
+        root (str, optional): Folder of all stores; each has a folder in it
+            that its key names. Defaults to None, which keeps the rows in
+            memory.
+
+    Raises:
+        RowStoreError: If there is no room, or if the files found are not this
+            store's.
+    """
+
+    def __init__(self,
+                 key: dict,
+                 num_rows: int,
+                 row_shape: Tuple[int, ...],
+                 dtype: str,
+                 root: Optional[str] = None) -> None:
+        self.key = dict(
+            key,
+            num_rows=num_rows,
+            row_shape=list(row_shape),
+            row_dtype=str(dtype))
+        self.num_rows = num_rows
+        self.row_shape = tuple(row_shape)
+        self.dtype = np.dtype(dtype).newbyteorder('<')
+        self.length = int(np.prod(row_shape))
+        self.words = -(-self.length * self.dtype.itemsize // WORD.itemsize)
+        # odd, so that a change of any single word changes the sum
+        rng = np.random.default_rng(0)
+        self._factors = rng.integers(
+            2**63, size=self.words + 1, dtype=WORD.type) * 2 + 1
+        self.full = False
+        self.folder = None
+        if root is None:
+            self._open_memory()
+        else:
+            self._open_files(root)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size with every row written."""
+        return self.num_rows * (self.words + 1) * WORD.itemsize
+
+    def _open_memory(self) -> None:
+        room = available_memory()
+        if self.num_bytes > room:
+            raise RowStoreError(
+                f'{gigabytes(self.num_bytes)} do not fit into the memory, of '
+                f'which {gigabytes(room)} are free: keep the rows in a file')
+        # pages that are never written take no memory
+        self._rows = np.zeros((self.num_rows, self.words), WORD)
+        self._sums = np.zeros(self.num_rows, WORD)
+
+    def _open_files(self, root: str) -> None:
+        text = json.dumps(self.key, indent=2, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = osp.join(osp.expanduser(root), digest[:16])
+        os.makedirs(self.folder, exist_ok=True)
+        self._write_key(text)
+        self._rows, self._rows_file = self._map(ROWS,
+                                                (self.num_rows, self.words))
+        self._sums, self._sums_file = self._map(SUMS, (self.num_rows, ))
+
+    def _write_key(self, text: str) -> None:
+        """Write what the rows depend on, or compare with what is there."""
+        path = osp.join(self.folder, KEY)
+        if not osp.exists(path):
+            draft = f'{path}.{os.getpid()}'
+            with open(draft, 'w') as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        with open(path) as file:
+            if file.read() != text:
+                raise RowStoreError(
+                    f'{path} is not the key of the rows in its folder: remove '
+                    f'{self.folder}')
+
+    def _map(self, name: str, shape: Tuple[int, ...]):
+        """A file of zeros, mapped for reading, and its descriptor."""
+        path = osp.join(self.folder, name)
+        size = int(np.prod(shape)) * WORD.itemsize
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        found = os.fstat(descriptor).st_size
+        if found > size:
+            os.close(descriptor)
+            raise RowStoreError(
+                f'{path} has {found} bytes instead of {size}: it is not a '
+                f'file of this store, remove {self.folder}')
+        # holes: zeros that take no space until they are written
+        os.ftruncate(descriptor, size)
+        return np.memmap(path, WORD, 'r', shape=shape), descriptor
+
+    def _sum(self, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Checksums of rows, never zero: zero is a row never written."""
+        sums = (rows * self._factors[:-1]).sum(axis=1, dtype=WORD)
+        sums += (index.astype(WORD) + 1) * self._factors[-1]
+        sums ^= sums >> 32
+        return np.where(sums == 0, WORD.type(1), sums)
+
+    def read(self, index: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Rows and whether they are there.
+
+        Args:
+            index (np.ndarray): Numbers of rows, int64 (B,).
+
+        Returns:
+            tuple[np.ndarray, np.ndarray]: The rows, (B, \\*row_shape), and
+            which of them are valid, bool (B,).
+        """
+        words = np.asarray(self._rows[index])
+        found = np.asarray(self._sums[index]) == self._sum(index, words)
+        rows = words.view(self.dtype)[:, :self.length]
+        return rows.reshape(len(index), *self.row_shape), found
+
+    def write(self, index: np.ndarray, rows: np.ndarray) -> None:
+        """Keep rows.
+
+        A full disk ends the writing (``full`` says so), not the run.
+
+        Args:
+            index (np.ndarray): Numbers of rows, int64 (B,).
+            rows (np.ndarray): The rows, (B, \\*row_shape), of the store's
+                dtype.
+        """
+        if self.full:
+            return
+        words = np.zeros((len(index), self.words), WORD)
+        words.view(self.dtype)[:, :self.length] = rows.reshape(
+            len(index), self.length)
+        sums = self._sum(index, words)
+        if self.folder is None:
+            self._rows[index] = words
+            self._sums[index] = sums
+            return
+        try:
+            # not through the map, where a full disk is a fatal signal
+            for i, row, total in zip(index.tolist(), words, sums):
+                self._put(self._rows_file, row.tobytes(), i * row.nbytes)
+                self._put(self._sums_file, total.tobytes(), i * WORD.itemsize)
+        except OSError:
+            self.full = True
+
+    @staticmethod
+    def _put(descriptor: int, data: bytes, offset: int) -> None:
+        if os.pwrite(descriptor, data, offset) != len(data):
+            raise OSError('short write')
+
+    def count(self) -> int:
+        """Number of rows that were written."""
+        return int(np.count_nonzero(self._sums))
+
+    def close(self) -> None:
+        """Let the files go."""
+        self._rows = self._sums = None
+        if self.folder is not None:
+            os.close(self._rows_file)
+            os.close(self._sums_file)
