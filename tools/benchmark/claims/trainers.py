@@ -15,7 +15,6 @@ from mmengine.registry import LOOPS, DefaultScope
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from sdd_mm.engine.images import innermost
-from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 
 from .measure import ROOT
@@ -126,7 +125,7 @@ def configure(name: str, options) -> Config:
         loader.batch_size = 2
     dataset = copy.deepcopy(loader.dataset)
     cfg.work_dir = '.'
-    to_smoke(cfg, EPOCH)
+    to_smoke(cfg, 24 if options.tiny else EPOCH)
     cfg.update(kept)
     cfg.default_hooks.logger.interval = LOG_INTERVAL
     if options.data_root is not None:
@@ -134,7 +133,6 @@ def configure(name: str, options) -> Config:
             data_root=options.data_root, verify='content')
         loader.dataset = dataset
     cfg.randomness = dict(seed=0)
-    check_training(cfg)
     return cfg
 
 
@@ -164,6 +162,23 @@ def with_scales(cfg: Config, scales: tuple) -> Config:
     """The config with another scale set M."""
     cfg = copy.deepcopy(cfg)
     cfg.model.distiller.distill_losses.loss_sdd.scales = scales
+    return cfg
+
+
+def in_memory(cfg: Config) -> Config:
+    """The same run with its training data as one tensor in memory."""
+    cfg = copy.deepcopy(cfg)
+    loader = cfg.train_dataloader
+    loader.update(
+        pin_memory=False, collate_fn=dict(type='batch_or_collate'))
+    loader.dataset = dict(type='InMemoryDataset', dataset=loader.dataset)
+    return cfg
+
+
+def fast(cfg: Config) -> Config:
+    """The same run with every option that changes rounding at most."""
+    cfg = in_memory(cfg)
+    cfg.model.teacher_inference = dict(channels_last=True, fold_bn=True)
     return cfg
 
 
@@ -197,6 +212,6 @@ def stock(cfg: Config) -> Config:
     cfg.data_preprocessor.update(
         _scope_='mmpretrain', type='ClsDataPreprocessor')
     cfg.optim_wrapper.type = 'OptimWrapper'
-    cfg.default_hooks.runtime_info = dict(type='RuntimeInfoHook')
+    cfg.default_hooks.pop('scalars')
     cfg.custom_hooks = []
     return cfg
