@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import TRANSFORMS
 from mmrazor.registry import MODELS
 
+from sdd_mm.engine.images import innermost
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.models import FrozenTeacherDistill
@@ -78,7 +79,7 @@ def smoke(path, tmp_path):
     student.backbone.pop('init_cfg', None)
     note = to_smoke(cfg, 1)
     assert note.startswith('SMOKE RUN')
-    for step in cfg.train_dataloader.dataset.pipeline:
+    for step in innermost(cfg.train_dataloader.dataset)['pipeline']:
         for key in ('crop_size', 'scale'):
             if step.get(key) in (224, 448):
                 step[key] = 64
@@ -227,6 +228,30 @@ def cfg_base(path):
     'path', (CONFIGS / 'demo').glob('*.py'), ids=lambda path: path.stem)
 def test_demo(path, tmp_path):
     smoke(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'path', (CONFIGS / 'fast').glob('*.py'), ids=lambda path: path.stem)
+def test_fast_is_the_plain_run_from_memory(path, tmp_path):
+    cfg = Config.fromfile(path)
+    plain = Config.fromfile(path.parent /
+                            path.read_text().split("'")[1]).to_dict()
+    for field in ('train_dataloader', 'val_dataloader'):
+        loader, theirs = cfg[field].to_dict(), plain[field]
+        for key, value in cfg.in_memory.to_dict().items():
+            assert loader.pop(key) == value
+            theirs.pop(key, None)
+        wrapper = loader.pop('dataset')
+        assert wrapper.pop('type') == 'InMemoryDataset'
+        if field == 'val_dataloader':
+            assert wrapper['dataset'].pop('test_mode')
+        assert wrapper == dict(dataset=theirs.pop('dataset'))
+        assert loader == theirs
+    for key in plain.keys() - {'train_dataloader', 'val_dataloader'}:
+        assert cfg.to_dict()[key] == plain[key], key
+    runner, losses = smoke(path, tmp_path)
+    assert {'student.loss', 'distill.loss_sdd'} <= set(losses)
+    assert type(runner.train_dataloader.dataset).__name__ == 'InMemoryDataset'
 
 
 @pytest.mark.parametrize('pair', PAIRS)

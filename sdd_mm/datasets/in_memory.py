@@ -1,8 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import hashlib
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Optional, Sequence, Tuple, Union
 
@@ -88,6 +86,10 @@ class InMemoryDataset:
             raise ValueError(
                 f'{self._title}: only a data set of images can be wrapped. '
                 'Put wrappers such as RepeatDataset around InMemoryDataset')
+        if (type(dataset).prepare_data is not BaseDataset.prepare_data
+                or type(dataset).__getitem__ is not BaseDataset.__getitem__):
+            raise ValueError(f'{self._title}: it has a way of its own to make '
+                             'a sample, beside its pipeline')
         if device not in ('auto', 'cpu', 'cuda'):
             raise ValueError(f"{self._title}: device must be 'auto', 'cpu' or "
                              f"'cuda', got {device!r}")
@@ -195,7 +197,7 @@ class InMemoryDataset:
                 self._crop, f'it is larger than images of {height} x '
                 f'{width}, padding included')
         prob = 0.0 if self._flip is None else self._flip.prob
-        flips = dict([(0.0, (0, )), (1.0, (1, ))]).get(prob, (0, 1))
+        flips = {0.0: (0, ), 1.0: (1, )}.get(prob, (0, 1))
         self._crop_size = crop
         self._views = np.array([(top, left, flip)
                                 for top in range(height - crop[0] + 1)
@@ -213,33 +215,23 @@ class InMemoryDataset:
                  'cuda' else 'Leave') + ' out InMemoryDataset')
 
     def _load(self, count: int) -> list:
-        """Fill the tensor; decoding needs no interpreter lock."""
-        expected = self._images.shape[1:]
-
-        def load(index: int) -> dict:
+        """Fill the tensor; return what else the samples have."""
+        infos, told = [], time.monotonic()
+        for index, target in enumerate(self._images):
             image, info, _ = self._read(index)
-            if image.shape != expected:
+            if image.shape != target.shape:
                 raise ValueError(
                     f'{self._title}: image {index} ({info.get("img_path")}) '
                     f'has the shape {tuple(image.shape)}, the first one '
-                    f'{tuple(expected)}: let the pipeline resize or crop all '
-                    'to one size')
-            self._images[index].copy_(image)
-            return info
-
-        infos, told = [], time.monotonic()
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        try:
-            for info in pool.map(load, range(count)):
-                infos.append(info)
-                if time.monotonic() - told > 10:
-                    told = time.monotonic()
-                    print_log(
-                        f'{self._title}: {len(infos)} of {count} images are '
-                        'loaded',
-                        logger='current')
-        finally:
-            pool.shutdown(cancel_futures=True)
+                    f'{tuple(target.shape)}: let the pipeline resize or crop '
+                    'all to one size')
+            target.copy_(image)
+            infos.append(info)
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                print_log(
+                    f'{self._title}: {index + 1} of {count} images are loaded',
+                    logger='current')
         return infos
 
     @property

@@ -24,7 +24,7 @@ from mmrazor.registry import MODELS as RAZOR_MODELS
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
-from ..datasets import VerifiedCIFAR100
+from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
 from .hooks.frozen_teacher_hook import META
@@ -418,6 +418,36 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                 except Exception as error:
                     raise PreflightError(f'{key}: {error}') from error
         _check_classes(key, dataset, model)
+    if _find(DATASETS, cfg[field].dataset['type']) is InMemoryDataset:
+        _check_in_memory(field, cfg[field], model)
+
+
+def _check_in_memory(field: str, loader: dict, model: nn.Module) -> None:
+    """The pipeline, and what a loader of finished batches needs."""
+    try:
+        dataset = DATASETS.build(dict(loader['dataset'], lazy_init=True))
+    except Exception as error:
+        raise PreflightError(f'{field}.dataset: {_says(error)}') from error
+    title = f'{field} has an InMemoryDataset'
+    collate = (loader.get('collate_fn') or {}).get('type')
+    if collate not in ('batch_or_collate', batch_or_collate):
+        raise PreflightError(f'{title}, which gives finished batches: set '
+                             f"{field}.collate_fn.type='batch_or_collate'")
+    for key in ('num_workers', 'pin_memory'):
+        if dataset.device == 'cuda' and loader.get(key):
+            raise PreflightError(f'{title} on the GPU: set {field}.{key}='
+                                 f'{type(loader[key])(0)}, or '
+                                 f"{field}.dataset.device='cpu'")
+    if field != 'train_dataloader':
+        if not dataset.test_mode:
+            raise PreflightError(f'{title}: to be evaluated, it needs '
+                                 f'{field}.dataset.dataset.test_mode=True')
+    elif not dataset.test_mode and getattr(model.data_preprocessor,
+                                           'to_onehot', False):
+        raise PreflightError(
+            f'{title}, whose labels are classes: it cannot be used with '
+            'data_preprocessor.to_onehot or the batch augmentations (Mixup, '
+            "CutMix) of the student's train_cfg.augments")
 
 
 def _paths(dataset: BaseDataset) -> Iterator[Tuple[str, str]]:

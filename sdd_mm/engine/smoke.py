@@ -38,12 +38,16 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     # the processes of a launcher that has not been joined yet
     world = int(
         os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
-    loader.dataset = dict(
+    generated = dict(
         type='GeneratedImages',
         num_images=iterations * loader.batch_size * world,
         num_classes=num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
         pipeline=[step for step in pipeline if step['type'] not in LOADERS])
+    if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
+        loader.dataset.dataset = generated
+    else:
+        loader.dataset = generated
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.max_iters = iterations
     else:

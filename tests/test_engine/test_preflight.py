@@ -423,3 +423,63 @@ def test_channels_in_another_order_than_a_converted_teacher_saw(files):
 ])
 def test_channel_order(dataset, order):
     assert channel_order(dict(dataset=dataset)) == order
+
+
+@pytest.fixture
+def fast(tmp_path):
+    """The demo from memory, with an untrained teacher."""
+    config = Config.fromfile(CONFIGS / 'fast' / 'sd-kd_demo.py')
+    config.work_dir = str(tmp_path / 'run')
+    config.model.teacher_ckpt = None
+    config.model.allow_untrained_teacher = True
+    return config
+
+
+@pytest.mark.parametrize('options, message', [
+    ({
+        'train_dataloader.collate_fn.type': 'default_collate'
+    }, "train_dataloader.collate_fn.type='batch_or_collate'"),
+    ({
+        'val_dataloader.dataset.dataset.test_mode': False
+    }, 'val_dataloader.dataset.dataset.test_mode=True'),
+    ({
+        'train_dataloader.dataset.dataset.split': 'val'
+    }, 'train_dataloader.dataset.dataset cannot be built.*split'),
+    ({
+        'train_dataloader.dataset.dataset.pipeline':
+        [dict(type='RandomErasing'),
+         dict(type='PackInputs')]
+    }, 'train_dataloader.dataset: .*RandomErasing'),
+    ({
+        'train_dataloader.dataset.devise': 'cpu'
+    }, "train_dataloader.dataset: .*'devise'"),
+    ({
+        'model.architecture.train_cfg':
+        dict(augments=dict(type='Mixup', alpha=0.2))
+    }, 'train_dataloader.*cannot be used.*augments'),
+    ({
+        'data_preprocessor.to_onehot': True
+    }, 'train_dataloader.*data_preprocessor.to_onehot'),
+])
+def test_mistakes_with_data_in_memory(fast, options, message):
+    fast.merge_from_dict(options)
+    with pytest.raises(PreflightError, match=f'(?s){message}'):
+        check_training(fast)
+
+
+def test_data_in_memory_pass(fast):
+    check_training(fast)
+    fast.train_dataloader.num_workers = 2
+    fast.train_dataloader.dataset.device = 'cpu'
+    check_training(fast)
+
+
+@pytest.mark.parametrize('key, value', [('num_workers', 2),
+                                        ('pin_memory', True)])
+def test_images_on_a_gpu_need_no_workers(fast, key, value):
+    fast.train_dataloader.dataset.device = 'cuda'
+    check_training(fast)  # it loads nothing
+    fast.train_dataloader[key] = value
+    with pytest.raises(
+            PreflightError, match=f"train_dataloader.{key}=.*device='cpu'"):
+        check_training(fast)
