@@ -125,6 +125,8 @@ def prepare(args: argparse.Namespace) -> None:
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     warnings.filterwarnings('ignore')
+    # torch's profiler tells about itself
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import torch
     if args.device == 'cuda' and not torch.cuda.is_available():
         sys.exit('ERROR: --device cuda: torch finds no GPU')

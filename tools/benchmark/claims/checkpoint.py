@@ -22,6 +22,8 @@ def run(options) -> Result:
         'SD-KD': configure(f'sdd/sd-kd_{PAIR}.py', options)
     }
     cfgs['MMRazor'] = stock(cfgs['SD-KD'])
+    for cfg in cfgs.values():
+        cfg.train_dataloader.batch_size = 2
     trainers = start(cfgs)
     for when, iterations in (('after a step', 0), (f'after {EPOCHS} epochs',
                                                   EPOCH * EPOCHS)):

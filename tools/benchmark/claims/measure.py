@@ -36,11 +36,11 @@ def interleave(cases: Dict[str, Callable[[], None]],
     for case in cases.values():
         for _ in range(warmup):
             case()
+    gc.collect()
     seconds = {name: [] for name in cases}
     for number in range(rounds):
         order = list(cases) if number % 2 == 0 else list(cases)[::-1]
         for name in order:
-            gc.collect()
             wait()
             start = time.perf_counter()
             for _ in range(calls):

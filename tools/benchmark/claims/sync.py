@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """P4: how often the host waits for the device between two log lines."""
+import copy
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from .measure import Result, claim
 from .step import PAIR
 from .trainers import LOG_INTERVAL, close, configure, start, stock
 
+BETWEEN = LOG_INTERVAL - 1
 METHODS = ('sd-kd', 'sd-dkd', 'sd-nkd')
 # operators whose result, or its shape, depends on values: the host reads them
 READS = {
@@ -69,6 +71,8 @@ def _count(found: Counter, name: str) -> None:
     if any('torch/utils/data/' in file for file, _ in stack):
         return
     for file, number in stack:
+        if file == __file__:
+            continue
         parts = Path(file).parts
         package = next((part for part in OURS if part in parts), None)
         if package:
@@ -100,39 +104,50 @@ def reads(device: str) -> Iterator[Counter]:
         yield found
 
 
+def count(cfg, name: str, dtype: str, ours: bool, device: str) -> Counter:
+    """Reads of a run between two log lines."""
+    context = nullcontext()
+    if dtype == 'bfloat16' and device == 'cpu':
+        # MMEngine has no such wrapper for a CPU
+        context = torch.autocast('cpu', dtype=torch.bfloat16)
+    elif dtype == 'bfloat16':
+        cfg = copy.deepcopy(cfg)
+        cfg.optim_wrapper.update(
+            type='DeferredAmpOptimWrapper' if ours else 'AmpOptimWrapper',
+            dtype=dtype)
+    # past the step that checks the recorders, and on to a log line
+    trainers = start({name: cfg})
+    trainer = trainers[name]
+    with context:
+        while trainer.runner.iter % LOG_INTERVAL:
+            trainer()
+        with reads(device) as found:
+            for _ in range(BETWEEN):
+                trainer()
+    close(trainers)
+    return found
+
+
 def run(options) -> Result:
     result = Result(
         'sync', 'Between two log lines neither the loss nor the step makes '
         'the host wait for the device.')
-    between = LOG_INTERVAL - 1
     cfgs = {}
     for method in METHODS:
         cfgs[method] = configure(f'sdd/{method}_{PAIR}.py', options)
         cfgs[f'{method}, MMRazor'] = stock(cfgs[method])
     for name, cfg in cfgs.items():
-        ours, counts = not name.endswith('MMRazor'), {}
-        for dtype in ('float32', 'bfloat16'):
-            context = nullcontext()
-            if dtype == 'bfloat16' and options.device == 'cpu':
-                context = torch.autocast('cpu', dtype=torch.bfloat16)
-            elif dtype == 'bfloat16':
-                cfg.optim_wrapper.type = ('DeferredAmpOptimWrapper'
-                                          if ours else 'AmpOptimWrapper')
-                cfg.optim_wrapper.dtype = dtype
-            # a step that checks the recorders, and on to a log line
-            trainer = start({name: cfg})[name]
-            with context:
-                while trainer.runner.iter % LOG_INTERVAL:
-                    trainer()
-                with reads(options.device) as found:
-                    for _ in range(between):
-                        trainer()
-            counts[dtype] = found
-            close({name: trainer})
+        ours = not name.endswith('MMRazor')
+        # reads do not depend on the size of the batch
+        cfg.train_dataloader.batch_size = 2
+        counts = {
+            dtype: count(cfg, name, dtype, ours, options.device)
+            for dtype in ('float32', 'bfloat16')
+        }
         for dtype, found in counts.items():
             result.claims.append(
                 claim(
-                    f'{name}, {dtype}: reads in {between} steps',
+                    f'{name}, {dtype}: reads in {BETWEEN} steps',
                     0 if ours else None,
                     sum(found.values()),
                     unit='reads'))

@@ -75,7 +75,8 @@ class Trainer:
         Trainer._number += 1
         self._lines = io.StringIO()
         self._folder = tempfile.TemporaryDirectory(prefix='sdd_mm_speed_')
-        cfg = copy.deepcopy(cfg)
+        # formatting the text of a config takes longer than building a run
+        cfg = Config(cfg.to_dict(), format_python_code=False)
         cfg.work_dir = self._folder.name
         # MMEngine keeps logs, scalars and visualizers by this name
         cfg.experiment_name = f'speed_{Trainer._number}'
