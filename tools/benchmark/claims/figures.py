@@ -80,7 +80,7 @@ def draw_curves(found: dict, curves: list) -> plt.Figure:
     """Time and memory against one size a panel, both axes logarithmic."""
     figure, axes = plt.subplots(
         2, len(curves), figsize=(3 * len(curves), 6.2), sharex='col',
-        sharey='row', layout='constrained')
+        sharey='row', squeeze=False, layout='constrained')
     markers = dict(zip(('ours', 'plain'), ((BLUE, 'o', '-'),
                                            (ORANGE, 's', '--'))))
     for column, curve in enumerate(curves):
