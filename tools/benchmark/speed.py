@@ -37,8 +37,10 @@ def parse_args(argv: list = None) -> argparse.Namespace:
         default=2,
         help='training steps of a case in a round. Defaults to 2')
     parser.add_argument(
-        '--out', type=Path, help='where the results go. Defaults to '
-        'benchmarks/DEVICE')
+        '--out',
+        type=Path,
+        help='where the results go, or the page is. '
+        'Defaults to benchmarks/DEVICE, or benchmarks/')
     parser.add_argument(
         '--data-root',
         help='folder that holds cifar-100-python/. Without it, images are '
@@ -54,10 +56,12 @@ def parse_args(argv: list = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds < (1 if args.tiny else 5):
         parser.error('a median needs --rounds of 5 or more')
-    if args.out is None and args.row != 'write':
-        if args.tiny:
-            parser.error('--tiny needs --out: its numbers are no results')
-        args.out = ROOT / 'benchmarks' / args.device
+    if args.out is None:
+        args.out = ROOT / 'benchmarks'
+        if args.row != 'write':
+            if args.tiny:
+                parser.error('--tiny needs --out: its numbers are no results')
+            args.out /= args.device
     return args
 
 
@@ -90,9 +94,9 @@ def report(found: dict) -> str:
     lines.append(
         f'  n = {found["rounds"]} rounds, medians [min to max of the rounds], '
         f'{found["seconds"]} s, load {facts["load"]}')
-    lines.append('  ' + ', '.join(
-        f'{key} {value}' for key, value in facts.items()
-        if value is not None and key != 'load'))
+    lines.append('  ' + ', '.join(f'{key} {value}'
+                                  for key, value in facts.items()
+                                  if value is not None and key != 'load'))
     return '\n'.join(lines)
 
 
@@ -100,7 +104,14 @@ def main(argv: list = None) -> int:
     args = parse_args(argv)
     if args.row == 'write':
         from claims import page
-        return page.main(ROOT / 'benchmarks', args.check)
+        try:
+            same = page.update(args.out, ROWS, args.check)
+        except page.PageError as error:
+            sys.exit(f'ERROR: {error}')
+        verdict = 'not what the results say' if args.check else 'written'
+        if not same:
+            print(f'{args.out / "README.md"}: {verdict}')
+        return int(args.check and not same)
     if args.row == 'all':
         return run_all(sys.argv[1:] if argv is None else argv)
     prepare(args)

@@ -36,8 +36,8 @@ class BareLoop:
         self.teacher = MODELS.build(model.teacher).to(device).eval()
         self.teacher.requires_grad_(False)
         (loss, ) = model.distiller.distill_losses.values()
-        self.loss = RAZOR_MODELS.build(
-            dict(loss, _scope_='mmrazor')).to(device)
+        self.loss = RAZOR_MODELS.build(dict(loss,
+                                            _scope_='mmrazor')).to(device)
         self.student_loss_weight = model.student_loss_weight
         self.clip = cfg.optim_wrapper.clip_grad.max_norm
         settings = dict(cfg.optim_wrapper.optimizer)
@@ -82,8 +82,8 @@ class BareLoop:
         self.optimizer.step()
         self.count += 1
         if self.count % LOG_INTERVAL == 0:
-            print(f'{self.count} loss {loss:.4f} norm {norm:.4f}',
-                  file=self.log)
+            print(
+                f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
 
 
 def _head(network: nn.Module, images: torch.Tensor) -> FeatureHead:

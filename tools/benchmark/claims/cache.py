@@ -5,11 +5,12 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS
 
+from sdd_mm.teacher_cache import TeacherCache
+
 from .measure import Result, claim, interleave, ratio
 from .trainers import Trainer, close, configure, describe, in_memory, start
 
-PAIRS = dict(
-    res8x4='res32x4_res8x4_cifar100', shuv1='res32x4_shuv1_cifar100')
+PAIRS = dict(res8x4='res32x4_res8x4_cifar100', shuv1='res32x4_shuv1_cifar100')
 METHODS = ('sd-kd', 'sd-dkd', 'sd-nkd')
 EPOCHS = 240
 # standard deviations of the teacher's logits that are compared
@@ -23,8 +24,9 @@ def run(options) -> Result:
         'for at most 53 % of the views it sees; the losses differ by at most '
         '0.1 %: CIFAR-100, B 64.')
     result.claims.append(
-        claim(f'Teacher forwards in a cold run of {EPOCHS} epochs / images '
-              'seen', 0.53, cold(options)))
+        claim(
+            f'Teacher forwards in a cold run of {EPOCHS} epochs / images '
+            'seen', 0.53, cold(options)))
     for student, pair in PAIRS.items():
         cfgs = {
             'alone':
@@ -58,8 +60,7 @@ def run(options) -> Result:
         'without the random crop, which leaves 2 views of each image: the '
         'cache is then filled by the teacher in seconds, and every row is in '
         'memory. A cache on a disk that is read for the first time waits for '
-        'it.',
-        'The losses are compared with logits of standard deviation '
+        'it.', 'The losses are compared with logits of standard deviation '
         f'{", ".join(map(str, SPREADS))}, stored as float16.',
         describe(options)
     ]
@@ -125,7 +126,6 @@ def short_run(trainer: Trainer, cache) -> str:
             f'images; {expected:.1%} are expected.')
 
 
-@torch.no_grad()
 def difference(name: str, options) -> float:
     """Largest relative difference between a loss with the cache and without.
 
@@ -140,17 +140,17 @@ def difference(name: str, options) -> float:
         images = np.arange(min(64, len(dataset)))
         batch = dataset.batch(images, images % dataset.num_views)
         data = model.data_preprocessor(batch, training=True)
-        logits = model.teacher(data['inputs'], mode='tensor')
-        scale = spread / logits.std()
-        for parameter in model.teacher.head.parameters():
-            parameter *= scale
-        cache = type(model.teacher_cache)(model, dataset)
-        losses = []
-        for one in (None, cache, cache):  # live, cold, warm
-            model.teacher_cache = one
-            losses.append(model(**data, mode='loss')['distill.loss_sdd'])
-        live = losses[0]
-        worst = max(worst, *((loss - live).abs().item() / live.abs().item()
-                             for loss in losses[1:]))
+        with torch.no_grad():
+            logits = model.teacher(data['inputs'], mode='tensor')
+            scale = spread / logits.std()
+            for parameter in model.teacher.head.parameters():
+                parameter *= scale
+            cache = TeacherCache(model, dataset)
+            losses = []
+            for one in (None, cache, cache):  # live, cold, warm
+                model.teacher_cache = one
+                losses.append(model(**data, mode='loss')['distill.loss_sdd'])
+        live, *others = (loss.item() for loss in losses)
+        worst = max(worst, *(abs(loss / live - 1) for loss in others))
         close(trainers)
     return worst

@@ -26,7 +26,7 @@ def run(options) -> Result:
         cfg.train_dataloader.batch_size = 2
     trainers = start(cfgs)
     for when, iterations in (('after a step', 0), (f'after {EPOCHS} epochs',
-                                                  EPOCH * EPOCHS)):
+                                                   EPOCH * EPOCHS)):
         sizes = {}
         for name, trainer in trainers.items():
             fill(trainer.runner.message_hub, iterations)
@@ -36,8 +36,9 @@ def run(options) -> Result:
             result.claims.append(
                 claim(f'{name} / the student alone, {when}', goal,
                       sizes[name] / sizes['alone']))
-        result.notes.append(f'Bytes {when}: ' + ', '.join(
-            f'{name} {value:,}' for name, value in sizes.items()))
+        result.notes.append(f'Bytes {when}: ' +
+                            ', '.join(f'{name} {value:,}'
+                                      for name, value in sizes.items()))
     result.notes += [
         'Written by the runner, without optimizer and schedulers. MMRazor is '
         'SingleTeacherDistill with the same losses and MMEngine\'s own hooks.',

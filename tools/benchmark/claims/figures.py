@@ -36,8 +36,10 @@ def draw_claims(found: dict) -> plt.Figure:
             color = GREY if one['met'] is None else (
                 BLUE if one['met'] else ORANGE)
             if one['low'] is not None:
-                axis.plot([one['low'], one['high']], [place] * 2, color=color,
-                          linewidth=2, alpha=0.5)
+                axis.plot([one['low'], one['high']], [place] * 2,
+                          color=color,
+                          linewidth=2,
+                          alpha=0.5)
             axis.plot(
                 one['value'],
                 place,
@@ -45,11 +47,18 @@ def draw_claims(found: dict) -> plt.Figure:
                 color=color,
                 markersize=7)
             if one['goal'] is not None:
-                axis.plot(one['goal'], place, '|', color='black',
-                          markersize=16, markeredgewidth=2)
+                axis.plot(
+                    one['goal'],
+                    place,
+                    '|',
+                    color='black',
+                    markersize=16,
+                    markeredgewidth=2)
             axis.annotate(
                 f'{one["value"]:.3g}', (one['value'], place),
-                xytext=(0, 8), textcoords='offset points', ha='center',
+                xytext=(0, 8),
+                textcoords='offset points',
+                ha='center',
                 fontsize=8)
         axis.set_yticks(
             range(len(shown)),
@@ -67,11 +76,20 @@ def draw_claims(found: dict) -> plt.Figure:
         plt.Line2D([], [], marker='o', color=BLUE, label='goal met'),
         plt.Line2D([], [], marker='D', color=ORANGE, label='not met'),
         plt.Line2D([], [], marker='o', color=GREY, label='not judged'),
-        plt.Line2D([], [], marker='|', color='black', linestyle='',
-                   markersize=12, markeredgewidth=2, label='goal, at most'),
+        plt.Line2D([], [],
+                   marker='|',
+                   color='black',
+                   linestyle='',
+                   markersize=12,
+                   markeredgewidth=2,
+                   label='goal, at most'),
     ]
-    figure.legend(handles=handles, loc='outside lower center', ncols=4,
-                  frameon=False, fontsize=8)
+    figure.legend(
+        handles=handles,
+        loc='outside lower center',
+        ncols=4,
+        frameon=False,
+        fontsize=8)
     figure.suptitle(_title(found), fontsize=9, ha='left', x=0.01)
     return figure
 
@@ -79,18 +97,28 @@ def draw_claims(found: dict) -> plt.Figure:
 def draw_curves(found: dict, curves: list) -> plt.Figure:
     """Time and memory against one size a panel, both axes logarithmic."""
     figure, axes = plt.subplots(
-        2, len(curves), figsize=(3 * len(curves), 6.2), sharex='col',
-        sharey='row', squeeze=False, layout='constrained')
-    markers = dict(zip(('ours', 'plain'), ((BLUE, 'o', '-'),
-                                           (ORANGE, 's', '--'))))
+        2,
+        len(curves),
+        figsize=(3 * len(curves), 6.2),
+        sharex='col',
+        sharey='row',
+        squeeze=False,
+        layout='constrained')
+    markers = dict(
+        zip(('ours', 'plain'), ((BLUE, 'o', '-'), (ORANGE, 's', '--'))))
     for column, curve in enumerate(curves):
         for row, quantity in enumerate(('milliseconds', 'mebibytes')):
             axis = axes[row, column]
             for whose, (color, marker, line) in markers.items():
                 slope = curve['exponents'][whose][quantity]
-                axis.loglog(curve['sizes'], curve[whose][quantity], line,
-                            color=color, marker=marker, markersize=4,
-                            label=f'{whose}, exponent {slope:.2f}')
+                axis.loglog(
+                    curve['sizes'],
+                    curve[whose][quantity],
+                    line,
+                    color=color,
+                    marker=marker,
+                    markersize=4,
+                    label=f'{whose}, exponent {slope:.2f}')
             axis.grid(color='#dddddd', which='major')
             axis.legend(fontsize=7, frameon=False)
             axis.set_axisbelow(True)
@@ -110,5 +138,5 @@ def _title(found: dict) -> str:
                                f'thread{"s" * (facts["threads"] > 1)}')
     text = (f'{found["says"]}\n{machine}, torch {facts["torch"]}, n = '
             f'{found["rounds"]} rounds; lines: smallest to largest round')
-    return '\n'.join(
-        '\n'.join(textwrap.wrap(line, 120)) for line in text.splitlines())
+    return '\n'.join('\n'.join(textwrap.wrap(line, 120))
+                     for line in text.splitlines())

@@ -18,9 +18,10 @@ CLASSES_21K = 21841
 SCALES = ((1, ), (1, 2), (1, 2, 4), (1, 2, 4, 8))
 BASE = Shape(side=16)
 SWEEPS = (
-    ('images in the batch', 'K 100, 21 cells, 16 x 16',
-     {n: replace(BASE, batch=n)
-      for n in (16, 32, 64, 128, 256)}),
+    ('images in the batch', 'K 100, 21 cells, 16 x 16', {
+        n: replace(BASE, batch=n)
+        for n in (16, 32, 64, 128, 256)
+    }),
     ('classes', 'B 64, 21 cells, 16 x 16', {
         n: replace(BASE, classes=n)
         for n in (10, 100, 1000, 5000, CLASSES_21K)
@@ -29,9 +30,10 @@ SWEEPS = (
         replace(BASE, scales=m).cells: replace(BASE, classes=1000, scales=m)
         for m in SCALES
     }),
-    ('positions of the map', 'B 64, K 100, 21 cells',
-     {n * n: replace(BASE, side=n)
-      for n in (4, 8, 16, 32)}),
+    ('positions of the map', 'B 64, K 100, 21 cells', {
+        n * n: replace(BASE, side=n)
+        for n in (4, 8, 16, 32)
+    }),
 )
 TINY = (('classes', 'tiny', {
     n: replace(BASE.small(), classes=n)
@@ -68,8 +70,7 @@ def peak(function: Callable[[], None], device: str) -> int:
 
 def _start(event) -> int:
     # torch < 2.4 has microseconds
-    return event.start_ns() if hasattr(event,
-                                       'start_ns') else event.start_us()
+    return event.start_ns() if hasattr(event, 'start_ns') else event.start_us()
 
 
 def exponent(sizes: list, values: list) -> float:
@@ -98,8 +99,8 @@ def run(options) -> Result:
             found = interleave(cases, options.rounds)
             for whose, case in cases.items():
                 times = curve[whose]
-                times['milliseconds'].append(
-                    1000 * statistics.median(found[whose]))
+                times['milliseconds'].append(1000 *
+                                             statistics.median(found[whose]))
                 times['mebibytes'].append(peak(case, options.device) / MIB)
         curve['exponents'] = {
             whose: {
@@ -109,8 +110,8 @@ def run(options) -> Result:
             for whose in ('ours', 'plain')
         }
         curves.append(curve)
-        for quantity, name in (('milliseconds', 'time'),
-                               ('mebibytes', 'peak memory')):
+        for quantity, name in (('milliseconds', 'time'), ('mebibytes',
+                                                          'peak memory')):
             result.claims.append(
                 claim(
                     f'Exponent of {name} in {size}',

@@ -149,8 +149,10 @@ def _processor() -> str:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.split(':')[1].strip() for line in lines
-             if line.startswith('model name')]
+    names = [
+        line.split(':')[1].strip() for line in lines
+        if line.startswith('model name')
+    ]
     return names[0] if names else platform.machine()
 
 
@@ -159,7 +161,10 @@ def _commit() -> Optional[str]:
     try:
         found = subprocess.run(
             ['git', 'describe', '--always', '--dirty=+', '--abbrev=10'],
-            cwd=ROOT, capture_output=True, text=True, check=True)
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()

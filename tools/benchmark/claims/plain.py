@@ -52,7 +52,10 @@ def dkd(student: Tensor,
     return tau**2 * (alpha * target_part + beta * others_part)
 
 
-def nkd(student: Tensor, teacher: Tensor, target: Tensor, gamma=1.5,
+def nkd(student: Tensor,
+        teacher: Tensor,
+        target: Tensor,
+        gamma=1.5,
         tau=1.0) -> Tensor:
     """Cross entropies of the target class and of the others."""
     mask = F.one_hot(target, student.shape[-1])

@@ -20,6 +20,7 @@ from sdd_mm.engine.smoke import to_smoke
 from .measure import ROOT
 
 CONFIGS = ROOT / 'configs'
+FAST = CONFIGS / '_base_' / 'fast.py'
 # batches of 64 in an epoch of CIFAR-100
 EPOCH = 782
 # iterations from one log line to the next
@@ -139,8 +140,8 @@ def configure(name: str, options) -> Config:
 
 def describe(options) -> str:
     """What a reader must know of the runs."""
-    images = ('Images are generated' if options.data_root is None else
-              'Images are CIFAR-100')
+    images = ('Images are generated'
+              if options.data_root is None else 'Images are CIFAR-100')
     return (f'{images} and loaded by the training process itself. The '
             'teacher is untrained: its weights do not change the time.')
 
@@ -170,16 +171,15 @@ def in_memory(cfg: Config) -> Config:
     """The same run with its training data as one tensor in memory."""
     cfg = copy.deepcopy(cfg)
     loader = cfg.train_dataloader
-    loader.update(
-        pin_memory=False, collate_fn=dict(type='batch_or_collate'))
+    loader.update(Config.fromfile(FAST).in_memory)
     loader.dataset = dict(type='InMemoryDataset', dataset=loader.dataset)
     return cfg
 
 
 def fast(cfg: Config) -> Config:
-    """The same run with every option that changes rounding at most."""
+    """The same run with the options of ``configs/fast``, but the cache."""
     cfg = in_memory(cfg)
-    cfg.model.teacher_inference = dict(channels_last=True, fold_bn=True)
+    cfg.model.teacher_inference = Config.fromfile(FAST).fast_teacher
     return cfg
 
 
@@ -209,7 +209,8 @@ def stock(cfg: Config) -> Config:
             student_recorders=dict(**records, target=dict(type='Target')),
             teacher_recorders=records,
             distill_losses=losses,
-            loss_forward_mappings={name: mapping for name in losses}))
+            loss_forward_mappings={name: mapping
+                                   for name in losses}))
     cfg.data_preprocessor.update(
         _scope_='mmpretrain', type='ClsDataPreprocessor')
     cfg.optim_wrapper.type = 'OptimWrapper'
