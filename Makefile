@@ -1,5 +1,6 @@
-# make demo: distil on data that needs no download; make test: the tests.
-# Both create .venv and install the versions of requirements/constraints.txt.
+# make demo: distil on data that needs no download; make test: the tests;
+# make benchmark: measure every row of benchmarks/README.md (15 minutes).
+# All create .venv and install the versions of requirements/constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -8,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long install
+.PHONY: demo test test-long benchmark install
 
 demo: $(INSTALLED)
 	$(BIN) tools/demo.py
@@ -18,6 +19,10 @@ test: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	$(BIN) -m pytest --long
+
+benchmark: $(INSTALLED)
+	$(BIN) tools/benchmark/speed.py all
+	$(BIN) tools/benchmark/speed.py write
 
 install: $(INSTALLED)
 

@@ -15,6 +15,8 @@ def available_memory() -> int:
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
 
 
-def gigabytes(num_bytes: int) -> str:
+def size_text(num_bytes: int) -> str:
     """A size for a message."""
+    if num_bytes < 1e9:
+        return f'{num_bytes / 1e6:.3g} MB'
     return f'{num_bytes / 1e9:.2f} GB'

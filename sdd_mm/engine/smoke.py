@@ -65,6 +65,9 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         cfg[key] = None
     hooks = cfg.setdefault('default_hooks', dict())
     hooks.update(checkpoint=None, logger=dict(type='LoggerHook', interval=1))
+    for hook in cfg.get('custom_hooks') or []:
+        if hook['type'] == 'TeacherCacheHook':
+            hook['cache_dir'] = None
     cfg.visualizer = dict(type='Visualizer', vis_backends=[])
     cfg.resume, cfg.load_from = False, None
     cfg.work_dir = osp.join(cfg.work_dir, 'smoke')

@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from ..memory import available_memory, gigabytes
+from ..memory import available_memory, size_text
 
 WORD = np.dtype('<u8')
 KEY, ROWS, SUMS = 'key.json', 'rows.bin', 'sums.bin'
@@ -77,8 +77,8 @@ class RowStore:
         room = available_memory()
         if self.num_bytes > room:
             raise RowStoreError(
-                f'{gigabytes(self.num_bytes)} do not fit into the memory, of '
-                f'which {gigabytes(room)} are free: keep the rows in a file')
+                f'{size_text(self.num_bytes)} do not fit into the memory, of '
+                f'which {size_text(room)} are free: keep the rows in a file')
         # pages that are never written take no memory
         self._rows = np.zeros((self.num_rows, self.words), WORD)
         self._sums = np.zeros(self.num_rows, WORD)

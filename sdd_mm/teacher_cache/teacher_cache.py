@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..datasets import InMemoryDataset
 from ..functional import pooling_plan
-from ..memory import gigabytes
+from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.algorithms.teacher import normalization
 from ..models.distillers.sdd_distiller import HEAD
@@ -75,7 +75,9 @@ class TeacherCache:
         self.dataset = dataset
         self.scales, self.pooling, self._with_global = _asked(model.distiller)
         network = hashlib.sha256(repr(model.teacher).encode()).hexdigest()
-        record = self._ask(self._inputs([0], [0])[0])
+        # enough images for the teacher's own checks to mean something
+        some = np.arange(min(len(dataset), 32))
+        record = self._ask(self._inputs(some, np.zeros_like(some))[0])
         self.plan = None
         if isinstance(record, FeatureHead):
             self.plan = pooling_plan(self.scales, self.pooling,
@@ -111,7 +113,7 @@ class TeacherCache:
         shape = ' x '.join(map(str, self.store.row_shape))
         return (f'{len(self.dataset):,} images of {self.dataset.num_views:,} '
                 f'views, {shape} {self.store.dtype.name} logits each: '
-                f'{gigabytes(self.store.num_bytes)} when full, in '
+                f'{size_text(self.store.num_bytes)} when full, in '
                 f'{self.store.folder or "memory"}, '
                 f'{self.store.count() / self.store.num_rows:.2%} of it filled')
 

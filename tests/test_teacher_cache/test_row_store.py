@@ -214,5 +214,5 @@ def test_a_full_disk_ends_the_writing(tmp_path):
 
 
 def test_more_than_the_memory_is_refused():
-    with pytest.raises(RowStoreError, match='GB are free: keep the rows in a'):
+    with pytest.raises(RowStoreError, match='are free: keep the rows in a'):
         store(num_rows=10**9, shape=(16, 1000))

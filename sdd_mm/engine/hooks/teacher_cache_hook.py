@@ -4,7 +4,7 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ...teacher_cache import TeacherCache
+from ...teacher_cache import TeacherCache, TeacherCacheError
 from .utils import bare_model
 
 
@@ -43,6 +43,9 @@ class TeacherCacheHook(Hook):
     def before_train(self, runner) -> None:
         """Open the cache."""
         model = bare_model(runner)
+        if getattr(model, 'teacher_cache', None) is not None:
+            raise TeacherCacheError('custom_hooks has two TeacherCacheHooks: '
+                                    'leave one out')
         self.cache = TeacherCache(model, runner.train_dataloader.dataset,
                                   self.cache_dir, self.dtype)
         model.teacher_cache = self.cache

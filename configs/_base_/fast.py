@@ -1,0 +1,10 @@
+# What is exact, or was measured to be harmless, and faster: docs/en/speed.md
+in_memory = dict(  # what the dataloader of an InMemoryDataset needs
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    collate_fn=dict(type='batch_or_collate'))
+fast_teacher = dict(channels_last=True, fold_bn=True)
+fast_hooks = [
+    dict(type='TeacherCacheHook', cache_dir='work_dirs/teacher_cache')
+]

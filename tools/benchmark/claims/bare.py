@@ -1,0 +1,97 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A training loop as one writes it by hand: the yardstick of a framework."""
+import io
+from typing import Iterator
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmpretrain.registry import DATASETS, MODELS
+from mmrazor.registry import MODELS as RAZOR_MODELS
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sdd_mm import FeatureHead
+
+from .trainers import LOG_INTERVAL
+
+
+class BareLoop:
+    """Distillation in plain PyTorch, a step a call.
+
+    The networks, the data set with its augmentation, the loss function, the
+    optimizer and the clipping are the config's. There are no hooks, no
+    recorders, no data samples and no optimizer wrapper.
+
+    Args:
+        cfg (Config): A distillation config for a ``Trainer``.
+        device (str): Where it runs.
+    """
+
+    def __init__(self, cfg: Config, device: str) -> None:
+        model, pixels = cfg.model, cfg.data_preprocessor
+        torch.manual_seed(0)
+        self.student = MODELS.build(model.architecture).to(device).train()
+        self.student.init_weights()
+        self.teacher = MODELS.build(model.teacher).to(device).eval()
+        self.teacher.requires_grad_(False)
+        (loss, ) = model.distiller.distill_losses.values()
+        self.loss = RAZOR_MODELS.build(dict(loss,
+                                            _scope_='mmrazor')).to(device)
+        self.student_loss_weight = model.student_loss_weight
+        self.clip = cfg.optim_wrapper.clip_grad.max_norm
+        settings = dict(cfg.optim_wrapper.optimizer)
+        assert settings.pop('type') == 'SGD'
+        self.optimizer = torch.optim.SGD(self.student.parameters(), **settings)
+        mean, std = (
+            torch.tensor(values, device=device).view(-1, 1, 1)
+            for values in (pixels.mean, pixels.std))
+        self.mean, self.std, self.device = mean, std, device
+        loader = cfg.train_dataloader
+        self.loader = DataLoader(
+            DATASETS.build(loader.dataset),
+            loader.batch_size,
+            shuffle=True,
+            collate_fn=_collate,
+            pin_memory=loader.pin_memory)
+        self.log = io.StringIO()
+        self.batches = self._batches()
+        self.count = 0
+
+    def _batches(self) -> Iterator:
+        while True:
+            yield from self.loader
+
+    def __call__(self) -> None:
+        """One training iteration."""
+        images, labels = next(self.batches)
+        images = images.to(self.device, non_blocking=True).float()
+        labels = labels.to(self.device, non_blocking=True)
+        images = (images - self.mean) / self.std
+        with torch.no_grad():
+            teacher = _head(self.teacher, images)
+        student = _head(self.student, images)
+        classifier = self.student.head.fc
+        logits = classifier(student.feature.mean((2, 3)))
+        loss = (
+            self.student_loss_weight * F.cross_entropy(logits, labels) +
+            self.loss(student, teacher, labels))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.clip)
+        self.optimizer.step()
+        self.count += 1
+        if self.count % LOG_INTERVAL == 0:
+            print(
+                f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
+
+
+def _head(network: nn.Module, images: torch.Tensor) -> FeatureHead:
+    classifier = network.head.fc
+    return FeatureHead(
+        network.backbone(images)[-1], classifier.weight, classifier.bias)
+
+
+def _collate(samples: list) -> tuple:
+    return (torch.stack([sample['inputs'] for sample in samples]),
+            torch.cat([sample['data_samples'].gt_label for sample in samples]))

@@ -1,0 +1,156 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""P7: the price of distillation when the teacher has been asked before."""
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import DATASETS
+
+from sdd_mm.teacher_cache import TeacherCache
+
+from .measure import Result, claim, interleave, ratio
+from .trainers import Trainer, close, configure, describe, in_memory, start
+
+PAIRS = dict(res8x4='res32x4_res8x4_cifar100', shuv1='res32x4_shuv1_cifar100')
+METHODS = ('sd-kd', 'sd-dkd', 'sd-nkd')
+EPOCHS = 240
+# standard deviations of the teacher's logits that are compared
+SPREADS = (1, 4, 16)
+
+
+def run(options) -> Result:
+    result = Result(
+        'cache', 'With a warm teacher cache a step costs at most 10 % more '
+        'than the student alone; a cold run of 240 epochs asks the teacher '
+        'for at most 53 % of the views it sees; the losses differ by at most '
+        '0.1 %: CIFAR-100, B 64.')
+    result.claims.append(
+        claim(
+            f'Teacher forwards in a cold run of {EPOCHS} epochs / images '
+            'seen', 0.53, cold(options)))
+    for student, pair in PAIRS.items():
+        cfgs = {
+            'alone':
+            few_views(configure(f'vanilla/{student}_cifar100.py', options)),
+            'warm':
+            cached(configure(f'sdd/sd-kd_{pair}.py', options))
+        }
+        trainers = start(cfgs)
+        cache = trainers['warm'].model.teacher_cache
+        if student == 'res8x4':
+            result.notes.append(short_run(trainers['warm'], cache))
+        cache.fill()
+        if cache.store.count() != cache.store.num_rows:
+            raise AssertionError(f'the cache is not warm: {cache}')
+        found = interleave(trainers, options.rounds, 2 * options.steps)
+        result.samples[student] = found
+        result.claims.append(
+            claim(f'SD-KD to {student} with a warm cache / the student alone',
+                  1.1, **ratio(found['warm'], found['alone'])))
+        close(trainers)
+    for method in METHODS:
+        result.claims.append(
+            claim(
+                f'SD-{method[3:].upper()}: largest relative difference of the '
+                'loss, cached and live', 1e-3,
+                difference(f'sdd/{method}_{PAIRS["res8x4"]}.py', options)))
+    result.notes += [
+        'The cold run is simulated: the data set draws its views for '
+        f'{EPOCHS} epochs, and a view counts the first time.',
+        'Both runs of a pair have their images in memory. Steps are timed '
+        'without the random crop, which leaves 2 views of each image: the '
+        'cache is then filled by the teacher in seconds, and every row is in '
+        'memory. A cache on a disk that is read for the first time waits for '
+        'it.', 'The losses are compared with logits of standard deviation '
+        f'{", ".join(map(str, SPREADS))}, stored as float16.',
+        describe(options)
+    ]
+    return result
+
+
+def few_views(cfg: Config) -> Config:
+    """The run from memory, on few images and without crops."""
+    cfg = in_memory(cfg)
+    data = cfg.train_dataloader.dataset.dataset
+    data.pipeline = [
+        step for step in data.pipeline if step['type'] != 'RandomCrop'
+    ]
+    few = 4 * cfg.train_dataloader.batch_size
+    data.update(
+        {'num_images' if data.type == 'GeneratedImages' else 'indices': few})
+    return cfg
+
+
+def cached(cfg: Config) -> Config:
+    """The same with a teacher cache."""
+    cfg = few_views(cfg)
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        dict(type='TeacherCacheHook')
+    ]
+    return cfg
+
+
+def cold(options) -> float:
+    """Share of the views in a long run that are seen for the first time."""
+    cfg = in_memory(configure('vanilla/res8x4_cifar100.py', options))
+    data = cfg.train_dataloader.dataset
+    few = 100 if options.tiny else 2000
+    data.dataset.update({
+        'num_images' if data.dataset.type == 'GeneratedImages' else 'indices':
+        few
+    })
+    torch.manual_seed(0)
+    dataset = DATASETS.build(data)
+    seen = np.zeros((len(dataset), dataset.num_views), bool)
+    images = list(range(len(dataset)))
+    for _ in range(EPOCHS):
+        # what a dataloader asks for; the batches hold the ids of their views
+        for first in range(0, len(images), 500):
+            batch = dataset.__getitems__(images[first:first + 500])
+            (sample, ) = batch['data_samples']
+            seen[sample.image_ids, sample.view_ids] = True
+    return float(seen.sum() / (len(dataset) * EPOCHS))
+
+
+def short_run(trainer: Trainer, cache) -> str:
+    """Three epochs from an empty cache, and what they should have asked."""
+    dataset = trainer.runner.train_dataloader.dataset
+    epochs, batches = 3, len(trainer.runner.train_dataloader)
+    while trainer.runner.iter < epochs * batches:
+        trainer()
+    views = dataset.num_views
+    asked = cache.store.count() / (epochs * len(dataset))
+    expected = views * (1 - (1 - 1 / views)**epochs) / epochs
+    return (f'A real run of {epochs} epochs of {len(dataset)} images with '
+            f'{views} views each asked the teacher for {asked:.1%} of the '
+            f'images; {expected:.1%} are expected.')
+
+
+def difference(name: str, options) -> float:
+    """Largest relative difference between a loss with the cache and without.
+
+    The student is the same and sees the same views. The teacher's classifier
+    is scaled, since rounding matters more where logits are large.
+    """
+    worst = 0.0
+    for spread in SPREADS:
+        trainers = start(dict(run=cached(configure(name, options))))
+        runner = trainers['run'].runner
+        model, dataset = runner.model, runner.train_dataloader.dataset
+        images = np.arange(min(64, len(dataset)))
+        batch = dataset.batch(images, images % dataset.num_views)
+        data = model.data_preprocessor(batch, training=True)
+        with torch.no_grad():
+            logits = model.teacher(data['inputs'], mode='tensor')
+            scale = spread / logits.std()
+            for parameter in model.teacher.head.parameters():
+                parameter *= scale
+            cache = TeacherCache(model, dataset)
+            losses = []
+            for one in (None, cache, cache):  # live, cold, warm
+                model.teacher_cache = one
+                losses.append(model(**data, mode='loss')['distill.loss_sdd'])
+        live, *others = (loss.item() for loss in losses)
+        worst = max(worst, *(abs(loss / live - 1) for loss in others))
+        close(trainers)
+    return worst

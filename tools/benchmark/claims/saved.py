@@ -1,0 +1,91 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""P3: bytes that a loss keeps for its backward pass."""
+from typing import Callable, Dict, Iterable
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from . import shapes
+from .measure import Result, claim
+from .shapes import CRITERIA, Loss
+
+
+def saved(function: Callable[[], Tensor]) -> Dict[int, int]:
+    """Bytes of each storage that the graph of ``function()`` holds.
+
+    A storage counts once, however many tensors share it. What a Python
+    ``autograd.Function`` keeps as an attribute of its context is found in the
+    graph: the hooks do not see it.
+    """
+    kept = []  # alive, so that no address is used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = function()
+    kept += _attributes(output.grad_fn)
+    return {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in kept
+    }
+
+
+def _attributes(node) -> Iterable[Tensor]:
+    """Tensors among the attributes of a graph's nodes."""
+    seen, todo = set(), [node]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for value in getattr(node, '__dict__', {}).values():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            yield from (v for v in values if isinstance(v, Tensor))
+        todo += [function for function, _ in node.next_functions]
+
+
+def run(options) -> Result:
+    result = Result(
+        'saved', 'From the local logits on, a row loss keeps no more for its '
+        "backward pass than one tensor of the student's local logits.")
+    cases = dict(CIFAR=shapes.CIFAR, ImageNet=shapes.IMAGENET)
+    for title, shape in cases.items():
+        if options.tiny:
+            shape = shape.small()
+        unit = shape.logit_bytes
+        result.notes.append(
+            f'{title}: B {shape.batch}, K {shape.classes}, {shape.cells} '
+            f'cells; one tensor of local logits is {unit / 2**20:.2f} MiB.')
+        for criterion in CRITERIA:
+            loss = Loss(shape, criterion, options.device)
+            inputs = {
+                tensor.untyped_storage().data_ptr()
+                for tensor in (*loss.student, *loss.teacher, loss.target)
+            }
+            for whose in ('ours', 'plain'):
+                rows = sum(saved(loss.rows(whose == 'ours')[0]).values())
+                result.claims.append(
+                    claim(
+                        f'{criterion} rows, {title}: {whose}, in tensors of '
+                        'local logits', 1.0 if whose == 'ours' else None,
+                        rows / unit))
+            for whose in ('ours', 'plain'):
+                whole = saved(getattr(loss, whose))
+                added = sum(size for pointer, size in whole.items()
+                            if pointer not in inputs)
+                held = sum(whole.values()) - added
+                result.samples[f'SD-{criterion} from the maps, {title}, '
+                               f'{whose}'] = dict(
+                                   added_bytes=added, inputs_bytes=held)
+                result.claims.append(
+                    claim(
+                        f'SD-{criterion} from the maps, {title}: {whose}, in '
+                        'tensors of local logits (with pooled cells, without '
+                        'the maps and weights that live anyway)', None,
+                        added / unit))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return result

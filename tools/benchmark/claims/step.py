@@ -1,0 +1,38 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""P1: a training step of SD-KD, SD-DKD, SD-NKD beside its plain form."""
+from .measure import Result, claim, interleave, ratio
+from .trainers import (LOG_INTERVAL, close, configure, describe, start,
+                       with_scales)
+
+PAIR = 'res32x4_res8x4_cifar100'
+FINE = (1, 2, 4)
+GOALS = dict(kd=1.03, dkd=1.04, nkd=1.04)
+
+
+def run(options) -> Result:
+    result = Result(
+        'step', 'A training step with SDD costs at most 3 % (SD-KD) or 4 % '
+        '(SD-DKD, SD-NKD) more than without it: ResNet32x4 to ResNet8x4, '
+        'B 64, through the runner.')
+    for method, goal in GOALS.items():
+        sd, name = f'sd-{method}', method.upper()
+        cfgs = {
+            method: configure(f'sdd/{method}_{PAIR}.py', options),
+            sd: configure(f'sdd/{sd}_{PAIR}.py', options)
+        }
+        own = tuple(cfgs[sd].model.distiller.distill_losses.loss_sdd.scales)
+        cfgs['fine'] = with_scales(cfgs[sd], FINE)
+        trainers = start(cfgs)
+        found = interleave(trainers, options.rounds, options.steps)
+        for case, scales in (('fine', FINE), (sd, own)):
+            result.claims.append(
+                claim(f'SD-{name} / {name}, M = {set(scales)}', goal,
+                      **ratio(found[case], found[method])))
+        result.samples[method] = found
+        close(trainers)
+    result.notes += [
+        f'A round is {options.steps} steps; every {LOG_INTERVAL}th writes a '
+        'log line.',
+        describe(options)
+    ]
+    return result
