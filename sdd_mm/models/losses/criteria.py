@@ -12,6 +12,9 @@ from ...functional._tensors import check_positive
 class RowCriterion(nn.Module):
     """Base of the criteria: ``(..., K)`` logits to ``(...)`` losses.
 
+    They compute the closed forms: the values of the plain functions, with no
+    gradient to the teacher and less to keep for the backward pass.
+
     Args:
         tau (float): Temperature.
     """
