@@ -1,6 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Timing: interleaved rounds, medians, their ratios, and the facts."""
-import gc
 import os
 import platform
 import statistics
@@ -36,7 +35,6 @@ def interleave(cases: Dict[str, Callable[[], None]],
     for case in cases.values():
         for _ in range(warmup):
             case()
-    gc.collect()
     seconds = {name: [] for name in cases}
     for number in range(rounds):
         order = list(cases) if number % 2 == 0 else list(cases)[::-1]

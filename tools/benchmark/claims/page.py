@@ -65,7 +65,7 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
     first = next(iter(measured.values()))
     claims = {
         device: {
-            one['title']: one
+            name(one): one
             for one in result['claims']
         }
         for device, result in measured.items()
@@ -92,6 +92,11 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
         lines.append(f'- {DEVICES[device]}: {_facts(result)}')
         lines += ['', f'![{row}]({device}/{row}.png)', '']
     return '\n'.join(lines)
+
+
+def name(one: dict) -> str:
+    """What a claim speaks of, with its unit unless that is a ratio."""
+    return one['title'] + ('' if one['unit'] == 'x' else f' ({one["unit"]})')
 
 
 def _cell(one: Optional[dict]) -> str:
