@@ -32,7 +32,8 @@ def test_a_written_config_keeps_the_recipe_and_trains(tmp_path):
     runner, losses = smoke(out, tmp_path / 'run')
     assert 'distill.loss_sdd' in losses
     hooks = {type(hook).__name__: hook for hook in runner.hooks}
-    assert {'FrozenTeacherHook', 'SDDReportHook'} <= set(hooks)
+    assert {'FrozenTeacherHook', 'SDDReportHook',
+            'DeferredScalarsHook'} <= set(hooks)
     assert hooks['DistillWarmupHook'].epochs == 20
 
 
@@ -146,7 +147,8 @@ def test_local_configs(tmp_path, local):
     cfg = Config.fromfile(out)
     assert cfg.custom_imports.imports == ['sdd_mm', 'colorsys']
     assert [hook.type for hook in cfg.custom_hooks] == [
-        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DistillWarmupHook'
+        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DeferredScalarsHook',
+        'DistillWarmupHook'
     ]
     teacher = cfg.model.teacher
     assert teacher.backbone.depth == 34
@@ -217,7 +219,9 @@ custom_hooks = (dict(type='EMAHook'), )
         make_config(*arguments)
     make_config(*arguments, warmup_epochs=0)
     hooks = [hook.type for hook in Config.fromfile(arguments[0]).custom_hooks]
-    assert hooks == ['EMAHook', 'FrozenTeacherHook', 'SDDReportHook']
+    assert hooks == [
+        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DeferredScalarsHook'
+    ]
 
 
 def test_a_teacher_without_a_backbone(local):

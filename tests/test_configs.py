@@ -147,6 +147,8 @@ def test_numbers_of_every_run(method, pair):
         type='SDDDistiller', distill_losses={name: loss})
     assert model.student_loss_weight == student_weight
     assert [dict(hook) for hook in cfg.custom_hooks] == hooks
+    assert cfg.default_hooks.scalars.type == 'DeferredScalarsHook'
+    assert cfg.optim_wrapper.type == 'DeferredOptimWrapper'
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=40)
     assert cfg.optim_wrapper.optimizer == dict(
         type='SGD',
@@ -201,8 +203,9 @@ def test_mmpretrains_own_configs_gain_sdd(path, tmp_path):
                 'train_cfg', 'data_preprocessor', 'default_hooks'):
         assert unscoped(cfg[key]) == unscoped(base[key]), key
     assert unscoped(cfg.model.architecture) == unscoped(base.model)
-    _, losses = smoke(path, tmp_path)
+    runner, losses = smoke(path, tmp_path)
     assert 'distill.loss_sdd' in losses
+    assert 'DeferredScalarsHook' in [type(h).__name__ for h in runner.hooks]
 
 
 def unscoped(config):
@@ -275,6 +278,7 @@ def test_vanilla_trains_the_networks_of_a_pair(pair):
         if name == student:
             lr = PAIRS[pair][0]
         assert alone.optim_wrapper == dict(
+            type='DeferredOptimWrapper',
             optimizer=dict(cfg.optim_wrapper.optimizer, lr=lr))
     if data != 'imagenet':
         assert cfg.model.teacher_ckpt == (

@@ -19,6 +19,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from ..memory import available_memory, size_text
 from ..structures import DataSampleBatch
 
 # transforms that draw nothing: run once for an image
@@ -152,7 +153,7 @@ class InMemoryDataset:
         self._check_memory(count * image.numel())
         print_log(
             f'{self._title}: {count} images of {tuple(image.shape)} bytes, '
-            f'{count * image.numel() / 1e9:.2f} GB on {self.device}, '
+            f'{size_text(count * image.numel())} on {self.device}, '
             f'{len(self._views)} views each',
             logger='current')
         self._images = torch.empty((count, *image.shape),
@@ -207,12 +208,11 @@ class InMemoryDataset:
 
     def _check_memory(self, size: int) -> None:
         free = _free_memory(self.device)
-        if free is not None and size > free:
+        if size > free:
             raise MemoryError(
-                f'{self._title}: the images take {size / 1e9:.2f} GB, and '
-                f'{free / 1e9:.2f} GB of {self.device} memory are free. ' +
-                ("Set device='cpu', or leave" if self.device ==
-                 'cuda' else 'Leave') + ' out InMemoryDataset')
+                f'{self._title}: the images take {size_text(size)}, and '
+                f'{size_text(free)} of {self.device} memory are free. Leave '
+                "out InMemoryDataset, or try another device ('cpu', 'cuda')")
 
     def _load(self, count: int) -> list:
         """Fill the tensor; return what else the samples have."""
@@ -404,13 +404,8 @@ class InMemoryDataset:
         return self._labels.cpu().numpy()
 
 
-def _free_memory(device: str) -> Optional[int]:
-    """Free bytes, None where the system does not tell."""
+def _free_memory(device: str) -> int:
+    """Bytes that can be taken."""
     if device == 'cuda':
         return torch.cuda.mem_get_info()[0]
-    try:
-        with open('/proc/meminfo') as file:
-            lines = dict(line.split(':') for line in file)
-        return int(lines['MemAvailable'].split()[0]) * 1024
-    except (OSError, KeyError):
-        return None
+    return available_memory()

@@ -7,6 +7,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+# torch 2.1 cannot tell
+is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
+
 
 def full_precision(function):
     """Run ``function`` in float32 (float64 if given), with autocast disabled.

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._tensors import check_logits, check_positive, class_index, full_precision
+from ._tensors import (check_logits, check_positive, class_index,
+                       full_precision, is_compiling)
 
-BLOCK = 2**17
+BLOCK = 2**19
 """Logits that a CPU takes at a time, so that they stay in its cache."""
 
 
@@ -135,8 +136,8 @@ class _ClosedForm(torch.autograd.Function):
         if index is not None:
             index = index.reshape(-1, 1)
         size = len(student)
-        if student.device.type == 'cpu' and not torch.compiler.is_compiling():
-            size = max(1, BLOCK // classes)
+        if student.device.type == 'cpu' and not is_compiling():
+            size = -(-size // max(1, round(student.numel() / BLOCK)))
         if len(student) <= size:
             loss, slope = rows(student, teacher, index, wanted, *args)
         else:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._tensors import full_precision
+from ._tensors import full_precision, is_compiling
 
 POOLINGS = ('hierarchical', 'direct')
 FINEST = 4
@@ -79,39 +79,9 @@ class PoolingPlan:
         self.scales = check_scales(scales)
         self.pooling = check_pooling(pooling)
         self.size = tuple(size)
-        axes = {
-            m: [_axis(side, m, pooling) for side in self.size]
-            for m in self.scales
-        }
-        # the finer scale of the base that a scale is averaged from
-        source = {}
-        for m in sorted(axes, reverse=True):
-            source[m] = next(
-                (f for f in source if source[f] == f and _nests(m, f, axes)),
-                m)
-        base = [m for m in source if source[m] == m]
-        first = {m: sum(f * f for f in base[:base.index(m)]) for m in base}
         self.num_cells = sum(m * m for m in self.scales)
-        self.num_base = sum(m * m for m in base)
-        positions = self.size[0] * self.size[1]
-        if positions <= self.num_base:
-            self.num_base = positions
-            pool = None
-            expand = [row for m in self.scales for row in _grid(*axes[m])]
-        else:
-            pool = [row for m in base for row in _grid(*axes[m])]
-            expand = []
-            for m in self.scales:
-                f = source[m]
-                left = [0.] * first[f]
-                right = [0.] * (self.num_base - first[f] - f * f)
-                bins = _bins(f, m)
-                expand += [left + row + right for row in _grid(bins, bins)]
-        identity = [[float(i == j) for j in range(self.num_base)]
-                    for i in range(self.num_base)]
-        # rows of (base, positions) and (cells, base); None is the identity
-        self._pool = None if pool == identity else pool
-        self._expand = None if expand == identity else expand
+        self.num_base, self._pool, self._expand = _matrices(
+            self.scales, self.pooling, self.size)
         self._tensors = {}
 
     @full_precision
@@ -166,18 +136,16 @@ class PoolingPlan:
 
     def _matrix(self, name: str, like: Tensor) -> Tensor:
         """A matrix on the device and in the dtype of ``like``, kept there."""
-        if torch.compiler.is_compiling() or not _holds_data(like):
-            return like.new_tensor(getattr(self, name))
         key = name, like.device, like.dtype
-        if key not in self._tensors:
-            # an inference tensor could not be saved for a later backward
-            with torch.inference_mode(False):
-                matrix = torch.tensor(
-                    getattr(self, name), device=like.device, dtype=like.dtype)
-            if not _holds_data(matrix):
-                return matrix
+        if key in self._tensors and _is_plain(like):
+            return self._tensors[key]
+        # an inference tensor could not be saved for a later backward
+        with torch.inference_mode(False):
+            matrix = torch.tensor(
+                getattr(self, name), device=like.device, dtype=like.dtype)
+        if _is_plain(like) and _is_plain(matrix):
             self._tensors[key] = matrix
-        return self._tensors[key]
+        return matrix
 
 
 @lru_cache(maxsize=256)
@@ -187,9 +155,47 @@ def pooling_plan(scales: Tuple[int, ...], pooling: str,
     return PoolingPlan(scales, pooling, size)
 
 
-def _holds_data(tensor: Tensor) -> bool:
-    """Whether this is a real tensor, not a stand-in without data."""
-    return type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
+# a compiler takes the result as it is, it is not to trace into fractions
+@torch.compiler.assume_constant_result
+def _matrices(scales: Tuple[int, ...], pooling: str, size: Tuple[int, int]):
+    """Size of the base and what pools and expands it.
+
+    Returns:
+        tuple: The number of base rows, rows of (base, positions), and rows of
+        (cells, base). None stands for the identity.
+    """
+    axes = {m: [_axis(side, m, pooling) for side in size] for m in scales}
+    # the finer scale of the base that a scale is averaged from
+    source = {}
+    for m in sorted(axes, reverse=True):
+        source[m] = next(
+            (f for f in source if source[f] == f and _nests(m, f, axes)), m)
+    base = [m for m in source if source[m] == m]
+    first = {m: sum(f * f for f in base[:base.index(m)]) for m in base}
+    num_base = sum(m * m for m in base)
+    positions = size[0] * size[1]
+    if positions <= num_base:
+        num_base = positions
+        pool = None
+        expand = [row for m in scales for row in _grid(*axes[m])]
+    else:
+        pool = [row for m in base for row in _grid(*axes[m])]
+        expand = []
+        for m in scales:
+            f = source[m]
+            left = [0.] * first[f]
+            right = [0.] * (num_base - first[f] - f * f)
+            bins = _bins(f, m)
+            expand += [left + row + right for row in _grid(bins, bins)]
+    identity = [[float(i == j) for j in range(num_base)]
+                for i in range(num_base)]
+    return (num_base, None if pool == identity else pool,
+            None if expand == identity else expand)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether this is a real tensor, no stand-in of a tracer."""
+    return (type(tensor) in (Tensor, nn.Parameter) and not is_compiling())
 
 
 def _bins(size: int, m: int) -> Matrix:

@@ -1,6 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The log says what MMEngine's own says, and the history does not grow."""
-import copy
 import json
 import pickle
 from pathlib import Path
@@ -8,92 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.model import BaseModel
-from mmengine.registry import MODELS
-from mmengine.runner import LogProcessor, Runner
-from mmpretrain.registry import MODELS as PRETRAIN_MODELS
+from mmengine.runner import LogProcessor
 from reads import Recorder
-from torch import nn
-from toy import PREPROCESSOR
+from short_run import loader, runner, validated
 
 from sdd_mm.engine.hooks.deferred_scalars_hook import history_length
-from sdd_mm.engine.message_hub import (DeferredMessageHub, History,
-                                       settle_all)
-
-SCENES = dict(
-    type='DigitScenes',
-    split='train',
-    num_scenes=24,
-    serialize_data=False,  # it collects the garbage of all other tests
-    pipeline=[dict(type='PackInputs')])
-HEAD = dict(
-    type='LinearClsHead',
-    num_classes=10,
-    in_channels=3 * 4 * 4,
-    cal_acc=True,
-    topk=(1, ),
-    loss=dict(type='CrossEntropyLoss'))
-SGD = dict(type='SGD', lr=0.05, momentum=0.9)
-
-
-@MODELS.register_module(force=True)
-class Pooled(BaseModel):
-    """MMPretrain's linear head on an image of 4 x 4 pixels, to be quick."""
-
-    def __init__(self):
-        super().__init__(
-            data_preprocessor=dict(
-                PREPROCESSOR, type='mmpretrain.ClsDataPreprocessor'))
-        self.head = PRETRAIN_MODELS.build(HEAD)
-        self.pool = nn.AvgPool2d(8)
-
-    def forward(self, inputs, data_samples, mode):
-        features = (self.pool(inputs).flatten(1), )
-        return getattr(self.head, mode)(features, data_samples)
-
-
-def loader(split='train', shuffle=True):
-    return dict(
-        batch_size=4,
-        num_workers=0,
-        dataset=dict(SCENES, split=split),
-        sampler=dict(type='DefaultSampler', shuffle=shuffle),
-        collate_fn=dict(type='default_collate'))
-
-
-def runner(work_dir, ours=True, epochs=2, wrapper=(), hooks=(), **kwargs):
-    """A run of six iterations an epoch, ours or MMEngine's own."""
-    config = dict(
-        model=dict(type='mmengine.Pooled'),
-        work_dir=str(work_dir),
-        experiment_name='/'.join(Path(work_dir).parts[-2:]).replace('/', '_'),
-        default_scope='mmpretrain',
-        train_dataloader=loader(),
-        optim_wrapper=dict(
-            type='DeferredOptimWrapper' if ours else 'OptimWrapper',
-            optimizer=SGD,
-            **dict(wrapper or dict(clip_grad=dict(max_norm=1.)))),
-        param_scheduler=dict(type='LinearLR', by_epoch=False, end=9),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=2, ignore_last=False)),
-        custom_hooks=list(hooks),
-        randomness=dict(seed=0))
-    if ours:
-        config['default_hooks']['scalars'] = dict(type='DeferredScalarsHook')
-    config.update(kwargs)
-    return Runner.from_cfg(ConfigDict(copy.deepcopy(config)))
-
-
-def validated(**kwargs):
-    return dict(
-        kwargs,
-        val_dataloader=loader('test', False),
-        val_evaluator=dict(type='Accuracy', topk=(1, )),
-        val_cfg=dict())
+from sdd_mm.engine.message_hub import DeferredMessageHub, History, settle_all
 
 
 def log_of(run):
@@ -101,8 +22,7 @@ def log_of(run):
     path, = Path(run.work_dir).glob('*/vis_data/scalars.json')
     return [{
         key: value
-        for key, value in json.loads(line).items()
-        if not key.endswith('time')
+        for key, value in json.loads(line).items() if not key.endswith('time')
     } for line in path.read_text().splitlines()]
 
 
@@ -114,21 +34,20 @@ def histories(run):
     }
 
 
-GLOBAL = dict(
-    custom_cfg=[
-        dict(data_src='loss', method_name='mean', window_size='global'),
-        dict(
-            data_src='loss',
-            log_name='epoch_loss',
-            method_name='max',
-            window_size='epoch'),
-        dict(
-            data_src='grad_norm',
-            log_name='least',
-            method_name='min',
-            window_size=7),
-        dict(data_src='lr', log_name='lr_now', method_name='current'),
-    ])
+GLOBAL = dict(custom_cfg=[
+    dict(data_src='loss', method_name='mean', window_size='global'),
+    dict(
+        data_src='loss',
+        log_name='epoch_loss',
+        method_name='max',
+        window_size='epoch'),
+    dict(
+        data_src='grad_norm',
+        log_name='least',
+        method_name='min',
+        window_size=7),
+    dict(data_src='lr', log_name='lr_now', method_name='current'),
+])
 
 
 @pytest.mark.parametrize('kwargs', [
@@ -333,10 +252,10 @@ def test_length_of_a_history(tmp_path):
         (dict(method_name='mean', window_size='global'), 'train/loss', None),
         (dict(method_name='mean'), 'train/loss', None),
         (dict(method_name='current', log_name='now'), 'train/loss', 10),
-        (dict(data_src='lr', method_name='max', window_size='epoch'),
-         'train/lr', 6),
-        (dict(data_src='time', method_name='max', window_size=3), 'val/time',
-         10),
+        (dict(data_src='lr', method_name='max',
+              window_size='epoch'), 'train/lr', 6),
+        (dict(data_src='time', method_name='max',
+              window_size=3), 'val/time', 10),
     ]:
         custom_cfg = [dict(dict(data_src='loss'), **custom)] if custom else []
         run.log_processor = LogProcessor(custom_cfg=custom_cfg)

@@ -8,7 +8,8 @@ import torch
 from literal import row_losses as literal
 from literal.tensors import assert_near, scalars, stacked
 
-from sdd_mm.functional import dkd_loss, kd_loss, nkd_loss
+from sdd_mm.functional import (closed_dkd_loss, closed_kd_loss,
+                               closed_nkd_loss, dkd_loss, kd_loss, nkd_loss)
 
 TAUS = [0.5, 1., 4.]
 
@@ -30,8 +31,21 @@ CRITERIA = {
     'nkd-other': (nkd_loss, literal.nkd, dict(gamma=8.)),
     'nkd-kept': (nkd_loss, literal.nkd, dict(gamma=1.5, keep_target=True)),
 }
-WITH_LABEL = [dkd_loss, nkd_loss, partial(nkd_loss, keep_target=True)]
-NAMES = ['dkd', 'nkd', 'nkd-kept']
+CLOSED = {
+    kd_loss: closed_kd_loss,
+    dkd_loss: closed_dkd_loss,
+    nkd_loss: closed_nkd_loss
+}
+for name, (function, slow, parameters) in list(CRITERIA.items()):
+    function = ignoring_label(
+        closed_kd_loss) if name == 'kd' else CLOSED[function]
+    CRITERIA[f'closed-{name}'] = function, slow, parameters
+WITH_LABEL = [
+    dkd_loss, nkd_loss,
+    partial(nkd_loss, keep_target=True), closed_dkd_loss, closed_nkd_loss,
+    partial(closed_nkd_loss, keep_target=True)
+]
+NAMES = ['dkd', 'nkd', 'nkd-kept', 'closed-dkd', 'closed-nkd', 'closed-kept']
 
 
 def make(*shape):
@@ -54,9 +68,11 @@ def test_equals_literal(classes, tau, name):
     expected = stacked([slow(*row, tau=tau, **parameters) for row in rows])
     assert actual.shape == labels.shape
     assert_near(actual, expected)
+    # no gradient flows into the teacher of a closed form
+    inputs = [student] if name.startswith('closed') else [student, teacher]
     for one, other in zip(
-            torch.autograd.grad(actual.sum(), [student, teacher]),
-            torch.autograd.grad(expected.sum(), [student, teacher])):
+            torch.autograd.grad(actual.sum(), inputs),
+            torch.autograd.grad(expected.sum(), inputs)):
         assert_near(one, other)
 
 
@@ -74,7 +90,11 @@ def test_takes_rows_in_any_shape(name):
             assert_near(losses[n, b], row, 1e-13)
 
 
-def test_by_hand():
+@pytest.mark.parametrize(
+    'kd_loss, dkd_loss, nkd_loss',
+    [list(CLOSED), list(CLOSED.values())],
+    ids=['plain', 'closed'])
+def test_by_hand(kd_loss, dkd_loss, nkd_loss):
     # Two classes at tau 1: the teacher says 3/4 and 1/4, the student 1/2.
     student = torch.zeros(2, dtype=torch.float64)
     teacher = torch.tensor([math.log(3), 0], dtype=torch.float64)
@@ -157,6 +177,8 @@ def test_arguments_may_be_named():
 def test_gradcheck(classes, name):
     function, _, parameters = CRITERIA[name]
     student, teacher, labels = make(3, classes)
+    if name.startswith('closed'):
+        teacher = teacher.detach()
 
     def rows(student, teacher):
         return function(student, teacher, labels, tau=2., **parameters)

@@ -8,28 +8,36 @@ import pytest
 import torch
 from literal.tensors import assert_near
 
-from sdd_mm.functional import (cell_weights, dkd_loss, kd_loss, local_logits,
-                               nkd_loss, scale_decoupled_loss)
+from sdd_mm.functional import (cell_weights, closed_dkd_loss, closed_kd_loss,
+                               closed_nkd_loss, dkd_loss, kd_loss,
+                               local_logits, nkd_loss, scale_decoupled_loss)
 
 FILE = Path(__file__).parents[1] / 'data' / 'reference_values.npz'
 RECORDED = dict(np.load(FILE))
 SCALES = {'M12': (1, 2), 'M124': (1, 2, 4)}
 
 
-def kd(student, teacher, label, tau):
-    """KD, which has no use for the label."""
-    return kd_loss(student, teacher, tau)
+def criteria(kd_loss, dkd_loss, nkd_loss):
+    """What was recorded, by the name that it was recorded under."""
+
+    def kd(student, teacher, label, tau):
+        return kd_loss(student, teacher, tau)
+
+    return {
+        'KD_T4': partial(kd, tau=4.),
+        'KD_T1': partial(kd, tau=1.),
+        'DKD_a1b8T4': partial(dkd_loss, alpha=1., beta=8., tau=4.),
+        'DKD_a1b2T1': partial(dkd_loss, alpha=1., beta=2., tau=1.),
+        'NKD_t1g1.5': partial(nkd_loss, gamma=1.5, tau=1., keep_target=True),
+        'NKD_t4g8': partial(nkd_loss, gamma=8., tau=4., keep_target=True),
+        'NKD_t1g1.5_FIXED_dropTarget': partial(nkd_loss, gamma=1.5, tau=1.),
+        'NKD_t4g8_FIXED_dropTarget': partial(nkd_loss, gamma=8., tau=4.),
+    }
 
 
-CRITERIA = {
-    'KD_T4': partial(kd, tau=4.),
-    'KD_T1': partial(kd, tau=1.),
-    'DKD_a1b8T4': partial(dkd_loss, alpha=1., beta=8., tau=4.),
-    'DKD_a1b2T1': partial(dkd_loss, alpha=1., beta=2., tau=1.),
-    'NKD_t1g1.5': partial(nkd_loss, gamma=1.5, tau=1., keep_target=True),
-    'NKD_t4g8': partial(nkd_loss, gamma=8., tau=4., keep_target=True),
-    'NKD_t1g1.5_FIXED_dropTarget': partial(nkd_loss, gamma=1.5, tau=1.),
-    'NKD_t4g8_FIXED_dropTarget': partial(nkd_loss, gamma=8., tau=4.),
+FORMS = {
+    'plain': criteria(kd_loss, dkd_loss, nkd_loss),
+    'closed': criteria(closed_kd_loss, closed_dkd_loss, closed_nkd_loss),
 }
 LOSSES = sorted(key[:-len('/f64/value')] for key in RECORDED
                 if key.endswith('/value'))
@@ -60,18 +68,19 @@ def test_everything_recorded_is_compared():
     assert len(RECORDED) == 9 * (3 + 3 * 8 + 3 * 4 + 2 * 2)
 
 
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('key', LOSSES)
-def test_values_and_gradients(key):
+def test_values_and_gradients(key, form):
     case, grid, loss = key.split('/')
     student, teacher, labels = inputs(case)
     student.requires_grad_()
     if grid == 'global':
         logits = student.mean((2, 3)), teacher.mean((2, 3))
-        actual = CRITERIA[loss](*logits, labels).mean()
+        actual = FORMS[form][loss](*logits, labels).mean()
     else:
         actual = scale_decoupled_loss(
             cells(student, grid), cells(teacher, grid), labels,
-            CRITERIA[loss[len('SD'):]])
+            FORMS[form][loss[len('SD'):]])
     assert actual.item() == pytest.approx(
         RECORDED[f'{key}/f64/value'].item(), rel=1e-10, abs=0)
     if f'{key}/f64/grad' in RECORDED:

@@ -10,8 +10,9 @@ from literal import row_losses
 from literal.tensors import assert_near
 from toy import skip_without_autocast
 
-from sdd_mm.functional import (cell_weights, dkd_loss, kd_loss, local_logits,
-                               nkd_loss, scale_decoupled_loss)
+from sdd_mm.functional import (cell_weights, closed_dkd_loss, closed_kd_loss,
+                               closed_nkd_loss, dkd_loss, kd_loss,
+                               local_logits, nkd_loss, scale_decoupled_loss)
 
 
 def ignoring_label(function):
@@ -36,6 +37,13 @@ CRITERIA = {
     'nkd-kept':
     (nkd_loss, row_losses.nkd, dict(gamma=8, tau=4, keep_target=True)),
 }
+CLOSED = {
+    kd: ignoring_label(closed_kd_loss),
+    dkd_loss: closed_dkd_loss,
+    nkd_loss: closed_nkd_loss
+}
+for name, (function, slow, parameters) in list(CRITERIA.items()):
+    CRITERIA[f'closed-{name}'] = CLOSED[function], slow, parameters
 FIDELITIES = {
     'reference': ('hierarchical', 'label', 'mean'),
     'paper': ('direct', 'class', 'sum'),

@@ -56,8 +56,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         architecture (dict | BaseModel): The student. Without ``_scope_`` it
             is built as an MMPretrain model.
         data_preprocessor (dict, optional): The student's. Without ``type`` it
-            is a ``ClsDataPreprocessor`` with the batch augmentations of the
-            student's ``train_cfg``, as in MMPretrain. Defaults to None.
+            is an ``AsyncClsDataPreprocessor`` with the batch augmentations of
+            the student's ``train_cfg``, as in MMPretrain. Defaults to None.
         **kwargs: The other arguments of ``SingleTeacherDistill``.
 
     Raises:
@@ -356,7 +356,7 @@ def _as_mmpretrain_does(preprocessor, architecture):
     if isinstance(preprocessor, dict):
         preprocessor = deepcopy(preprocessor)
         preprocessor.setdefault('_scope_', 'mmpretrain')
-        preprocessor.setdefault('type', 'ClsDataPreprocessor')
+        preprocessor.setdefault('type', 'AsyncClsDataPreprocessor')
         if isinstance(architecture, dict):
             preprocessor.setdefault('batch_augments',
                                     architecture.get('train_cfg'))

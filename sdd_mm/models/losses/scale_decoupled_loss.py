@@ -1,14 +1,18 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ...functional import scale_decoupled_loss
 from ...functional.pooling_plan import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            check_choice, complementary_cells)
 from .base import RecordLoss
+
+CHUNK = 2**25
+"""Local logits (N x B x K) that are there at a time, 128 MiB in float32."""
 
 
 @MODELS.register_module()
@@ -39,6 +43,12 @@ class ScaleDecoupledLoss(RecordLoss):
             mean over the batch. Defaults to 'mean'.
         loss_weight (float): Weight of the loss, the paper's alpha. Defaults
             to 1.0.
+        chunk_size (int, optional): Samples whose local logits are there at a
+            time. The loss is the same; with fewer samples than the batch has,
+            the forward pass of the loss runs again in the backward pass, so
+            that only one chunk's logits take memory. Defaults to None: as
+            many as have 2**25 local logits, which 1,000 classes and 21 cells
+            pass from 1,598 samples on.
 
     Raises:
         ValueError: If the scales or a choice is not one of the above.
@@ -60,15 +70,21 @@ class ScaleDecoupledLoss(RecordLoss):
                  consistent_weight: float = 1.0,
                  complementary_weight: float = 2.0,
                  reduction: str = 'mean',
-                 loss_weight: float = 1.0) -> None:
+                 loss_weight: float = 1.0,
+                 chunk_size: Optional[int] = None) -> None:
         super().__init__(criterion, loss_weight)
         self.scales = check_scales(scales)
         self.pooling = check_pooling(pooling)
         self.consistency = check_choice('consistency', consistency,
                                         CONSISTENCIES)
+        if chunk_size is not None and (type(chunk_size) is not int
+                                       or chunk_size < 1):
+            raise ValueError('chunk_size must be a positive integer or None, '
+                             f'got {chunk_size!r}')
         self.consistent_weight = consistent_weight
         self.complementary_weight = complementary_weight
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
+        self.chunk_size = chunk_size
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
@@ -81,6 +97,33 @@ class ScaleDecoupledLoss(RecordLoss):
         return self.pooling != 'hierarchical' or 1 not in self.scales
 
     def compute(self, student, teacher, target: Tensor) -> Tensor:
+        batch = student.num_samples
+        size = self._samples_at_a_time(student.num_classes
+                                       or teacher.num_classes or 1)
+        if batch <= size or not batch == teacher.num_samples == len(target):
+            return self._compute(student, teacher, target)
+        total = 0.
+        for first in range(0, batch, size):
+            end = min(first + size, batch)
+            chunk = checkpoint(
+                self._compute,
+                student.samples(first, end),
+                teacher.samples(first, end),
+                target[first:end],
+                use_reentrant=False,
+                preserve_rng_state=False)
+            # both reductions are means over the batch
+            total = total + chunk * ((end - first) / batch)
+        return total
+
+    def _samples_at_a_time(self, classes: int) -> int:
+        """How many samples' local logits may be there at a time."""
+        if self.chunk_size is not None:
+            return self.chunk_size
+        cells = sum(m * m for m in self.scales)
+        return max(1, CHUNK // (cells * classes))
+
+    def _compute(self, student, teacher, target: Tensor) -> Tensor:
         local = teacher.local_logits(self.scales, self.pooling).detach()
         return scale_decoupled_loss(
             student.local_logits(self.scales, self.pooling),
@@ -122,4 +165,5 @@ class ScaleDecoupledLoss(RecordLoss):
                 f'consistent_weight={self.consistent_weight}, '
                 f'complementary_weight={self.complementary_weight}, '
                 f'reduction={self.reduction!r}, '
-                f'loss_weight={self.loss_weight}')
+                f'loss_weight={self.loss_weight}, '
+                f'chunk_size={self.chunk_size}')

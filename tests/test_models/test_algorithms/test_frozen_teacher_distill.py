@@ -297,7 +297,8 @@ def test_what_contradicts_the_name_is_refused(wrong):
 ])
 def test_data_preprocessor_with_any_type_or_none(kind):
     model = build(data_preprocessor=dict(PREPROCESSOR, **kind))
-    assert type(model.data_preprocessor).__name__ == 'ClsDataPreprocessor'
+    expected = 'ClsDataPreprocessor' if kind else 'AsyncClsDataPreprocessor'
+    assert type(model.data_preprocessor).__name__ == expected
     assert model.data_preprocessor.mean.flatten().tolist() == [128.0] * 3
 
 

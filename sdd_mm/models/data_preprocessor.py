@@ -1,0 +1,49 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from typing import List
+
+import torch
+from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+
+@MODELS.register_module()
+class AsyncClsDataPreprocessor(ClsDataPreprocessor):
+    """``ClsDataPreprocessor`` whose copies to the device are not waited for.
+
+    A plain copy waits until the device has done all that it was given before,
+    which is the whole last step. Images are copied without waiting if the
+    dataloader pins its memory, as ``tools/train.py`` lets it; labels are
+    pinned here.
+
+    Args:
+        *args: The arguments of ``ClsDataPreprocessor``.
+        **kwargs: The arguments of ``ClsDataPreprocessor``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._non_blocking = True
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Copy to the device, normalise and augment."""
+        samples = data.get('data_samples')
+        if self.device.type != 'cpu' and samples and isinstance(
+                samples[0], DataSample):
+            for field in ('gt_label', 'gt_score'):
+                if field in samples[0]:
+                    self._copy(samples, field)
+        return super().forward(data, training)
+
+    def _copy(self, samples: List[DataSample], field: str) -> None:
+        """Copy what is in all samples at once."""
+        values = [sample.get(field) for sample in samples]
+        if any(value.device.type != 'cpu' for value in values):
+            return
+        batch = torch.cat(values)
+        if self.device.type == 'cuda':
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True)
+        for sample, value in zip(samples,
+                                 batch.split([len(v) for v in values])):
+            sample.set_field(value, field, dtype=torch.Tensor)
