@@ -15,22 +15,14 @@ from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmark'))
+# isort: off
 import speed  # noqa: E402
-from claims import measure, page, sync  # noqa: E402
-from claims.bare import BareLoop  # noqa: E402
-from claims.growth import exponent, peak  # noqa: E402
-from claims.saved import saved  # noqa: E402
-from claims.shapes import CRITERIA, Loss, Shape  # noqa: E402
-from claims.trainers import (
-    Trainer,
-    close,
-    configure,
-    fast,  # noqa: E402
-    start,
-    stock)
+from claims import bare, growth, measure, page, saved  # noqa: E402
+from claims import shapes, sync, trainers  # noqa: E402
+# isort: on
 
-TINY = SimpleNamespace(tiny=True, data_root=None, device='cpu')
-SLOW = ('step', 'cache', 'overhead')
+TINY = SimpleNamespace(tiny=True, data_root=None, device='cpu', steps=2)
+SLOW = ('step', 'sync', 'cache', 'overhead')
 
 
 def test_cases_take_turns():
@@ -53,7 +45,7 @@ def test_a_ratio_is_of_medians_and_its_spread_of_rounds():
 
 
 def demo(batches):
-    cfg = configure('demo/sd-kd.py', TINY)
+    cfg = trainers.configure('demo/sd-kd.py', TINY)
     cfg.train_dataloader.dataset.num_images = 2 * batches
     # its one cycle is as long as the whole run
     cfg.param_scheduler = []
@@ -62,7 +54,7 @@ def demo(batches):
 
 def test_a_stepped_run_is_the_run(tmp_path):
     cfg = demo(3)
-    trainer = Trainer(cfg)
+    trainer = trainers.Trainer(cfg)
     for _ in range(6):
         trainer()
     cfg.work_dir, cfg.experiment_name = str(tmp_path), 'whole'
@@ -83,20 +75,21 @@ def test_a_stepped_run_is_the_run(tmp_path):
 
 def test_all_loops_compute_one_loss():
     cfg = demo(8)
-    bare = BareLoop(cfg, 'cpu')
-    trainers = start(dict(ours=cfg, fast=fast(cfg), stock=stock(cfg)))
-    for trainer in trainers.values():
+    by_hand = bare.BareLoop(cfg, 'cpu')
+    runs = trainers.start(
+        dict(ours=cfg, fast=trainers.fast(cfg), stock=trainers.stock(cfg)))
+    for trainer in runs.values():
         model = trainer.model
         model.train()
         for name in ('student', 'teacher'):
-            weights = getattr(bare, name).state_dict()
+            weights = getattr(by_hand, name).state_dict()
             # a folded teacher has other weights
-            if trainer is not trainers['fast'] or name == 'student':
+            if trainer is not runs['fast'] or name == 'student':
                 getattr(model, name).load_state_dict(weights)
-    images, labels = next(bare.batches)
-    expected = bare.compute(images, labels).item()
+    images, labels = next(by_hand.batches)
+    expected = by_hand.compute(images, labels).item()
     for name in ('ours', 'stock'):
-        model = trainers[name].model
+        model = runs[name].model
         data = model.data_preprocessor(
             dict(inputs=images, data_samples=samples(labels)), True)
         losses = model(**data, mode='loss')
@@ -104,8 +97,8 @@ def test_all_loops_compute_one_loss():
         weight = 1 if name == 'ours' else cfg.model.student_loss_weight
         found = weight * losses['student.loss'] + losses['distill.loss_sdd']
         assert found.item() == pytest.approx(expected, rel=1e-5), name
-    assert trainers['fast'].model.teacher_inference.prepared
-    close(trainers)
+    assert runs['fast'].model.teacher_inference.prepared
+    trainers.close(runs)
 
 
 def samples(labels):
@@ -113,13 +106,14 @@ def samples(labels):
     return [DataSample().set_gt_label(label) for label in labels]
 
 
-@pytest.mark.parametrize('criterion', CRITERIA)
+@pytest.mark.parametrize('criterion', shapes.CRITERIA)
 @pytest.mark.parametrize('shape', [
-    Shape(batch=3, classes=7, side=7, student=5, teacher=6),
-    Shape(batch=2, classes=2, side=8, student=4, teacher=4, scales=(1, 2))
+    shapes.Shape(batch=3, classes=7, side=7, student=5, teacher=6),
+    shapes.Shape(
+        batch=2, classes=2, side=8, student=4, teacher=4, scales=(1, 2))
 ])
 def test_the_plain_writing_is_the_same_loss(criterion, shape):
-    loss = Loss(shape, criterion, 'cpu')
+    loss = shapes.Loss(shape, criterion, 'cpu')
     assert loss.difference() < 1e-5
     loss.module.consistent_weight = 1.1
     assert loss.difference() > 1e-4
@@ -139,10 +133,10 @@ class _Keeper(torch.autograd.Function):
 
 def test_saved_bytes_are_counted_once_and_cannot_hide():
     x, y = (torch.rand(10, requires_grad=True) for _ in range(2))
-    assert sum(saved(lambda: (x * y).sum()).values()) == 2 * 40
-    assert sum(saved(lambda: (x * x).sum()).values()) == 40
-    assert sum(saved(lambda: x.sum()).values()) == 0
-    assert sum(saved(lambda: _Keeper.apply(x)).values()) == 40
+    assert sum(saved.saved(lambda: (x * y).sum()).values()) == 2 * 40
+    assert sum(saved.saved(lambda: (x * x).sum()).values()) == 40
+    assert sum(saved.saved(lambda: x.sum()).values()) == 0
+    assert sum(saved.saved(lambda: _Keeper.apply(x)).values()) == 40
 
 
 def test_reads_are_found_where_they_are_made():
@@ -168,13 +162,13 @@ def test_peak_memory_is_that_of_the_allocator():
         second = torch.empty(500, 250)
         return second + 1
 
-    assert peak(call, 'cpu') == pytest.approx(1e6, rel=0.01)
+    assert growth.peak(call, 'cpu') == pytest.approx(1e6, rel=0.01)
 
 
 def test_exponents():
     sizes = [1, 2, 4, 8]
-    assert exponent(sizes, [n**2 for n in sizes]) == pytest.approx(2)
-    assert exponent(sizes, [5, 5, 5, 5]) == pytest.approx(0)
+    assert growth.exponent(sizes, [n**2 for n in sizes]) == pytest.approx(2)
+    assert growth.exponent(sizes, [5, 5, 5, 5]) == pytest.approx(0)
 
 
 @pytest.mark.parametrize('row', [

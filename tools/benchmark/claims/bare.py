@@ -13,8 +13,6 @@ from torch.utils.data import DataLoader
 
 from sdd_mm import FeatureHead
 
-from .trainers import LOG_INTERVAL
-
 
 class BareLoop:
     """Distillation in plain PyTorch, a step a call.
@@ -54,6 +52,7 @@ class BareLoop:
             shuffle=True,
             collate_fn=_collate,
             pin_memory=loader.pin_memory)
+        self.interval = cfg.default_hooks.logger.interval
         self.log = io.StringIO()
         self.batches = self._batches()
         self.count = 0
@@ -70,7 +69,7 @@ class BareLoop:
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.clip)
         self.optimizer.step()
         self.count += 1
-        if self.count % LOG_INTERVAL == 0:
+        if self.count % self.interval == 0:
             print(
                 f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
 

@@ -15,9 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .measure import Result, claim
 from .step import PAIR
-from .trainers import LOG_INTERVAL, close, configure, start, stock
+from .trainers import close, configure, start, stock
 
-BETWEEN = LOG_INTERVAL - 1
+# iterations from one log line to the next, and those between them
+INTERVAL = 10
+BETWEEN = INTERVAL - 1
 METHODS = ('sd-kd', 'sd-dkd', 'sd-nkd')
 STOCK = 'MMRazor'
 # operators whose result, or its shape, depends on values: the host reads them
@@ -120,7 +122,7 @@ def count(cfg, name: str, dtype: str, ours: bool, device: str) -> Counter:
     trainers = start({name: cfg})
     trainer = trainers[name]
     with context:
-        while trainer.runner.iter % LOG_INTERVAL:
+        while trainer.runner.iter % INTERVAL:
             trainer()
         with reads(device) as found:
             for _ in range(BETWEEN):
@@ -143,6 +145,7 @@ def run(options) -> Result:
         ours = not name.endswith(STOCK)
         # reads do not depend on the size of the batch
         cfg.train_dataloader.batch_size = 2
+        cfg.default_hooks.logger.interval = INTERVAL
         counts = {
             dtype: count(cfg, name, dtype, ours, options.device)
             for dtype in ('float32', 'bfloat16')
