@@ -116,6 +116,6 @@ def _facts(result: dict) -> str:
                          for name in ('torch', 'cuda', 'mmengine',
                                       'mmpretrain', 'mmrazor') if known[name])
     return (f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-            f'largest round); {machine}; Python {known["python"]}, '
+            f'largest round) of {result["clock"]} time; {machine}; Python {known["python"]}, '
             f'{versions}; commit {known["commit"]}; '
             f'{result["seconds"]} s, load {known["load"]}.')
