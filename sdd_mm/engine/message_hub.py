@@ -39,8 +39,9 @@ class History(HistoryBuffer):
                count: int = 1) -> None:
         """Add a value; a scalar tensor is read later."""
         on_device = isinstance(log_val, Tensor)
-        if not (on_device or isinstance(log_val, (int, float))) or (
-                not isinstance(count, (int, float))):
+        if not (on_device or isinstance(log_val,
+                                        (int, float))) or (not isinstance(
+                                            count, (int, float))):
             raise TypeError(f'log_val must be a number, got {type(log_val)}; '
                             f'count must be one, got {type(count)}')
         self._values.append(log_val)
@@ -58,6 +59,8 @@ class History(HistoryBuffer):
     def _read(self) -> None:
         if self.unsettled:
             self._settle()
+            # if somebody took it out of the hub
+            settle_all([self])
 
     @property
     def _log_history(self) -> np.ndarray:

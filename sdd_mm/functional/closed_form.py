@@ -156,8 +156,12 @@ class _ClosedForm(torch.autograd.Function):
         return loss.view(shape[:-1])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        # with create_graph=True; it would be left out without a word
+        if torch.is_grad_enabled() and not is_compiling():
+            raise RuntimeError(
+                'the closed forms of the row losses have no second derivative:'
+                ' take kd_loss, dkd_loss or nkd_loss')
         slope, = ctx.saved_tensors
         rest = len(ctx.needs_input_grad) - 2
         return None, grad.unsqueeze(-1) * slope, *[None] * rest

@@ -1,19 +1,23 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The log says what MMEngine's own says, and the history does not grow."""
+import gc
 import json
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.runner import LogProcessor
+from mmengine.runner import LogProcessor, Runner
 from reads import Recorder
 from short_run import loader, runner, validated
 
-from sdd_mm.engine.hooks.deferred_scalars_hook import history_length
+from sdd_mm.engine.hooks.deferred_scalars_hook import (epoch_windows,
+                                                       history_length)
 from sdd_mm.engine.message_hub import DeferredMessageHub, History, settle_all
 
 
@@ -160,6 +164,33 @@ def test_checkpoints_do_not_grow(tmp_path):
     }  # yapf: disable
 
 
+def test_checkpoint_is_the_student(tmp_path):
+    """Of a network of CIFAR's size, with what a run of its config adds."""
+    config = Path(__file__).parents[2] / 'configs' / 'sdd'
+    config = Config.fromfile(config / 'sd-dkd_res32x4_res8x4_cifar100.py')
+    config.merge_from_dict(
+        dict(
+            work_dir=str(tmp_path),
+            train_cfg=dict(max_epochs=1, val_interval=2),
+            train_dataloader=dict(loader(), batch_size=2),
+            val_dataloader=dict(loader(), batch_size=2),
+            default_hooks=dict(
+                logger=dict(interval=5),
+                checkpoint=dict(save_optimizer=False)),
+            model=dict(teacher_ckpt=None, allow_untrained_teacher=True)))
+    # the teacher is in no checkpoint: a small one will do
+    config.model.teacher = dict(
+        config.model.architecture, data_preprocessor=config.data_preprocessor)
+    for name in ('train_dataloader', 'val_dataloader'):
+        config[name].dataset = dict(loader()['dataset'], num_scenes=4)
+    run = Runner.from_cfg(config)
+    run.train()
+    alone = tmp_path / 'alone.pth'
+    torch.save(run.model.student.state_dict(), alone)
+    found = (tmp_path / 'epoch_1.pth').stat().st_size
+    assert found <= 1.02 * alone.stat().st_size
+
+
 @pytest.mark.parametrize('first', [True, False])
 def test_resume(tmp_path, first):
     """From MMEngine's long histories to ours, and back."""
@@ -229,6 +260,12 @@ def test_numbers_keep_their_kind_and_order():
         History(3, None).current()
 
 
+def test_a_history_that_left_the_hub_is_read():
+    made = hub()
+    made.update_scalar('a', torch.tensor(2.))
+    assert made.log_scalars.pop('a').data[0].tolist() == [2.]
+
+
 def test_settling_twice_is_settling_once():
     history = History(2, None)
     for value in (1., 2., 3.):
@@ -242,6 +279,9 @@ def test_length_of_a_history(tmp_path):
     run = runner(tmp_path, **validated())
     run._train_loop = run.build_train_loop(run._train_loop)
     run._val_loop = run.build_val_loop(run._val_loop)
+    windows = epoch_windows(run)
+    # six batches, and one more that is taken at the end of a validation
+    assert windows == dict(train=6, val=7)
     for custom, key, expected in [
         (None, 'train/loss', 10),
         (None, 'train/lr', 1),
@@ -258,11 +298,22 @@ def test_length_of_a_history(tmp_path):
               window_size=3), 'val/time', 10),
     ]:
         custom_cfg = [dict(dict(data_src='loss'), **custom)] if custom else []
-        run.log_processor = LogProcessor(custom_cfg=custom_cfg)
-        assert history_length(run, key) == expected, (custom, key)
-    run.log_processor = LogProcessor(window_size=2)
-    # six batches, and one more that is taken at the end of a validation
-    assert history_length(run, 'val/data_time') == 7
-    assert history_length(run, 'test/time') is None
-    run.log_processor = type('Another', (LogProcessor, ), {})()
-    assert history_length(run, 'train/loss') is None
+        processor = LogProcessor(custom_cfg=custom_cfg)
+        assert history_length(processor, windows,
+                              key) == expected, (custom, key)
+    processor = LogProcessor(window_size=2)
+    assert history_length(processor, windows, 'val/data_time') == 7
+    assert history_length(processor, windows, 'test/time') is None
+    assert history_length(processor, {}, 'val/time') is None
+    processor = type('Another', (LogProcessor, ), {})()
+    assert history_length(processor, windows, 'train/loss') is None
+
+
+def test_hub_does_not_keep_the_runner(tmp_path):
+    run = runner(tmp_path)
+    run.train()
+    hub, model = run.message_hub, weakref.ref(run.model)
+    del run
+    gc.collect()
+    assert hub.get_scalar('train/loss').current() > 0
+    assert model() is None

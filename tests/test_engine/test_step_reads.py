@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from reads import Recorder
-from short_run import runner
+from short_run import loader, runner
 from torch import cuda
 from toy import algorithm, batch, sdd_loss, skip_without_autocast
 
@@ -90,11 +90,10 @@ def test_gpu_is_not_waited_for(tmp_path, criterion, dtype):
     waits = []
 
     class Forbids(Hook):
-        """Waiting is an error from the first log line to the next."""
+        """Waiting is an error in the third step, which has no log line."""
         priority = 'LOWEST'
 
         def before_train_iter(self, runner, batch_idx, data_batch=None):
-            # SDDReportHook and the log line are at iteration 3
             if batch_idx == 2:
                 cuda.set_sync_debug_mode('error')
 
@@ -106,8 +105,11 @@ def test_gpu_is_not_waited_for(tmp_path, criterion, dtype):
     wrapper = dict(clip_grad=dict(max_norm=1.))
     if dtype is not None:
         wrapper.update(type='DeferredAmpOptimWrapper', dtype=dtype)
-    run = distilled(tmp_path, criterion, wrapper)
-    run.train_dataloader['pin_memory'] = True
+    run = distilled(
+        tmp_path,
+        criterion,
+        wrapper,
+        train_dataloader=dict(loader(), pin_memory=True))
     run.register_hook(Forbids())
     try:
         run.train()

@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from functools import partial
-from typing import Optional
+from typing import Dict, Optional
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -37,8 +37,11 @@ class DeferredScalarsHook(Hook):
     def before_train(self, runner) -> None:
         """Change the message hub."""
         self._interval = log_interval(runner)
-        DeferredMessageHub.take_over(runner.message_hub,
-                                     partial(history_length, runner))
+        # not of the runner: message hubs live as long as the process
+        DeferredMessageHub.take_over(
+            runner.message_hub,
+            partial(history_length, runner.log_processor,
+                    epoch_windows(runner)))
 
     def after_train_iter(self,
                          runner,
@@ -54,14 +57,26 @@ class DeferredScalarsHook(Hook):
         runner.message_hub.settle()
 
 
-def history_length(runner, key: str) -> Optional[int]:
+def epoch_windows(runner) -> Dict[str, int]:
+    """The windows that the log processor takes for an epoch, by mode."""
+    windows = {}
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        windows['train'] = len(runner.train_dataloader)
+    if runner.val_loop is not None:
+        # at the end of a validation it takes one value more
+        windows['val'] = len(runner.val_dataloader) + 1
+    return windows
+
+
+def history_length(processor: LogProcessor, epochs: Dict[str, int],
+                   key: str) -> Optional[int]:
     """How many values of a scalar the log can ask for; None: all.
 
     Args:
-        runner (Runner): The runner.
+        processor (LogProcessor): The runner's.
+        epochs (dict[str, int]): The window of an epoch, by mode.
         key (str): Name of the scalar, such as 'train/loss'.
     """
-    processor = runner.log_processor
     if type(processor) is not LogProcessor:
         return None
     mode, _, name = key.partition('/')
@@ -69,24 +84,13 @@ def history_length(runner, key: str) -> Optional[int]:
     smoothed = pattern.search(name) or pattern.search(key)
     windows = [processor.window_size if smoothed else 1]
     if name in ('time', 'data_time') and mode != 'train':
-        windows.append(_epoch_length(runner, mode))
+        windows.append(epochs.get(mode))
     for custom in processor.custom_cfg:
         if custom['data_src'] in (name, key):
             window = custom.get('window_size')
             if custom['method_name'] == 'current':
                 window = 1
-            windows.append(
-                _epoch_length(runner, mode) if window == 'epoch' else window)
+            windows.append(epochs.get(mode) if window == 'epoch' else window)
     if all(isinstance(window, int) and window > 0 for window in windows):
         return max(windows)
-    return None
-
-
-def _epoch_length(runner, mode: str) -> Optional[int]:
-    """The window that the log processor takes for an epoch."""
-    if mode == 'train' and isinstance(runner.train_loop, EpochBasedTrainLoop):
-        return len(runner.train_dataloader)
-    if mode == 'val' and runner.val_loop is not None:
-        # at the end of a validation it takes one value more
-        return len(runner.val_dataloader) + 1
     return None

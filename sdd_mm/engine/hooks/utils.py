@@ -12,6 +12,5 @@ def bare_model(runner) -> nn.Module:
 
 def log_interval(runner) -> int:
     """Iterations between two log lines."""
-    return next(
-        (hook.interval
-         for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
+    return next((hook.interval
+                 for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)

@@ -180,3 +180,112 @@ def test_local_logits_record_without_global_logits_says_so():
             record.logits()
     with pytest.raises(ValueError, match='must have shape'):
         LocalLogits(torch.zeros(4, B, K), (1, 2), 'direct')
+
+
+def test_local_logits_record_with_global_logits_returns_them():
+    _, teacher, _ = records()
+    own = torch.randn(B, K)
+    for scales, pooling in (((2, ), 'direct'), ((1, 2), 'direct')):
+        record = LocalLogits(
+            teacher.local_logits(scales, pooling), scales, pooling, own)
+        assert record.logits() is own
+    with pytest.raises(ValueError, match='global_logits must have shape'):
+        LocalLogits(torch.zeros(4, B, K), (2, ), 'direct', own[1:])
+
+
+def kinds(scales=(1, 2), pooling='direct'):
+    """The same teacher as every kind of record."""
+    _, teacher, _ = records()
+    own = teacher.logits()
+
+    def tail(rows):
+        return torch.nn.functional.linear(rows, teacher.weight)
+
+    local_cells = teacher.local_logits(scales, pooling)
+    return dict(
+        feature=teacher,
+        region=RegionHead(teacher.feature, tail),
+        region_own=RegionHead(teacher.feature, tail, own),
+        local=LocalLogits(local_cells, scales, pooling),
+        local_own=LocalLogits(local_cells, scales, pooling, own))
+
+
+@pytest.mark.parametrize('kind', list(kinds()))
+def test_records_give_samples(kind):
+    record = kinds()[kind]
+    part = record.samples(2, 5)
+    assert type(part) is type(record)
+    assert (record.num_samples, part.num_samples) == (B, 3)
+    assert record.num_classes == (None if kind == 'region' else K)
+    torch.testing.assert_close(
+        part.local_logits((1, 2), 'direct'),
+        record.local_logits((1, 2), 'direct')[:, 2:5])
+    torch.testing.assert_close(part.logits(), record.logits()[2:5])
+
+
+@pytest.mark.parametrize('soft', [True, False])
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+@pytest.mark.parametrize(
+    'config', [config for config, _ in CRITERIA],
+    ids=lambda config: config['type'])
+@pytest.mark.parametrize('kind', list(kinds()))
+@pytest.mark.parametrize('chunk_size', [1, 4, 5])
+def test_chunks_change_nothing(chunk_size, kind, config, reduction, soft):
+    student, _, target = records()
+    teacher = kinds()[kind]
+    if soft:
+        target = torch.nn.functional.one_hot(target, K).double()
+    results = []
+    for size in (None, chunk_size):
+        loss = MODELS.build(
+            dict(
+                type='ScaleDecoupledLoss',
+                criterion=config,
+                scales=(1, 2),
+                pooling='direct',
+                reduction=reduction,
+                chunk_size=size))
+        value = loss(student, teacher, target)
+        results.append(
+            (value,
+             *torch.autograd.grad(value, [student.feature, student.weight])))
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other)
+
+
+def test_only_one_chunk_of_local_logits_is_kept():
+    student, teacher, target = records()
+
+    def kept(size):
+        loss = MODELS.build(
+            dict(
+                type='ScaleDecoupledLoss',
+                criterion=dict(type='KDCriterion'),
+                chunk_size=size))
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+                lambda tensor: shapes.append(tensor.shape) or tensor,
+                lambda tensor: tensor):
+            loss(student, teacher, target)
+        return shapes
+
+    assert (21, B, K) in kept(None) and (21, B, K) in kept(B)
+    assert not any(shape[0] == 21 for shape in kept(2) if shape)
+
+
+@pytest.mark.parametrize('classes, cells, most', [(1000, 21, 1597),
+                                                  (21841, 21, 73)])
+def test_chunks_by_themselves_where_logits_are_many(classes, cells, most):
+    loss = MODELS.build(
+        dict(type='ScaleDecoupledLoss', criterion=dict(type='KDCriterion')))
+    assert loss._samples_at_a_time(classes) == most
+
+
+@pytest.mark.parametrize('wrong', [0, -1, 2., True, 'all'])
+def test_chunk_size_is_a_positive_integer(wrong):
+    with pytest.raises(ValueError, match='chunk_size must be'):
+        MODELS.build(
+            dict(
+                type='ScaleDecoupledLoss',
+                criterion=dict(type='KDCriterion'),
+                chunk_size=wrong))
