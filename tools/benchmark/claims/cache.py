@@ -46,8 +46,8 @@ def run(options) -> Result:
         found = interleave(trainers, options.rounds, 2 * options.steps)
         result.samples[student] = found
         result.claims.append(
-            claim(f'SD-KD to {student}, warm cache / student alone',
-                  1.1, **ratio(found['warm'], found['alone'])))
+            claim(f'SD-KD to {student}, warm cache / student alone', 1.1,
+                  **ratio(found['warm'], found['alone'])))
         close(trainers)
     for method in METHODS:
         result.claims.append(

@@ -115,7 +115,8 @@ def _facts(result: dict) -> str:
     versions = ', '.join(f'{name} {known[name]}'
                          for name in ('torch', 'cuda', 'mmengine',
                                       'mmpretrain', 'mmrazor') if known[name])
-    return (f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-            f'largest round) of {result["clock"]} time; {machine}; Python {known["python"]}, '
-            f'{versions}; commit {known["commit"]}; '
-            f'{result["seconds"]} s, load {known["load"]}.')
+    return (
+        f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
+        f'largest round) of {result["clock"]} time; {machine}; Python {known["python"]}, '
+        f'{versions}; commit {known["commit"]}; '
+        f'{result["seconds"]} s, load {known["load"]}.')
