@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS, MODELS
 from mmrazor.registry import MODELS as RAZOR_MODELS
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sdd_mm import FeatureHead
-
-from .trainers import LOG_INTERVAL
 
 
 class BareLoop:
@@ -54,6 +52,7 @@ class BareLoop:
             shuffle=True,
             collate_fn=_collate,
             pin_memory=loader.pin_memory)
+        self.interval = cfg.default_hooks.logger.interval
         self.log = io.StringIO()
         self.batches = self._batches()
         self.count = 0
@@ -64,29 +63,30 @@ class BareLoop:
 
     def __call__(self) -> None:
         """One training iteration."""
-        images, labels = next(self.batches)
+        loss = self.compute(*next(self.batches))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.clip)
+        self.optimizer.step()
+        self.count += 1
+        if self.count % self.interval == 0:
+            print(
+                f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
+
+    def compute(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch of bytes."""
         images = images.to(self.device, non_blocking=True).float()
         labels = labels.to(self.device, non_blocking=True)
         images = (images - self.mean) / self.std
         with torch.no_grad():
             teacher = _head(self.teacher, images)
         student = _head(self.student, images)
-        classifier = self.student.head.fc
-        logits = classifier(student.feature.mean((2, 3)))
-        loss = (
-            self.student_loss_weight * F.cross_entropy(logits, labels) +
-            self.loss(student, teacher, labels))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.clip)
-        self.optimizer.step()
-        self.count += 1
-        if self.count % LOG_INTERVAL == 0:
-            print(
-                f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
+        logits = self.student.head.fc(student.feature.mean((2, 3)))
+        return (self.student_loss_weight * F.cross_entropy(logits, labels) +
+                self.loss(student, teacher, labels))
 
 
-def _head(network: nn.Module, images: torch.Tensor) -> FeatureHead:
+def _head(network: nn.Module, images: Tensor) -> FeatureHead:
     classifier = network.head.fc
     return FeatureHead(
         network.backbone(images)[-1], classifier.weight, classifier.bias)

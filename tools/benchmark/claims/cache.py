@@ -25,8 +25,10 @@ def run(options) -> Result:
         '0.1 %: CIFAR-100, B 64.')
     result.claims.append(
         claim(
-            f'Teacher forwards in a cold run of {EPOCHS} epochs / images '
-            'seen', 0.53, cold(options)))
+            f'Cold run of {EPOCHS} epochs',
+            0.53,
+            cold(options),
+            unit='teacher forwards / images seen'))
     for student, pair in PAIRS.items():
         cfgs = {
             'alone':
@@ -44,15 +46,16 @@ def run(options) -> Result:
         found = interleave(trainers, options.rounds, 2 * options.steps)
         result.samples[student] = found
         result.claims.append(
-            claim(f'SD-KD to {student} with a warm cache / the student alone',
-                  1.1, **ratio(found['warm'], found['alone'])))
+            claim(f'SD-KD to {student}, warm cache / student alone', 1.1,
+                  **ratio(found['warm'], found['alone'])))
         close(trainers)
     for method in METHODS:
         result.claims.append(
             claim(
-                f'SD-{method[3:].upper()}: largest relative difference of the '
-                'loss, cached and live', 1e-3,
-                difference(f'sdd/{method}_{PAIRS["res8x4"]}.py', options)))
+                method.upper(),
+                1e-3,
+                difference(f'sdd/{method}_{PAIRS["res8x4"]}.py', options),
+                unit='largest relative difference, cached and live loss'))
     result.notes += [
         'The cold run is simulated: the data set draws its views for '
         f'{EPOCHS} epochs, and a view counts the first time.',

@@ -15,7 +15,7 @@ def draw(found: dict, path: Path) -> None:
     """Draw a row: its own figure if it has one, else its claims."""
     curves = found['samples'].get('curves')
     figure = draw_curves(found, curves) if curves else draw_claims(found)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
@@ -56,7 +56,7 @@ def draw_claims(found: dict) -> plt.Figure:
                     markeredgewidth=2)
             axis.annotate(
                 f'{one["value"]:.3g}', (one['value'], place),
-                xytext=(0, 8),
+                xytext=(0, 10),
                 textcoords='offset points',
                 ha='center',
                 fontsize=8)

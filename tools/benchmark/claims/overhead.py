@@ -44,7 +44,6 @@ def run(options) -> Result:
                   **ratio(found[f'{name}, fast'], found[f'{name}, MMRazor'])))
     result.samples = found
     result.notes += [
-        f'A round is {options.steps} steps.',
         'By hand: plain PyTorch with the same networks, data set, loss '
         'function, optimizer and clipping. MMRazor: SingleTeacherDistill and '
         'ConfigurableDistiller with the same loss modules, MMEngine\'s own '

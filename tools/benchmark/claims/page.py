@@ -65,7 +65,7 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
     first = next(iter(measured.values()))
     claims = {
         device: {
-            one['title']: one
+            name(one): one
             for one in result['claims']
         }
         for device, result in measured.items()
@@ -94,6 +94,11 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
     return '\n'.join(lines)
 
 
+def name(one: dict) -> str:
+    """What a claim speaks of, with its unit unless that is a ratio."""
+    return one['title'] + ('' if one['unit'] == 'x' else f' ({one["unit"]})')
+
+
 def _cell(one: Optional[dict]) -> str:
     if one is None:
         return ''
@@ -110,7 +115,8 @@ def _facts(result: dict) -> str:
     versions = ', '.join(f'{name} {known[name]}'
                          for name in ('torch', 'cuda', 'mmengine',
                                       'mmpretrain', 'mmrazor') if known[name])
-    return (f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-            f'largest round); {machine}; Python {known["python"]}, '
-            f'{versions}; commit {known["commit"]}; '
-            f'{result["seconds"]} s, load {known["load"]}.')
+    return (
+        f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
+        f'largest round) of {result["clock"]} time; {machine}; Python {known["python"]}, '
+        f'{versions}; commit {known["commit"]}; '
+        f'{result["seconds"]} s, load {known["load"]}.')

@@ -10,6 +10,9 @@ from . import shapes
 from .measure import Result, claim
 from .shapes import CRITERIA, Loss
 
+ROWS = 'tensors of local logits, the rows alone'
+WHOLE = 'tensors of local logits, with pooling and classifier'
+
 
 def saved(function: Callable[[], Tensor]) -> Dict[int, int]:
     """Bytes of each storage that the graph of ``function()`` holds.
@@ -69,23 +72,26 @@ def run(options) -> Result:
                 rows = sum(saved(loss.rows(whose == 'ours')[0]).values())
                 result.claims.append(
                     claim(
-                        f'{criterion} rows, {title}: {whose}, in tensors of '
-                        'local logits', 1.0 if whose == 'ours' else None,
-                        rows / unit))
-            for whose in ('ours', 'plain'):
+                        f'{criterion}, {title}: {whose}',
+                        1.0 if whose == 'ours' else None,
+                        rows / unit,
+                        unit=ROWS))
                 whole = saved(getattr(loss, whose))
                 added = sum(size for pointer, size in whole.items()
                             if pointer not in inputs)
-                held = sum(whole.values()) - added
-                result.samples[f'SD-{criterion} from the maps, {title}, '
-                               f'{whose}'] = dict(
-                                   added_bytes=added, inputs_bytes=held)
+                result.samples[f'SD-{criterion}, {title}, {whose}'] = dict(
+                    rows_bytes=rows,
+                    added_bytes=added,
+                    inputs_bytes=sum(whole.values()) - added)
                 result.claims.append(
                     claim(
-                        f'SD-{criterion} from the maps, {title}: {whose}, in '
-                        'tensors of local logits (with pooled cells, without '
-                        'the maps and weights that live anyway)', None,
-                        added / unit))
+                        f'SD-{criterion}, {title}: {whose}',
+                        None,
+                        added / unit,
+                        unit=WHOLE))
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+    result.notes.append(
+        'With pooling and classifier, the maps and weights do not count: they '
+        'live anyway.')
     return result

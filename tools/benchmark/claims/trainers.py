@@ -23,8 +23,6 @@ CONFIGS = ROOT / 'configs'
 FAST = CONFIGS / '_base_' / 'fast.py'
 # batches of 64 in an epoch of CIFAR-100
 EPOCH = 782
-# iterations from one log line to the next
-LOG_INTERVAL = 10
 
 
 @LOOPS.register_module(force=True)
@@ -111,7 +109,8 @@ def configure(name: str, options) -> Config:
     Args:
         name (str): Path of the config below ``configs/``.
         options (Namespace): The command line. Images come from ``data_root``,
-            else they are generated. Data is loaded by the training process
+            else they are generated. A log line comes every ``steps`` steps.
+            Data is loaded by the training process
             itself, so that no other one takes its cores unseen.
     """
     cfg = Config.fromfile(CONFIGS / name)
@@ -129,7 +128,8 @@ def configure(name: str, options) -> Config:
     cfg.work_dir = '.'
     to_smoke(cfg, 24 if options.tiny else EPOCH)
     cfg.update(kept)
-    cfg.default_hooks.logger.interval = LOG_INTERVAL
+    # a round of steps has one log line
+    cfg.default_hooks.logger.interval = options.steps
     if options.data_root is not None:
         innermost(dataset).update(
             data_root=options.data_root, verify='content')
@@ -142,8 +142,9 @@ def describe(options) -> str:
     """What a reader must know of the runs."""
     images = ('Images are generated'
               if options.data_root is None else 'Images are CIFAR-100')
-    return (f'{images} and loaded by the training process itself. The '
-            'teacher is untrained: its weights do not change the time.')
+    return (f'A round is {options.steps} steps with one log line. {images} '
+            'and loaded by the training process itself. The teacher is '
+            'untrained: its weights do not change the time.')
 
 
 def start(cfgs: Dict[str, Config]) -> Dict[str, 'Trainer']:
