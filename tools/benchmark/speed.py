@@ -103,8 +103,9 @@ def report(found: dict) -> str:
                      f'{spread}{goal}')
     lines += [f'  {note}' for note in found['notes']]
     lines.append(
-        f'  n = {found["rounds"]} rounds, {found["clock"]} time, medians [min to max of the rounds], '
-        f'{found["seconds"]} s, load {facts["load"]}')
+        f'  n = {found["rounds"]} rounds, {found["clock"]} time, medians '
+        f'[smallest to largest round], {found["seconds"]} s, load '
+        f'{facts["load"]}')
     lines.append('  ' + ', '.join(f'{key} {value}'
                                   for key, value in facts.items()
                                   if value is not None and key != 'load'))

@@ -117,6 +117,6 @@ def _facts(result: dict) -> str:
                                       'mmpretrain', 'mmrazor') if known[name])
     return (
         f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-        f'largest round) of {result["clock"]} time; {machine}; Python {known["python"]}, '
-        f'{versions}; commit {known["commit"]}; '
+        f'largest round) of {result["clock"]} time; {machine}; Python '
+        f'{known["python"]}, {versions}; commit {known["commit"]}; '
         f'{result["seconds"]} s, load {known["load"]}.')
