@@ -57,6 +57,8 @@ class TeacherCacheHook(Hook):
     def after_train_epoch(self, runner) -> None:
         """Say how often the teacher was asked."""
         cache = self.cache
+        if cache.asked == 0:
+            return  # distillation was stopped
         runner.logger.info(
             f'Teacher cache: {cache.forwards:,} of {cache.asked:,} views were '
             f'asked of the teacher ({cache.forwards / cache.asked:.1%})')
