@@ -46,6 +46,8 @@ def main() -> None:
     except (PreflightError, TeacherCacheError) as error:
         refuse(args, error)
     hook.cache.fill(args.batch_size)
+    if hook.cache.store.full:
+        refuse(args, TeacherCacheError('the disk is full, the cache is not'))
 
 
 if __name__ == '__main__':

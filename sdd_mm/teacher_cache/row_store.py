@@ -5,6 +5,7 @@ import json
 import os
 import os.path as osp
 from typing import Optional, Tuple
+from uuid import uuid4
 
 import numpy as np
 
@@ -66,7 +67,11 @@ class RowStore:
         if root is None:
             self._open_memory()
         else:
-            self._open_files(root)
+            try:
+                self._open_files(root)
+            except OSError as error:
+                raise RowStoreError(
+                    f'{root} cannot be used: {error}') from error
 
     @property
     def num_bytes(self) -> int:
@@ -97,7 +102,7 @@ class RowStore:
         """Write what the rows depend on, or compare with what is there."""
         path = osp.join(self.folder, KEY)
         if not osp.exists(path):
-            draft = f'{path}.{os.getpid()}'
+            draft = f'{path}.{uuid4().hex}'
             with open(draft, 'w') as file:
                 file.write(text)
                 file.flush()
@@ -126,7 +131,9 @@ class RowStore:
 
     def _sum(self, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Checksums of rows, never zero: zero is a row never written."""
-        sums = (rows * self._factors[:-1]).sum(axis=1, dtype=WORD)
+        # mixed, since a product keeps the highest bits to themselves
+        mixed = rows ^ (rows >> WORD.type(32))
+        sums = (mixed * self._factors[:-1]).sum(axis=1, dtype=WORD)
         sums += (index.astype(WORD) + 1) * self._factors[-1]
         sums ^= sums >> 32
         return np.where(sums == 0, WORD.type(1), sums)

@@ -1,6 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What a frozen teacher says of every view of every image, asked once."""
-import hashlib
 import logging
 import time
 from typing import Optional
@@ -21,7 +20,7 @@ from ..models.records import FeatureHead, LocalLogits
 from ..structures import DataSampleBatch
 from .row_store import RowStore, RowStoreError
 
-FORMAT = 1
+FORMAT = 1  # of what a row holds and how it is checked
 DTYPES = ('float16', 'float32')
 
 
@@ -74,7 +73,6 @@ class TeacherCache:
         self.model = model
         self.dataset = dataset
         self.scales, self.pooling, self._with_global = _asked(model.distiller)
-        network = hashlib.sha256(repr(model.teacher).encode()).hexdigest()
         # enough images for the teacher's own checks to mean something
         some = np.arange(min(len(dataset), 32))
         record = self._ask(self._inputs(some, np.zeros_like(some))[0])
@@ -87,7 +85,8 @@ class TeacherCache:
                 key=dict(
                     format=FORMAT,
                     teacher=model.teacher_hash,
-                    network=network,
+                    network=model.teacher_network,
+                    recorder=model.distiller.teacher_map_source(),
                     teacher_inference=model.teacher_inference.options(),
                     normalization=_normalization(model),
                     images=dataset.fingerprint,
@@ -190,7 +189,10 @@ class TeacherCache:
 
     def _ask(self, inputs: Tensor):
         """The teacher's record of images."""
-        with torch.no_grad():
+        # a run in mixed precision and one in float32 share these rows: only
+        # teacher_inference, which is in the key, says how the teacher runs
+        with torch.no_grad(), torch.autocast(
+                inputs.device.type, enabled=False):
             return self.model.teacher_record(inputs)
 
     @torch.no_grad()

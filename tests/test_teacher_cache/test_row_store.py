@@ -126,6 +126,24 @@ def test_every_damaged_byte_is_found(tmp_path):
             assert found.tolist() == [place >= 32, place < 32]
 
 
+def test_two_flipped_signs_do_not_cancel(tmp_path):
+    kept = store(tmp_path, num_rows=1, shape=(8, ))
+    kept.write(np.array([0]), rows_of([0], (8, )))
+    path = Path(kept.folder) / row_store.ROWS
+    broken = bytearray(path.read_bytes())
+    broken[7] ^= 128
+    broken[15] ^= 128
+    path.write_bytes(bytes(broken))
+    again = store(tmp_path, num_rows=1, shape=(8, ))
+    assert not again.read(np.array([0]))[1].any()
+
+
+def test_a_root_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(RowStoreError, match='cannot be used'):
+        store(tmp_path / 'file')
+
+
 def test_rows_in_the_wrong_place_are_absent(tmp_path):
     kept = store(tmp_path, num_rows=2)
     kept.write(np.array([0]), rows_of([0]))

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS
 from toy import PREPROCESSOR, algorithm, batch, build, classifier, sdd_loss
@@ -59,7 +60,14 @@ def losses_of(model, data):
 def run(tmp_path, hooks, epochs=3, model=None, **kwargs):
     """Train, and return the losses of all steps."""
     name = f'cache{next(COUNT)}'
-    runner = Runner(
+    runner = runner_of(tmp_path, name, hooks, epochs, model, **kwargs)
+    runner.train()
+    history, _ = runner.message_hub.get_scalar('train/loss').data
+    return np.array(history)
+
+
+def runner_of(tmp_path, name, hooks, epochs, model=None, **kwargs):
+    return Runner(
         model=model or algorithm(),
         work_dir=str(tmp_path / name),
         train_dataloader=dict(
@@ -75,9 +83,6 @@ def run(tmp_path, hooks, epochs=3, model=None, **kwargs):
         custom_hooks=hooks,
         randomness=dict(seed=0),
         experiment_name=name)
-    runner.train()
-    history, _ = runner.message_hub.get_scalar('train/loss').data
-    return np.array(history)
 
 
 def test_cold_warm_and_live_runs_agree(tmp_path):
@@ -207,6 +212,63 @@ def test_anything_else_does_not_read_it(tmp_path, change):
         model.teacher.backbone.relu_like = torch.nn.SiLU()
     cache = TeacherCache(model, data, str(tmp_path), dtype=dtype)
     assert cache.store.count() == 0
+
+
+def test_mixed_precision_runs_share_float32_rows(tmp_path):
+    """The student's autocast is not the teacher's."""
+    data = build_scenes()
+    given = data.batch(np.arange(8), np.arange(8))
+    found = []
+    for name, enabled in (('amp', True), ('plain', False)):
+        model = model_of()
+        model.teacher_cache = TeacherCache(model, data, str(tmp_path / name))
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            losses_of(model, copy.deepcopy(given))
+        index = model.teacher_cache._index(np.arange(8), np.arange(8))
+        found.append(model.teacher_cache.store.read(index))
+    assert found[0][1].all() and found[1][1].all()
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+
+
+def test_a_folded_teacher_finds_its_rows_again(tmp_path):
+    model = model_of(teacher_inference=dict(fold_bn=True))
+    data = build_scenes()
+    first = TeacherCache(model, data, str(tmp_path))
+    first.fill()
+    assert TeacherCache(model, data, str(tmp_path)).store.count() == 432
+
+
+class Fail(Hook):
+    """Interrupts a run, once."""
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        if not hasattr(self, 'done'):
+            self.done = True
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_trains_again(tmp_path):
+    name = f'cache{next(COUNT)}'
+    runner = runner_of(tmp_path, name,
+                       [dict(type='TeacherCacheHook'),
+                        Fail()], 1)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert runner.model.teacher_cache is not None
+    runner.train()
+    assert runner.model.teacher_cache is None
+
+
+def test_two_hooks_are_refused(tmp_path):
+    hook = dict(type='TeacherCacheHook')
+    with pytest.raises(TeacherCacheError, match='two TeacherCacheHooks'):
+        run(tmp_path, [hook, dict(hook, dtype='float32')])
+
+
+def test_a_run_that_stops_distilling_asks_nothing(tmp_path):
+    model = algorithm(student_loss_weight=1.0)
+    stop = dict(type='StopDistillHook', stop_epoch=1, _scope_='mmrazor')
+    run(tmp_path, [dict(type='TeacherCacheHook'), stop], model=model)
 
 
 def test_fill_goes_on_where_it_was_stopped(tmp_path):

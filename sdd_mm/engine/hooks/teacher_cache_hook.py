@@ -43,9 +43,14 @@ class TeacherCacheHook(Hook):
     def before_train(self, runner) -> None:
         """Open the cache."""
         model = bare_model(runner)
-        if getattr(model, 'teacher_cache', None) is not None:
+        if sum(isinstance(hook, TeacherCacheHook)
+               for hook in runner.hooks) > 1:
             raise TeacherCacheError('custom_hooks has two TeacherCacheHooks: '
                                     'leave one out')
+        left = getattr(model, 'teacher_cache', None)
+        if left is not None:  # by a run that was interrupted
+            left.store.close()
+            model.teacher_cache = None
         self.cache = TeacherCache(model, runner.train_dataloader.dataset,
                                   self.cache_dir, self.dtype)
         model.teacher_cache = self.cache

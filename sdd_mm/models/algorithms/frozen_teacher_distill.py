@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..distillers import SDDDistiller
 from ..recorders.map_recorder import MapReached
-from .teacher import TeacherError, load_teacher, normalization, weights_hash
+from .teacher import (TeacherError, load_teacher, network_hash, normalization,
+                      weights_hash)
 from .teacher_inference import TeacherInference
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
@@ -110,6 +111,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_ckpt = teacher_ckpt
         self._teacher_is_trained = isinstance(teacher, BaseModel)
         self.teacher_hash: Optional[str] = None
+        self.teacher_network: Optional[str] = None
         self.teacher_meta: dict = {}
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
@@ -213,6 +215,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 f'the teacher {type(self.teacher).__name__} has no weights: '
                 'set model.teacher_ckpt to the path or URL of its checkpoint')
         self.teacher_hash = weights_hash(self.teacher)
+        self.teacher_network = network_hash(self.teacher)
 
     def loss(
         self,

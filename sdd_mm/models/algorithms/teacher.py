@@ -134,6 +134,11 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def network_hash(model: nn.Module) -> str:
+    """SHA-256 of a model's modules as they print themselves."""
+    return hashlib.sha256(repr(model).encode()).hexdigest()
+
+
 def normalization(model: nn.Module) -> Optional[Tuple]:
     """Mean, std and channel order that a model's images come in.
 

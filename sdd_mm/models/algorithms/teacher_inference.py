@@ -97,9 +97,15 @@ class TeacherInference:
         """
         if self.prepared or not self.options():
             return
+        # what autocast rounds in the student's step is no difference of these
+        with torch.autocast(inputs.device.type, enabled=False):
+            self._prepare(teacher, inputs)
+
+    def _prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
         plain = teacher(inputs, mode='tensor').float()
         if self.fold_bn:
-            fold_batch_norms(teacher, inputs)
+            # two images tell which modules follow each other
+            fold_batch_norms(teacher, inputs[:2])
         if self.channels_last:
             teacher.to(memory_format=torch.channels_last)
         if self.compile:
@@ -159,7 +165,8 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
             handle.remove()
     folded = set()
     for conv, norm in pairs:
-        if calls.count(conv) == calls.count(norm) == 1:
+        once = calls.count(conv) == calls.count(norm) == 1
+        if once and norm.running_mean is not None:
             weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias,
                                                 norm.running_mean,
                                                 norm.running_var, norm.eps,

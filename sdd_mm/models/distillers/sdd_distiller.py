@@ -114,6 +114,10 @@ class SDDDistiller(ConfigurableDistiller):
         recorder.reset_data_buffer()
         recorder.data_buffer.append(record)
 
+    def teacher_map_source(self) -> str:
+        """Which modules of the teacher its feature head comes from."""
+        return self.teacher_recorders.get_recorder(HEAD).where
+
     def take_teacher_record(self):
         """The teacher's feature head of the last forward, taken out."""
         recorder = self.teacher_recorders.get_recorder(HEAD)
