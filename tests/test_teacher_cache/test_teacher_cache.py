@@ -210,6 +210,7 @@ def test_anything_else_does_not_read_it(tmp_path, change):
         model.load_teacher()
     if network:
         model.teacher.backbone.relu_like = torch.nn.SiLU()
+        model.load_teacher()
     cache = TeacherCache(model, data, str(tmp_path), dtype=dtype)
     assert cache.store.count() == 0
 
