@@ -4,7 +4,9 @@ in_memory = dict(  # what the dataloader of an InMemoryDataset needs
     persistent_workers=False,
     pin_memory=False,
     collate_fn=dict(type='batch_or_collate'))
-fast_teacher = dict(channels_last=True, fold_bn=True)
+fast_model = dict(
+    teacher_inference=dict(channels_last=True, fold_bn=True),
+    student_channels_last=True)
 fast_hooks = [
     dict(type='TeacherCacheHook', cache_dir='work_dirs/teacher_cache')
 ]

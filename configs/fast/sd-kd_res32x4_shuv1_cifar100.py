@@ -12,5 +12,5 @@ val_dataloader = dict(
         type='InMemoryDataset',
         dataset=dict(_base_.val_dataloader.dataset, test_mode=True)),
     **_base_.in_memory)
-model = dict(teacher_inference=_base_.fast_teacher)
+model = _base_.fast_model
 custom_hooks = [*_base_.custom_hooks, *_base_.fast_hooks]

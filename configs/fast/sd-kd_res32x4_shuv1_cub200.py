@@ -13,4 +13,4 @@ val_dataloader = dict(
         dataset=dict(_base_.val_dataloader.dataset, test_mode=True)),
     **_base_.in_memory)
 # no teacher cache: 2,178 views an image, of which 240 epochs see a tenth
-model = dict(teacher_inference=_base_.fast_teacher)
+model = _base_.fast_model

@@ -54,6 +54,8 @@ class PoolingPlan:
 
     What nests is decided in fractions, not up to rounding. Both steps are one
     matrix product each, which autograd differentiates at no cost in memory.
+    Where the base's rows of cells lie in bands of the map that are alike, as
+    on 8 x 8 maps, a band is pooled from its own positions only.
 
     Make it with :func:`pooling_plan`, which keeps it.
 
@@ -80,7 +82,7 @@ class PoolingPlan:
         self.pooling = check_pooling(pooling)
         self.size = tuple(size)
         self.num_cells = sum(m * m for m in self.scales)
-        self.num_base, self._pool, self._expand = _matrices(
+        self.num_base, self._pool, self._band, self._expand = _matrices(
             self.scales, self.pooling, self.size)
         self._tensors = {}
 
@@ -91,8 +93,9 @@ class PoolingPlan:
         if self._pool is None:
             return feature.flatten(2).permute(2, 0, 1)
         positions = feature.reshape(batch * channels, -1)
-        return (self._matrix('_pool', feature) @ positions.T).view(
-            -1, batch, channels)
+        pool = self._matrix('_pool', feature)
+        band = self._band and self._matrix('_band', feature)
+        return _Pool.apply(positions, pool, band).view(-1, batch, channels)
 
     @full_precision
     def base_logits(self,
@@ -148,6 +151,34 @@ class PoolingPlan:
         return matrix
 
 
+class _Pool(torch.autograd.Function):
+    """Cells (F, R) of R maps (R, positions).
+
+    Both directions are products in the order that reads and writes a map row
+    by row.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(positions, pool, band):
+        if band is None:
+            return pool @ positions.T
+        bands = len(pool) // len(band)
+        positions = positions.view(len(positions), bands, -1)
+        return torch.bmm(
+            band.expand(bands, *band.shape),
+            positions.permute(1, 2, 0)).view(len(pool), -1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.T @ ctx.saved_tensors[0], None, None
+
+
 @lru_cache(maxsize=256)
 def pooling_plan(scales: Tuple[int, ...], pooling: str,
                  size: Tuple[int, int]) -> PoolingPlan:
@@ -161,8 +192,9 @@ def _matrices(scales: Tuple[int, ...], pooling: str, size: Tuple[int, int]):
     """Size of the base and what pools and expands it.
 
     Returns:
-        tuple: The number of base rows, rows of (base, positions), and rows of
-        (cells, base). None stands for the identity.
+        tuple: The number of base rows, rows of (base, positions), such rows
+        of one band of the map, and rows of (cells, base). None stands for the
+        identity, and for no band.
     """
     axes = {m: [_axis(side, m, pooling) for side in size] for m in scales}
     # the finer scale of the base that a scale is averaged from
@@ -176,10 +208,11 @@ def _matrices(scales: Tuple[int, ...], pooling: str, size: Tuple[int, int]):
     positions = size[0] * size[1]
     if positions <= num_base:
         num_base = positions
-        pool = None
+        pool = band = None
         expand = [row for m in scales for row in _grid(*axes[m])]
     else:
         pool = [row for m in base for row in _grid(*axes[m])]
+        band = _band(*axes[base[0]]) if len(base) == 1 else None
         expand = []
         for m in scales:
             f = source[m]
@@ -189,7 +222,7 @@ def _matrices(scales: Tuple[int, ...], pooling: str, size: Tuple[int, int]):
             expand += [left + row + right for row in _grid(bins, bins)]
     identity = [[float(i == j) for j in range(num_base)]
                 for i in range(num_base)]
-    return (num_base, None if pool == identity else pool,
+    return (num_base, None if pool == identity else pool, band,
             None if expand == identity else expand)
 
 
@@ -227,6 +260,18 @@ def _nests(m: int, finer: int, axes: dict) -> bool:
     return finer % m == 0 and all(
         _product(_bins(finer, m), fine) == coarse
         for fine, coarse in zip(axes[finer], axes[m]))
+
+
+def _band(height: Matrix, width: Matrix) -> Optional[List[List[float]]]:
+    """The cells of the map's first band over that band's positions, if all
+    bands are alike."""
+    rows = len(height[0]) // len(height)
+    first = height[0][:rows]
+    for i, row in enumerate(height):
+        before = [0] * (i * rows)
+        if row != before + first + [0] * (len(row) - len(before) - rows):
+            return None
+    return _grid([first], width)
 
 
 def _grid(height: Matrix, width: Matrix) -> List[List[float]]:

@@ -78,6 +78,16 @@ def test_a_map_as_small_as_the_grid_is_not_pooled():
     assert torch.equal(base, feature.flatten(2).permute(2, 0, 1))
 
 
+@pytest.mark.parametrize('size', [(8, 8), (7, 7)], ids=str)
+def test_pooling_is_differentiated_twice_and_vectorised(size):
+    feature = torch.randn(2, 2, *size, dtype=torch.float64)
+    cells = torch.vmap(lambda maps: pool_cells(maps, (1, 4)))(feature[None])[0]
+    assert_near(cells, pooled(feature, (1, 4), 'hierarchical'), 1e-14)
+    feature.requires_grad_()
+    assert torch.autograd.gradgradcheck(
+        lambda maps: pool_cells(maps, (1, 4))**2, feature)
+
+
 def test_a_base_in_half_precision_expands_to_float32():
     plan = pooling_plan((1, 2), 'direct', (8, 8))
     base = torch.randn(4, 2, 3).half()

@@ -402,3 +402,19 @@ def test_layer_wise_decay_is_the_students():
     assert len({lr for _, lr in own}) > 2
     assert model.get_layer_depth('distiller.connectors.x.weight') == (
         model.student.get_layer_depth('head.fc.weight'))
+
+
+def test_student_channels_last_differs_by_rounding_only():
+    plain, other = build(), build(student_channels_last=True)
+    images, layouts = batch()['inputs'].float(), []
+    for role in ('student', 'teacher'):
+        getattr(other, role).load_state_dict(getattr(plain, role).state_dict())
+    for model in (plain, other):
+        sum(losses(model).values()).backward()
+        feature = model.student.extract_feat(images, stage='backbone')[-1]
+        layouts.append(
+            feature.is_contiguous(memory_format=torch.channels_last))
+    assert layouts == [False, True]
+    grads = {name: w.grad for name, w in other.student.named_parameters()}
+    for name, weight in plain.student.named_parameters():
+        torch.testing.assert_close(grads[name], weight.grad)

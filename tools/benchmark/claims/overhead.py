@@ -47,8 +47,8 @@ def run(options) -> Result:
         'By hand: plain PyTorch with the same networks, data set, loss '
         'function, optimizer and clipping. MMRazor: SingleTeacherDistill and '
         'ConfigurableDistiller with the same loss modules, MMEngine\'s own '
-        'hooks and optimizer wrapper. Fast options: images in memory, the '
-        'teacher with folded batch norms and channels last.',
+        'hooks and optimizer wrapper. Fast options: images in memory, both '
+        'networks channels last, the teacher with folded batch norms.',
         describe(options)
     ]
     close(trainers)

@@ -115,8 +115,7 @@ def _facts(result: dict) -> str:
     versions = ', '.join(f'{name} {known[name]}'
                          for name in ('torch', 'cuda', 'mmengine',
                                       'mmpretrain', 'mmrazor') if known[name])
-    return (
-        f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-        f'largest round) of {result["clock"]} time; {machine}; Python '
-        f'{known["python"]}, {versions}; commit {known["commit"]}; '
-        f'{result["seconds"]} s, load {known["load"]}.')
+    return (f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
+            f'largest round) of {result["clock"]} time; {machine}; Python '
+            f'{known["python"]}, {versions}; commit {known["commit"]}; '
+            f'{result["seconds"]} s, load {known["load"]}.')

@@ -180,7 +180,7 @@ def in_memory(cfg: Config) -> Config:
 def fast(cfg: Config) -> Config:
     """The same run with the options of ``configs/fast``, but the cache."""
     cfg = in_memory(cfg)
-    cfg.model.teacher_inference = Config.fromfile(FAST).fast_teacher
+    cfg.model.update(Config.fromfile(FAST).fast_model)
     return cfg
 
 
