@@ -153,3 +153,30 @@ def test_distributed_launch_on_two_processes(teacher, tmp_path):
                             text=True)
     assert result.returncode == 0, result.stdout
     assert 'Epoch(train) [1][5/5]' in result.stdout
+
+
+def test_a_cache_filled_ahead_leaves_the_teacher_nothing(teacher, tmp_path):
+    config = ROOT / 'configs' / 'fast' / 'sd-kd_demo.py'
+    options = [
+        'train_dataloader.dataset.dataset.num_scenes=64',
+        'val_dataloader.dataset.dataset.num_scenes=20',
+        'train_cfg.max_epochs=1', 'param_scheduler.total_steps=2',
+        f'model.teacher_ckpt={teacher}'
+    ]
+    script = ROOT / 'tools' / 'fill_teacher_cache.py'
+    refused = command(
+        script, DEMO / 'sd-kd.py', '--cfg-options', options[-1], check=False)
+    assert refused.returncode == 1
+    assert 'there is no cache to fill' in refused.stdout
+    assert 'Traceback' not in refused.stdout
+    # its folder is below the current one
+    found = command(
+        script, config, '--cfg-options', *options, cwd=tmp_path).stdout
+    assert '0.00% of it filled' in found and '100.00% of it filled' in found
+    output = command(
+        ROOT / 'tools' / 'train.py',
+        config,
+        '--cfg-options',
+        *options,
+        cwd=tmp_path).stdout
+    assert 'Teacher cache: 0 of 64 views were asked' in output

@@ -46,8 +46,13 @@ def main() -> None:
     except (PreflightError, TeacherCacheError) as error:
         refuse(args, error)
     hook.cache.fill(args.batch_size)
-    if hook.cache.store.full:
-        refuse(args, TeacherCacheError('the disk is full, the cache is not'))
+    failure = hook.cache.store.failure
+    if failure is not None:
+        refuse(
+            args,
+            TeacherCacheError(
+                f'{hook.cache.store.folder} is not full and takes no more: '
+                f'{failure}'))
 
 
 if __name__ == '__main__':

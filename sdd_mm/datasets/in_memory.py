@@ -119,9 +119,9 @@ class InMemoryDataset:
                              'PackInputs')
         if self._pack.input_key != 'img' or self._pack.algorithm_keys:
             self._refuse(self._pack, 'only images and labels can be packed')
-        if self._flip is not None and (not isinstance(self._flip.prob, float)
-                                       or self._flip.direction
-                                       != 'horizontal'):
+        if self._flip is not None and (not isinstance(self._flip.prob,
+                                                      (int, float)) or
+                                       self._flip.direction != 'horizontal'):
             self._refuse(self._flip, 'flips must be horizontal')
         if self._crop is not None and (self._crop.padding_mode != 'constant'
                                        or self._crop.pad_if_needed):

@@ -97,6 +97,8 @@ def check_training(cfg: Config) -> nn.Module:
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
     loaded = channel_order(cfg.train_dataloader)
+    if isinstance(model, FrozenTeacherDistill):
+        _check_ema(cfg)
     if isinstance(model, FrozenTeacherDistill) and _reads_teacher(model):
         try:
             model.load_teacher()
@@ -112,6 +114,16 @@ def check_training(cfg: Config) -> nn.Module:
     _check_pretrained(model, loaded)
     _check_start(cfg, model, loaded)
     return model
+
+
+def _check_ema(cfg: Config) -> None:
+    """The averaged model and the student's have one teacher."""
+    for hook in cfg.get('custom_hooks') or ():
+        if hook.get('type') == 'EMAHook' and hook.get('device') is not None:
+            raise PreflightError(
+                f"custom_hooks: EMAHook(device={hook['device']!r}) would move "
+                'the teacher, which the averaged model shares: leave device '
+                'out')
 
 
 def _reads_teacher(model: FrozenTeacherDistill) -> bool:

@@ -21,12 +21,10 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
         **kwargs: The arguments of ``ClsDataPreprocessor``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._non_blocking = True
-
     def forward(self, data: dict, training: bool = False) -> dict:
         """Copy to the device, normalise and augment."""
+        # a copy to the CPU that is not waited for would be read too early
+        self._non_blocking = self.device.type == 'cuda'
         samples = data.get('data_samples')
         if self.device.type != 'cpu' and samples and isinstance(
                 samples[0], DataSample):

@@ -62,7 +62,7 @@ class RowStore:
         rng = np.random.default_rng(0)
         self._factors = rng.integers(
             2**63, size=self.words + 1, dtype=WORD.type) * 2 + 1
-        self.full = False
+        self.failure: Optional[OSError] = None
         self.folder = None
         if root is None:
             self._open_memory()
@@ -156,14 +156,14 @@ class RowStore:
     def write(self, index: np.ndarray, rows: np.ndarray) -> None:
         """Keep rows.
 
-        A full disk ends the writing (``full`` says so), not the run.
+        A full disk ends the writing (``failure`` says so), not the run.
 
         Args:
             index (np.ndarray): Numbers of rows, int64 (B,).
             rows (np.ndarray): The rows, (B, \\*row_shape), of the store's
                 dtype.
         """
-        if self.full:
+        if self.failure is not None:
             return
         words = np.zeros((len(index), self.words), WORD)
         words.view(self.dtype)[:, :self.length] = rows.reshape(
@@ -178,13 +178,14 @@ class RowStore:
             for i, row, total in zip(index.tolist(), words, sums):
                 self._put(self._rows_file, row.tobytes(), i * row.nbytes)
                 self._put(self._sums_file, total.tobytes(), i * WORD.itemsize)
-        except OSError:
-            self.full = True
+        except OSError as error:
+            self.failure = error
 
     @staticmethod
     def _put(descriptor: int, data: bytes, offset: int) -> None:
-        if os.pwrite(descriptor, data, offset) != len(data):
-            raise OSError('short write')
+        while data:  # what follows a short write says why it was short
+            written = os.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
 
     def count(self) -> int:
         """Number of rows that were written."""

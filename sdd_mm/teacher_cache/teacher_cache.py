@@ -4,9 +4,12 @@ import logging
 import time
 from typing import Optional
 
+import mmpretrain
 import numpy as np
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
+from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ..datasets import InMemoryDataset
@@ -14,14 +17,19 @@ from ..functional import pooling_plan
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.algorithms.teacher import normalization
+from ..models.algorithms.teacher_inference import DTYPES as TEACHER_DTYPES
+from ..models.data_preprocessor import AsyncClsDataPreprocessor
+from ..models.distillers import SDDDistiller
 from ..models.distillers.sdd_distiller import HEAD
 from ..models.losses.base import RecordLoss
+from ..models.recorders.map_recorder import TOLERANCE
 from ..models.records import FeatureHead, LocalLogits
 from ..structures import DataSampleBatch
 from .row_store import RowStore, RowStoreError
 
 FORMAT = 1  # of what a row holds and how it is checked
 DTYPES = ('float16', 'float32')
+PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
 
 
 class TeacherCacheError(RuntimeError):
@@ -75,7 +83,8 @@ class TeacherCache:
         self.scales, self.pooling, self._with_global = _asked(model.distiller)
         # enough images for the teacher's own checks to mean something
         some = np.arange(min(len(dataset), 32))
-        record = self._ask(self._inputs(some, np.zeros_like(some))[0])
+        first_view = np.zeros_like(some)
+        record = self._ask(self._inputs(some, first_view)[0])
         self.plan = None
         if isinstance(record, FeatureHead):
             self.plan = pooling_plan(self.scales, self.pooling,
@@ -84,6 +93,7 @@ class TeacherCache:
             self.store = RowStore(
                 key=dict(
                     format=FORMAT,
+                    mmpretrain=mmpretrain.__version__,
                     teacher=model.teacher_hash,
                     network=model.teacher_network,
                     recorder=model.distiller.teacher_map_source(),
@@ -104,8 +114,9 @@ class TeacherCache:
             raise TeacherCacheError(
                 f'teacher cache: {error} (TeacherCacheHook.cache_dir is '
                 f'{cache_dir!r})') from error
+        self._compare(self._index(some, first_view), self._rows(record))
         self.asked = self.forwards = 0
-        self._told_full = False
+        self._told = False
         print_log(f'Teacher cache: {self}', logger='current')
 
     def __str__(self) -> str:
@@ -143,27 +154,41 @@ class TeacherCache:
         missing = np.flatnonzero(~found)
         self.asked += len(index)
         if len(missing):
-            chosen = inputs if len(missing) == len(index) else inputs[
-                torch.from_numpy(missing).to(inputs.device)]
-            rows[missing] = self._answer(chosen, index[missing])
+            rows[missing] = self._answer(
+                self._chosen(inputs, missing), index[missing])
         return self._as_record(rows, inputs.device)
+
+    @staticmethod
+    def _chosen(inputs: Tensor, missing: np.ndarray) -> Tensor:
+        """The images that the teacher is asked for.
+
+        On a GPU a few more, so that cuDNN has few batch sizes to tune for.
+        """
+        if len(missing) == len(inputs):
+            return inputs
+        if inputs.is_cuda:
+            missing = np.pad(missing, (0, -len(missing) % 16), 'edge')
+        return inputs[torch.from_numpy(missing).to(inputs.device)]
 
     def fill(self, batch_size: int = 256) -> None:
         """Ask the teacher for every view that is not there yet.
+
+        Several processes share the work.
 
         Args:
             batch_size (int): Images of a forward. Defaults to 256.
         """
         num_views, told = self.dataset.num_views, time.monotonic()
         start, begun = self.forwards, told
-        for first in range(0, self.store.num_rows, batch_size):
+        for first in range(get_rank() * batch_size, self.store.num_rows,
+                           get_world_size() * batch_size):
             index = np.arange(first,
                               min(first + batch_size, self.store.num_rows))
             index = index[~self.store.read(index)[1]]
             if len(index):
                 inputs, _ = self._inputs(index // num_views, index % num_views)
                 self._answer(inputs, index)
-                if self.store.full:
+                if self.store.failure is not None:
                     return
             if time.monotonic() - told > 10:
                 told = time.monotonic()
@@ -176,6 +201,25 @@ class TeacherCache:
                     f'eta {eta / 60:.0f} min',
                     logger='current')
         print_log(f'Teacher cache: {self}', logger='current')
+
+    def _compare(self, index: np.ndarray, rows: Tensor) -> None:
+        """What is stored must be what the teacher says today.
+
+        The key cannot tell a network whose code was changed in place.
+        """
+        stored, found = self.store.read(index)
+        if not found.any():
+            return
+        rows = rows.float().cpu().numpy()[found]
+        largest = np.abs(rows).max()
+        difference = np.abs(stored[found] - rows).max() / max(largest, 1e-6)
+        dtype = TEACHER_DTYPES.get(self.model.teacher_inference.dtype)
+        if not difference <= TOLERANCE[dtype or torch.float16]:
+            raise TeacherCacheError(
+                f'the teacher {type(self.model.teacher).__name__} no longer '
+                f'says what is stored in {self.store.folder}: logits differ '
+                f'by {difference:.2g} of the largest. If its code was changed '
+                'that is no wonder: remove the folder')
 
     def _index(self, image_ids: np.ndarray,
                view_ids: np.ndarray) -> np.ndarray:
@@ -210,7 +254,8 @@ class TeacherCache:
     def _answer(self, inputs: Tensor, index: np.ndarray) -> np.ndarray:
         """Ask the teacher and keep what it says, rounded."""
         self.forwards += len(index)
-        rows = self._rows(self._ask(inputs)).float().cpu().numpy()
+        rows = self._rows(self._ask(inputs))[:len(index)]
+        rows = rows.float().cpu().numpy()
         with np.errstate(over='ignore'):  # told below
             rows = rows.astype(self.store.dtype)
         if not np.isfinite(rows).all():
@@ -220,11 +265,12 @@ class TeacherCache:
                 "'float32' of the TeacherCacheHook, or see whether the "
                 'teacher is broken')
         self.store.write(index, rows)
-        if self.store.full and not self._told_full:
-            self._told_full = True
+        if self.store.failure is not None and not self._told:
+            self._told = True
             print_log(
-                f'Teacher cache: {self.store.folder} takes no more, the disk '
-                'is full. The run goes on and asks the teacher.',
+                f'Teacher cache: {self.store.folder} takes no more '
+                f'({self.store.failure}). The run goes on and asks the '
+                'teacher.',
                 logger='current',
                 level=logging.WARNING)
         return rows
@@ -250,6 +296,12 @@ def _check_views(model, dataset) -> None:
             'views, numbered: set train_dataloader.dataset=dict('
             "type='InMemoryDataset', dataset=...), not "
             f'{type(dataset).__name__}')
+    if type(model.data_preprocessor) not in PREPROCESSORS:
+        raise TeacherCacheError(
+            f'what {type(model.data_preprocessor).__name__} does to images is '
+            'not known to be the same every time: set model.data_preprocessor'
+            f'.type to one of {[kind.__name__ for kind in PREPROCESSORS]}, or '
+            'leave out the TeacherCacheHook')
     if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
         raise TeacherCacheError(
             'batch augmentations (Mixup, CutMix) mix images anew in every '
@@ -260,6 +312,11 @@ def _check_views(model, dataset) -> None:
 
 def _asked(distiller):
     """Scales, pooling, and whether true global logits are asked for."""
+    if not isinstance(distiller, SDDDistiller):
+        raise TeacherCacheError(
+            'a teacher cache needs an SDDDistiller, got '
+            f"{type(distiller).__name__}: set model.distiller.type='"
+            "SDDDistiller', or leave out the TeacherCacheHook")
     if len(distiller.deliveries.deliveries):
         raise TeacherCacheError('deliveries carry data from the teacher to '
                                 'the student, which a teacher cache does not '

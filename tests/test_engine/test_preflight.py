@@ -92,6 +92,9 @@ WRONG = {
     'unknown split': ({
         'train_dataloader.dataset.split': 'val'
     }, 'split must be one of'),
+    'average on another device': ({
+        'custom_hooks': [dict(type='EMAHook', device='cpu')]
+    }, "EMAHook.device='cpu'. would move the teacher"),
     'checkpoint to resume': ({
         'resume': True,
         'load_from': 'gone.pth'

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import DATASETS, MODELS
 from toy import PREPROCESSOR, algorithm, batch, build, classifier, sdd_loss
 
@@ -250,9 +251,9 @@ class Fail(Hook):
 
 def test_an_interrupted_run_trains_again(tmp_path):
     name = f'cache{next(COUNT)}'
-    runner = runner_of(tmp_path, name,
-                       [dict(type='TeacherCacheHook'),
-                        Fail()], 1)
+    runner = runner_of(
+        tmp_path, name,
+        [dict(type='TeacherCacheHook'), Fail()], 1)
     with pytest.raises(KeyboardInterrupt):
         runner.train()
     assert runner.model.teacher_cache is not None
@@ -281,6 +282,31 @@ def test_fill_goes_on_where_it_was_stopped(tmp_path):
     second.fill(batch_size=50)
     assert second.forwards == total - 10
     assert second.store.count() == total
+
+
+def test_processes_share_the_filling(tmp_path, monkeypatch):
+    module = 'sdd_mm.teacher_cache.teacher_cache'
+    monkeypatch.setattr(f'{module}.get_world_size', lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(f'{module}.get_rank', lambda rank=rank: rank)
+        cache = TeacherCache(model_of(), build_scenes(), str(tmp_path))
+        cache.fill(batch_size=50)
+        shares.append(cache.forwards)
+    assert shares == [232, 200]  # of blocks of 50, the last one of 32
+    assert cache.store.count() == cache.store.num_rows == 432
+
+
+def test_a_teacher_that_says_otherwise_is_told(tmp_path, monkeypatch):
+    """As after an edit of its code, which no key can tell."""
+    model, data = model_of(), build_scenes()
+    TeacherCache(model, data, str(tmp_path)).fill()
+    TeacherCache(model_of(), data, str(tmp_path))
+    relu = torch.nn.ReLU.forward
+    monkeypatch.setattr(torch.nn.ReLU, 'forward',
+                        lambda self, x: relu(self, x) * 1.5)
+    with pytest.raises(TeacherCacheError, match='no longer says what is'):
+        TeacherCache(model_of(), data, str(tmp_path))
 
 
 def test_every_view_is_the_live_teachers(tmp_path):
@@ -346,6 +372,13 @@ def test_says_its_size(caplog):
     assert 'in memory' in str(cache)
 
 
+class Jitter(ClsDataPreprocessor):
+    """One that a user wrote."""
+
+    def __init__(self):
+        super().__init__(**PREPROCESSOR)
+
+
 MIXUP = dict(augments=[dict(type='Mixup', alpha=0.2)])
 
 
@@ -361,6 +394,11 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=0.2)])
     (lambda: (MODELS.build(classifier()), build_scenes()),
      'needs a model of type FrozenTeacherDistill'),
     (lambda: (build(), build_scenes()), 'not loaded yet'),
+    (lambda: (model_of(data_preprocessor=Jitter()), build_scenes()),
+     'Jitter does to images'),
+    (lambda:
+     (model_of(distiller=dict(type='ConfigurableDistiller')), build_scenes()),
+     'model.distiller.type=.SDDDistiller'),
 ])
 def test_refuses_what_could_not_be_exact(make, message):
     model, data = make()

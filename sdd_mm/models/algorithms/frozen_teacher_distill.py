@@ -29,7 +29,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - The whole teacher stays in eval mode: BatchNorm, dropout and drop path.
     - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
       student needs no teacher. A teacher without weights is an error.
-    - It is never saved, and EMA neither copies nor averages it.
+    - It is never saved, and copies of the model (EMA makes one) share it.
     - It runs without computing its own loss, and no further than the map
       that is distilled.
     - Its input normalisation must be stated and agree with the student's, and
@@ -122,8 +122,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_inference = TeacherInference(**(teacher_inference or {}))
         # what TeacherCacheHook sets
         self.teacher_cache = None
-        if student_channels_last:
-            self.student.to(memory_format=torch.channels_last)
+        self.student_channels_last = student_channels_last
+        self._lay_out_student(torch.channels_last)
         self._check_classes()
         self._set_conversion(stated, on_normalization_mismatch)
         self.teacher.eval()
@@ -148,6 +148,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'teacher of the student\'s classes, or correct '
                 'model.teacher.head.num_classes or '
                 'model.architecture.head.num_classes')
+
+    def _lay_out_student(self, memory_format) -> None:
+        if self.student_channels_last:
+            self.student.to(memory_format=memory_format)
 
     def _set_conversion(self, stated: bool, on_mismatch: str) -> None:
         """Compare the normalisations, and keep how to get to the teacher's."""
@@ -196,10 +200,13 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         """
         # MMEngine would initialise the teacher, and warn that it did so twice
         teacher = self._modules.pop('teacher')
+        # random numbers fill weights in the order in which they lie
+        self._lay_out_student(torch.contiguous_format)
         try:
             super().init_weights()
         finally:
             self.teacher = teacher
+        self._lay_out_student(torch.channels_last)
         self.load_teacher()
 
     def load_teacher(self) -> None:

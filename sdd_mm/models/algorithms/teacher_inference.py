@@ -177,5 +177,21 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if child in folded:
-                setattr(module, name, nn.Identity())
+                setattr(module, name, _Folded(child))
     return len(folded)
+
+
+class _Folded(nn.Module):
+    """A batch norm that its convolution does.
+
+    It passes on what it gets, and keeps its tensors: EMA looks for every name
+    that it once found.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self._parameters.update(norm._parameters)
+        self._buffers.update(norm._buffers)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs

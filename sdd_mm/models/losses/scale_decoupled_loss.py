@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from typing import Optional, Sequence, Tuple, Union
 
+import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -144,9 +145,19 @@ class ScaleDecoupledLoss(RecordLoss):
                 record.
             target (Tensor): Labels, (B,), or class scores, (B, K).
         """
-        local = teacher.local_logits(self.scales, self.pooling).detach()
-        return complementary_cells(local, target, self.consistency,
-                                   self._global_logits(teacher, local))
+        batch = teacher.num_samples
+        size = self._samples_at_a_time(teacher.num_classes or 1)
+        found = []
+        for first in range(0, batch, size):
+            part = teacher
+            if size < batch:
+                part = teacher.samples(first, min(first + size, batch))
+            local = part.local_logits(self.scales, self.pooling).detach()
+            found.append(
+                complementary_cells(local, target[first:first + size],
+                                    self.consistency,
+                                    self._global_logits(part, local)))
+        return torch.cat(found, dim=1)
 
     def _global_logits(self, teacher, local: Tensor) -> Tensor:
         """The teacher's global verdict comes from these logits, (B, K).

@@ -418,3 +418,34 @@ def test_student_channels_last_differs_by_rounding_only():
     grads = {name: w.grad for name, w in other.student.named_parameters()}
     for name, weight in plain.student.named_parameters():
         torch.testing.assert_close(grads[name], weight.grad)
+
+
+def test_student_channels_last_starts_from_the_same_weights():
+    states = []
+    for last in (False, True):
+        torch.manual_seed(0)
+        model = build(student_channels_last=last)
+        torch.manual_seed(0)
+        model.init_weights()
+        states.append(model.state_dict())
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    weight = states[1]['architecture.backbone.conv1.weight']
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_ema_goes_on_when_batch_norms_are_folded(update_buffers):
+    model = build(teacher_inference=dict(fold_bn=True))
+    average = ExponentialMovingAverage(
+        model, momentum=0.5, update_buffers=update_buffers)
+    losses(model)
+    average.update_parameters(model)  # the first one copies
+    for weight in model.student.parameters():
+        weight.data.add_(1.)
+    average.update_parameters(model)
+    own = dict(model.student.named_parameters())
+    for name, value in average.module.student.named_parameters():
+        assert not torch.equal(value, own[name]), name
+    assert average.module.teacher is model.teacher

@@ -251,6 +251,9 @@ def test_chunks_change_nothing(chunk_size, kind, config, reduction, soft):
              *torch.autograd.grad(value, [student.feature, student.weight])))
     for one, other in zip(*results):
         torch.testing.assert_close(one, other)
+    mask = loss.complementary_cells(teacher, target)
+    loss.chunk_size = None
+    assert torch.equal(mask, loss.complementary_cells(teacher, target))
 
 
 def test_only_one_chunk_of_local_logits_is_kept():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullLocator
 
 matplotlib.use('Agg')
 # Okabe and Ito's colours, which everybody can tell apart
@@ -124,7 +125,10 @@ def draw_curves(found: dict, curves: list) -> plt.Figure:
             axis.set_axisbelow(True)
             for side in ('top', 'right'):
                 axis.spines[side].set_visible(False)
-        axes[1, column].set_xlabel(curve['size'])
+        axis.set_xticks(curve['sizes'][::2],
+                        [f'{size:,}' for size in curve['sizes'][::2]])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel(curve['size'])
         axes[0, column].set_title(curve['fixed'], fontsize=8)
     axes[0, 0].set_ylabel('forward and backward (ms)')
     axes[1, 0].set_ylabel('peak memory beyond the inputs (MiB)')
