@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,15 +32,22 @@ def test_cases_take_turns():
     found = measure.interleave(cases, rounds=3, calls=2, warmup=1)
     assert ''.join(order) == 'abc' + 'aabbcc' + 'ccbbaa' + 'aabbcc'
     assert {
-        name: len(times)
+        name: len(times.wall)
         for name, times in found.items()
     } == dict(
         a=3, b=3, c=3)
 
 
+def test_waiting_takes_no_processor_time():
+    found = measure.interleave(dict(a=lambda: time.sleep(0.05)), rounds=1)
+    assert found['a'].wall[0] > 0.05 > 0.02 > found['a'].processor[0]
+
+
 def test_a_ratio_is_of_medians_and_its_spread_of_rounds():
-    found = measure.ratio([2., 9., 4.], [1., 3., 2.])
-    assert found == dict(value=2.0, low=2.0, high=3.0)
+    above = measure.Times([2., 9., 4.], [2., 3., 1.])
+    found = measure.ratio(above, measure.Times([1., 3., 2.], [4., 4., 4.]))
+    assert found == dict(value=2.0, low=2.0, high=3.0, processor=0.5)
+    assert (above - above).processor == [0., 0., 0.]
     assert measure.claim('', 2.0, 2.0)['met'] is True
     assert measure.claim('', 2.0, math.nan)['met'] is False
 

@@ -37,12 +37,6 @@ def parse_args(argv: list = None) -> argparse.Namespace:
         help='training steps of a case in a round, which has one log line. '
         'Defaults to 2 on the CPU and 100 on a GPU')
     parser.add_argument(
-        '--clock',
-        choices=('wall', 'cpu'),
-        default='wall',
-        help='cpu: processor time of this process, for a machine that others '
-        'use as well. Defaults to wall')
-    parser.add_argument(
         '--out',
         type=Path,
         help='where the results go, or the page is. '
@@ -62,8 +56,6 @@ def parse_args(argv: list = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds < (1 if args.tiny else 5):
         parser.error('a median needs --rounds of 5 or more')
-    if args.clock == 'cpu' and args.device != 'cpu':
-        parser.error('--clock cpu sees nothing of a GPU')
     if args.steps is None:
         args.steps = 2 if args.tiny or args.device == 'cpu' else 100
     if args.out is None:
@@ -77,8 +69,7 @@ def parse_args(argv: list = None) -> argparse.Namespace:
 
 def run_row(args: argparse.Namespace) -> dict:
     """Run one row; write what it found as JSON and as a figure."""
-    from claims import figures, measure
-    measure.clock = measure.CLOCKS[args.clock]
+    from claims import figures
     row = importlib.import_module(f'claims.{args.row}')
     start = time.time()
     found = row.run(args).as_dict(args)
@@ -99,13 +90,14 @@ def report(found: dict) -> str:
             f' [{one["low"]:.3g} to {one["high"]:.3g}]')
         goal = '' if one['goal'] is None else (
             f', goal {one["goal"]:g}: {"met" if one["met"] else "NOT MET"}')
+        beside = '' if one['processor'] is None else (
+            f'; in processor time {one["processor"]:.4g}')
         lines.append(f'  {one["title"]}: {one["value"]:.4g} {one["unit"]}'
-                     f'{spread}{goal}')
+                     f'{spread}{goal}{beside}')
     lines += [f'  {note}' for note in found['notes']]
     lines.append(
-        f'  n = {found["rounds"]} rounds, {found["clock"]} time, medians '
-        f'[smallest to largest round], {found["seconds"]} s, load '
-        f'{facts["load"]}')
+        f'  n = {found["rounds"]} rounds, wall time, medians [smallest to '
+        f'largest round], {found["seconds"]} s, load {facts["load"]}')
     lines.append('  ' + ', '.join(f'{key} {value}'
                                   for key, value in facts.items()
                                   if value is not None and key != 'load'))

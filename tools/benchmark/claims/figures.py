@@ -47,6 +47,14 @@ def draw_claims(found: dict) -> plt.Figure:
                 'D' if one['met'] is False else 'o',
                 color=color,
                 markersize=7)
+            if one['processor'] is not None:
+                axis.plot(
+                    one['processor'],
+                    place,
+                    'o',
+                    color='black',
+                    fillstyle='none',
+                    markersize=7)
             if one['goal'] is not None:
                 axis.plot(
                     one['goal'],
@@ -85,10 +93,18 @@ def draw_claims(found: dict) -> plt.Figure:
                    markeredgewidth=2,
                    label='goal, at most'),
     ]
+    if any(one['processor'] is not None for one in claims):
+        handles.append(
+            plt.Line2D([], [],
+                       marker='o',
+                       color='black',
+                       linestyle='',
+                       fillstyle='none',
+                       label='in processor time'))
     figure.legend(
         handles=handles,
         loc='outside lower center',
-        ncols=4,
+        ncols=len(handles),
         frameon=False,
         fontsize=8)
     figure.suptitle(_title(found), fontsize=9, ha='left', x=0.01)

@@ -5,23 +5,36 @@ import platform
 import statistics
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import torch
 
-# what rounds are timed with; process_time does not count what other processes
-# take, and sees nothing of a GPU
-CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
-clock = CLOCKS['wall']
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Times:
+    """Seconds a call, one number a round.
+
+    Args:
+        wall (list[float]): What passes.
+        processor (list[float]): What this process takes of its processors:
+            not what others take meanwhile, and nothing of a GPU.
+    """
+    wall: List[float] = field(default_factory=list)
+    processor: List[float] = field(default_factory=list)
+
+    def __sub__(self, other: 'Times') -> 'Times':
+        return Times([a - b for a, b in zip(self.wall, other.wall)],
+                     [a - b for a, b in zip(self.processor, other.processor)])
 
 
 def interleave(cases: Dict[str, Callable[[], None]],
                rounds: int,
                calls: int = 1,
-               warmup: int = 1) -> Dict[str, List[float]]:
+               warmup: int = 1) -> Dict[str, Times]:
     """Time cases in turn: A, B, C, A, B, C, ...
 
     A machine that becomes slower or faster does so for all of them. Every
@@ -34,22 +47,25 @@ def interleave(cases: Dict[str, Callable[[], None]],
         warmup (int): Untimed calls of every case before. Defaults to 1.
 
     Returns:
-        dict[str, list[float]]: Seconds a call, one number a round.
+        dict[str, Times]: Seconds a call.
     """
     for case in cases.values():
         for _ in range(warmup):
             case()
-    seconds = {name: [] for name in cases}
+    found = {name: Times() for name in cases}
     for number in range(rounds):
         order = list(cases) if number % 2 == 0 else list(cases)[::-1]
         for name in order:
             wait()
-            start = clock()
+            start = time.perf_counter(), time.process_time()
             for _ in range(calls):
                 cases[name]()
             wait()
-            seconds[name].append((clock() - start) / calls)
-    return seconds
+            end = time.perf_counter(), time.process_time()
+            wall, processor = ((b - a) / calls for a, b in zip(start, end))
+            found[name].wall.append(wall)
+            found[name].processor.append(processor)
+    return found
 
 
 def wait() -> None:
@@ -58,13 +74,19 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def ratio(above: List[float], below: List[float]) -> Dict[str, float]:
+def ratio(above: Times, below: Times) -> Dict[str, Optional[float]]:
     """Ratio of the medians, and the spread of the rounds' own ratios."""
-    rounds = [a / b for a, b in zip(above, below, strict=True)]
+    rounds = [a / b for a, b in zip(above.wall, below.wall, strict=True)]
+
+    def medians(times: str) -> float:
+        return statistics.median(getattr(above, times)) / statistics.median(
+            getattr(below, times))
+
     return dict(
-        value=statistics.median(above) / statistics.median(below),
+        value=medians('wall'),
         low=min(rounds),
-        high=max(rounds))
+        high=max(rounds),
+        processor=None if torch.cuda.is_available() else medians('processor'))
 
 
 def claim(title: str,
@@ -72,6 +94,7 @@ def claim(title: str,
           value: float,
           low: Optional[float] = None,
           high: Optional[float] = None,
+          processor: Optional[float] = None,
           unit: str = 'x') -> dict:
     """A measured number beside what it is to be at most.
 
@@ -82,6 +105,8 @@ def claim(title: str,
         value (float): The number.
         low (float, optional): Smallest of the rounds. Defaults to None.
         high (float, optional): Largest of the rounds. Defaults to None.
+        processor (float, optional): The same number of processor time, beside
+            wall time. It is not judged. Defaults to None.
         unit (str): Its unit. Defaults to 'x', a ratio.
     """
     return dict(
@@ -90,6 +115,7 @@ def claim(title: str,
         goal=goal,
         low=low,
         high=high,
+        processor=processor,
         unit=unit,
         met=None if goal is None else bool(value <= goal))
 
@@ -118,12 +144,20 @@ class Result:
             says=self.says,
             device=options.device,
             rounds=options.rounds,
-            clock=options.clock,
             tiny=options.tiny,
             claims=self.claims,
             notes=self.notes,
             environment=environment(),
-            samples=self.samples)
+            samples=as_json(self.samples))
+
+
+def as_json(samples):
+    """With numbers, lists and dictionaries only."""
+    if isinstance(samples, Times):
+        return asdict(samples)
+    if isinstance(samples, dict):
+        return {name: as_json(value) for name, value in samples.items()}
+    return samples
 
 
 def environment() -> dict:

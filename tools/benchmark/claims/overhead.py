@@ -30,7 +30,7 @@ def run(options) -> Result:
         cases[f'{name}, by hand'] = BareLoop(cfgs[name], options.device)
     cases['teacher'] = inference(options, cfgs['KD'])
     found = interleave(cases, options.rounds, options.steps)
-    extra = [a - b for a, b in zip(found['KD'], found['student'])]
+    extra = found['KD'] - found['student']
     result.claims.append(
         claim('(KD step - step of the student alone) / teacher\'s inference',
               1.05, **ratio(extra, found['teacher'])))

@@ -6,6 +6,7 @@ from typing import Dict, Optional, Sequence
 
 START, END = '<!-- speed: begin -->\n', '<!-- speed: end -->'
 DEVICES = dict(cpu='CPU', cuda='GPU')
+PROCESSOR = 'CPU, in processor time'
 ABSENT = 'not measured: no GPU at hand'
 
 
@@ -72,10 +73,14 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
     }
     titles = dict.fromkeys(title for known in claims.values()
                            for title in known)
+    columns = ['measured', 'at most', *DEVICES.values()]
+    timed = any(one['processor'] is not None for known in claims.values()
+                for one in known.values())
+    if timed:
+        columns.append(PROCESSOR)
     lines = [
-        f'### `{row}`', '', first['says'], '',
-        '| measured | at most | ' + ' | '.join(DEVICES.values()) + ' |',
-        '|---' * (2 + len(DEVICES)) + '|'
+        f'### `{row}`', '', first['says'], '', f'| {" | ".join(columns)} |',
+        '|---' * len(columns) + '|'
     ]
     for title in titles:
         known = [one[title] for one in claims.values() if title in one]
@@ -84,6 +89,8 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
             _cell(claims[device].get(title)) if device in claims else ABSENT
             for device in DEVICES
         ]
+        if timed:
+            cells.append(_number(known[0]['processor']))
         lines.append(f'| {title} | {"" if goal is None else f"{goal:g}"} | '
                      f'{" | ".join(cells)} |')
     lines.append('')
@@ -99,10 +106,14 @@ def name(one: dict) -> str:
     return one['title'] + ('' if one['unit'] == 'x' else f' ({one["unit"]})')
 
 
+def _number(value: Optional[float]) -> str:
+    return '' if value is None else f'{value:.3g}'
+
+
 def _cell(one: Optional[dict]) -> str:
     if one is None:
         return ''
-    text = f'{one["value"]:.3g}'
+    text = _number(one['value'])
     if one['low'] is not None:
         text += f' ({one["low"]:.3g} to {one["high"]:.3g})'
     return text if one['met'] is not False else f'**{text}, not met**'
@@ -116,6 +127,6 @@ def _facts(result: dict) -> str:
                          for name in ('torch', 'cuda', 'mmengine',
                                       'mmpretrain', 'mmrazor') if known[name])
     return (f'n = {result["rounds"]} rounds, ratios of medians (smallest to '
-            f'largest round) of {result["clock"]} time; {machine}; Python '
+            f'largest round) of wall time; {machine}; Python '
             f'{known["python"]}, {versions}; commit {known["commit"]}; '
             f'{result["seconds"]} s, load {known["load"]}.')
