@@ -6,8 +6,8 @@ from typing import Dict, Optional, Sequence
 
 START, END = '<!-- speed: begin -->\n', '<!-- speed: end -->'
 DEVICES = dict(cpu='CPU', cuda='GPU')
-PROCESSOR = 'CPU, in processor time'
-ABSENT = 'not measured: no GPU at hand'
+PROCESSOR = 'processor time'
+ABSENT = 'not measured'
 
 
 class PageError(ValueError):
@@ -77,7 +77,7 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
     timed = any(one['processor'] is not None for known in claims.values()
                 for one in known.values())
     if timed:
-        columns.append(PROCESSOR)
+        columns.insert(3, PROCESSOR)
     lines = [
         f'### `{row}`', '', first['says'], '', f'| {" | ".join(columns)} |',
         '|---' * len(columns) + '|'
@@ -90,7 +90,7 @@ def _section(row: str, found: Dict[str, Optional[dict]]) -> str:
             for device in DEVICES
         ]
         if timed:
-            cells.append(_number(known[0]['processor']))
+            cells.insert(1, _number(known[0]['processor']))
         lines.append(f'| {title} | {"" if goal is None else f"{goal:g}"} | '
                      f'{" | ".join(cells)} |')
     lines.append('')
