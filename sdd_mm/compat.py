@@ -14,6 +14,8 @@ repair                    needed by          what breaks without it
                                              history (weights_only)
 :func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
                           without a GPU      set whatever the backend
+:func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
+                                             saves leaves half a checkpoint
 ========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
@@ -24,9 +26,12 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import pickle
 import sys
+from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 import torch
 
@@ -59,6 +64,7 @@ def repair() -> None:
         allow_checkpoint()
     if not torch.cuda.is_available():
         launch_on_cpu()
+    write_atomically()
 
 
 def torch_version() -> tuple:
@@ -221,3 +227,34 @@ def launch_on_cpu() -> None:
 
     init_dist_pytorch._sdd_mm = True
     utils._init_dist_pytorch = init_dist_pytorch
+
+
+# --- mmengine 0.10.7 -------------------------------------------------------
+
+
+def write_atomically() -> None:
+    """Let a local file be the old one or the new one, never a part.
+
+    Whatever MMEngine writes through its file backend, so all checkpoints, is
+    written beside its place first, and moved there when it is on the disk.
+    """
+    from mmengine.fileio import LocalBackend
+
+    def put(self, obj, filepath) -> None:
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f'.{path.name}.{uuid4().hex}.part')
+        try:
+            with open(draft, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def put_text(self, obj, filepath, encoding='utf-8') -> None:
+        put(self, obj.encode(encoding), filepath)
+
+    LocalBackend.put, LocalBackend.put_text = put, put_text

@@ -7,6 +7,7 @@ from common import (PreflightError, add_common_arguments, build_runner,
 from mmengine.config import Config
 from torch import cuda
 
+from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 
@@ -19,8 +20,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from this checkpoint or, without a path, from the latest '
-        'one in the work dir')
+        help='resume from this checkpoint or, without a path, from the newest '
+        'whole one in the work dir')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -64,7 +65,10 @@ def configure(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = args.resume
+        if args.resume == 'auto':
+            cfg.load_from = newest_checkpoint(cfg.work_dir)
+            cfg.resume = cfg.load_from is not None
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise PreflightError('--auto-scale-lr needs auto_scale_lr=dict('

@@ -9,7 +9,9 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='VisualizationHook', enable=False))
+    visualization=dict(type='VisualizationHook', enable=False),
+    finite_loss=dict(type='FiniteLossHook'),
+    exact_resume=dict(type='ExactResumeHook'))
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -21,6 +21,7 @@ from torch.utils.data import get_worker_info
 
 from ..memory import available_memory, size_text
 from ..structures import DataSampleBatch
+from .draws import Draw
 
 # transforms that draw nothing: run once for an image
 STILL = (LoadImageFromFile, Resize, ResizeEdge, CenterCrop,
@@ -42,8 +43,9 @@ class InMemoryDataset:
 
     and each view has the bytes that the pipeline would give. Where views are
     drawn is the only difference: from a random generator of this data set's
-    own, seeded by the runner's seed and the rank at the first draw. Two runs
-    of one seed see the same images and views, whatever else draws numbers.
+    own, seeded by what ``ExactResumeHook`` says of the draw, without that hook
+    by the runner's seed and the rank at the first draw. Two runs of one seed
+    see the same images and views, whatever else draws numbers.
 
     A dataloader gets finished batches, so it needs ``num_workers=0`` (a tensor
     on a GPU cannot be shared with workers; on the CPU they work, and are
@@ -75,6 +77,8 @@ class InMemoryDataset:
         ...         type='InMemoryDataset',
         ...         dataset=_base_.train_dataloader.dataset))
     """
+
+    knows_draws = True  # of sdd_mm.datasets.draws
 
     def __init__(self,
                  dataset: Union[dict, BaseDataset],
@@ -295,7 +299,7 @@ class InMemoryDataset:
     @force_full_init
     def __getitems__(self, indices: Sequence[int]) -> dict:
         """A finished batch of drawn views; a DataLoader asks for it."""
-        views = self._draw(len(indices))
+        views = self._draw(indices)
         batch = self.batch(indices, views)
         if self.test_mode:
             batch['data_samples'] = [
@@ -306,7 +310,8 @@ class InMemoryDataset:
     @force_full_init
     def __getitem__(self, index: int) -> dict:
         """One sample, as the pipeline would give it."""
-        index, view = range(len(self))[index], self._draw(1)
+        view = self._draw([index])
+        index = range(len(self))[index]
         inputs, = self.batch([index], view)['inputs']
         return dict(inputs=inputs, data_samples=self._sample(index, view[0]))
 
@@ -320,11 +325,15 @@ class InMemoryDataset:
                 flip=flip, flip_direction='horizontal' if flip else None)
         return self._pack(info)['data_samples']
 
-    def _draw(self, count: int) -> np.ndarray:
-        """Views for a number of images."""
+    def _draw(self, indices: Sequence[int]) -> np.ndarray:
+        """Views for images."""
+        count = len(indices)
         if len(self._views) == 1:
             return np.zeros(count, np.int64)
-        generator = self._own_generator()
+        if isinstance(indices[0], Draw):
+            generator = torch.Generator().manual_seed(indices[0].seed)
+        else:
+            generator = self._own_generator()
         crops = len(self._views) // self._num_flips
         views = torch.randint(crops, (count, ), generator=generator)
         if self._num_flips == 2:

@@ -1,27 +1,71 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Union
+from typing import Optional, Union
 
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
+from torch import Tensor
 
 # these do not overflow where float32 does not: no loss scale is needed
 UNSCALED = ('bfloat16', 'float32', 'float64')
 
 
-class _DeferredNorm:
-    """Clips gradients and hands their norm on as a tensor.
+class _Deferred:
+    """Reads nothing from the device.
 
-    The message hub of ``DeferredScalarsHook`` reads it for the next log line,
-    MMEngine's own reads it at once, as in ``OptimWrapper``.
+    - Clips gradients and hands their norm on as a tensor. The message hub of
+      ``DeferredScalarsHook`` reads it for the next log line, MMEngine's own
+      reads it at once, as in ``OptimWrapper``.
+    - Once ``watch()`` was called, updates end with the first loss or gradient
+      that is not finite. ``FiniteLossHook`` calls it, and asks at the next log
+      line.
     """
+    # iterations before the first that was not finite
+    finite_iters: Optional[Tensor] = None
+
+    def watch(self) -> None:
+        """Begin to watch losses and gradients, and to count iterations."""
+        params = self._params()
+        device = params[0].device if params else 'cpu'
+        self.finite_iters = torch.zeros((), dtype=torch.int64, device=device)
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
+
+    def _params(self) -> list:
+        return [
+            param for group in self.optimizer.param_groups
+            for param in group['params'] if param.requires_grad
+        ]
+
+    def update_params(self, loss: Tensor, *args, **kwargs) -> None:
+        """Update, as long as all was finite."""
+        if self.finite_iters is not None:
+            self._finite &= loss.detach().isfinite().all()
+        super().update_params(loss, *args, **kwargs)
+        if self.finite_iters is not None:
+            self.finite_iters += self._finite
+
+    def step(self, **kwargs) -> None:
+        """Update the parameters, or leave them as they are."""
+        if self.finite_iters is None:
+            return super().step(**kwargs)
+        params = self._params()
+        grads = [param.grad for param in params if param.grad is not None]
+        if grads and not self._scales_loss():
+            norms = torch.stack(torch._foreach_norm(grads))
+            self._finite &= norms.isfinite().all()
+        with torch.no_grad():
+            before = [param.clone() for param in params]
+            super().step(**kwargs)
+            for param, old in zip(params, before):
+                param.copy_(torch.where(self._finite, param, old))
+
+    def _scales_loss(self) -> bool:
+        """Whether gradients may be infinite, and are then left out."""
+        scaler = getattr(self, 'loss_scaler', None)
+        return scaler is not None and scaler.is_enabled()
 
     def _clip_grad(self) -> None:
-        params = [
-            param for group in self.optimizer.param_groups
-            for param in group['params']
-            if param.requires_grad and param.grad is not None
-        ]
+        params = [param for param in self._params() if param.grad is not None]
         if not params:
             return
         norm = self.clip_func(params, **self.clip_grad_kwargs)
@@ -31,7 +75,7 @@ class _DeferredNorm:
 
 
 @OPTIM_WRAPPERS.register_module()
-class DeferredOptimWrapper(_DeferredNorm, OptimWrapper):
+class DeferredOptimWrapper(_Deferred, OptimWrapper):
     """``OptimWrapper`` that does not wait for the norm of the gradients.
 
     Needs ``DeferredScalarsHook``: without it the norm is read at every step,
@@ -50,7 +94,7 @@ class DeferredOptimWrapper(_DeferredNorm, OptimWrapper):
 
 
 @OPTIM_WRAPPERS.register_module()
-class DeferredAmpOptimWrapper(_DeferredNorm, AmpOptimWrapper):
+class DeferredAmpOptimWrapper(_Deferred, AmpOptimWrapper):
     """``AmpOptimWrapper`` that does not wait for the device.
 
     float16 needs a loss scale, and the step waits to see whether it overflew;

@@ -1,0 +1,159 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Samples whose randomness depends on which draw of a run they are."""
+import random
+from typing import Any, Iterator, List, Tuple
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+DATA, MODEL, VALIDATION = 0, 1, 2
+"""What a stream of random numbers is for."""
+
+
+def stream_seed(*key: int) -> int:
+    """A seed of 64 bits from a few integers, by a hash."""
+    words = np.random.SeedSequence([abs(k) for k in key])
+    return int(words.generate_state(1, np.uint64)[0])
+
+
+def seed_everything(*key: int) -> None:
+    """Seed Python, NumPy and torch from a few integers.
+
+    Other than ``torch.manual_seed`` it leaves GPUs alone where none is used,
+    and it never waits for one.
+    """
+    seed = stream_seed(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
+
+class Draw(int):
+    """Position of a sample in its data set, with the number of its draw.
+
+    Args:
+        index (int): Position in the data set.
+        key (tuple[int]): Seed of the run, epoch, and number of the draw in
+            its epoch, over all processes.
+    """
+
+    def __new__(cls, index: int, key: Tuple[int, ...] = ()) -> 'Draw':
+        self = super().__new__(cls, index)
+        self.key = key
+        return self
+
+    @property
+    def seed(self) -> int:
+        """Of whatever is random about the sample."""
+        return stream_seed(DATA, *self.key)
+
+
+class NumberedBatches:
+    """A batch sampler whose positions know which draw they are.
+
+    Args:
+        batches (BatchSampler): What it numbers.
+        seed (int): Seed of the run, the same in all processes.
+        rank (int): Number of this process. Defaults to 0.
+        world_size (int): Number of processes. Defaults to 1.
+    """
+
+    def __init__(self,
+                 batches: BatchSampler,
+                 seed: int,
+                 rank: int = 0,
+                 world_size: int = 1) -> None:
+        self.batches = batches
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.skip = 0
+
+    @property
+    def sampler(self):
+        """The sampler of positions."""
+        return self.batches.sampler
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self.batches.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a smaller last batch is left out."""
+        return self.batches.drop_last
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[List[Draw]]:
+        epoch = getattr(self.sampler, 'epoch', self.epoch)
+        skip, self.skip = self.skip, 0
+        number = self.rank
+        for count, batch in enumerate(self.batches):
+            draws = []
+            for index in batch:
+                draws.append(Draw(index, (self.seed, epoch, number)))
+                number += self.world_size
+            if count >= skip:
+                yield draws
+
+
+class DrawnDataset(Dataset):
+    """A data set whose samples depend on nothing but their draw.
+
+    Whatever else its pipeline has drawn before, in whichever worker.
+
+    Args:
+        dataset (Dataset): Any data set.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(index, Draw):
+            seed_everything(DATA, *index.key)
+        return self.dataset[int(index)]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def numbered(loader: DataLoader, seed: int, rank: int,
+             world_size: int) -> DataLoader:
+    """The same dataloader, with draws for positions.
+
+    Args:
+        loader (DataLoader): One with a batch sampler.
+        seed (int): Seed of the run.
+        rank (int): Number of this process.
+        world_size (int): Number of processes.
+    """
+    dataset = loader.dataset
+    # a data set that gives whole batches knows draws itself
+    if not getattr(dataset, 'knows_draws', False):
+        dataset = DrawnDataset(dataset)
+    return DataLoader(
+        dataset,
+        batch_sampler=NumberedBatches(loader.batch_sampler, seed, rank,
+                                      world_size),
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers)

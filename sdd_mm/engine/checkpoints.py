@@ -1,0 +1,46 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Checkpoints of a work dir, and which of them are whole."""
+import logging
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Optional
+
+from mmengine.logging import print_log
+
+
+def is_whole(path: str) -> bool:
+    """Whether a checkpoint can be read to its end.
+
+    Every part of it is compared with its checksum.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def newest_checkpoint(work_dir: str) -> Optional[str]:
+    """The newest whole checkpoint of a run; it says which it skips.
+
+    Args:
+        work_dir (str): Where the run saves. Copies of the best ones
+            (``best_*``) are left out: the run went on after them.
+
+    Returns:
+        str | None: Its path, None if there is none.
+    """
+    found = sorted((path for path in Path(work_dir).glob('*.pth')
+                    if not path.name.startswith('best_')),
+                   key=lambda path: path.stat().st_mtime_ns,
+                   reverse=True)
+    for path in found:
+        if is_whole(path):
+            return str(path)
+        print_log(
+            f'{path} is broken (cut off, or damaged) and skipped: the run '
+            'goes on from the one before',
+            logger='current',
+            level=logging.WARNING)
+    return None

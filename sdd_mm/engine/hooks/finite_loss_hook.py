@@ -1,0 +1,136 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+from collections import deque
+from pathlib import Path
+from typing import Optional
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .utils import bare_model, log_interval
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient that is no finite number."""
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Ends a run whose loss or gradient is NaN or infinite.
+
+    The device itself keeps which iteration was the first, and leaves the
+    weights from then on as they are; the host asks at log lines, before a
+    checkpoint is saved and at the end of an epoch. So no step waits, and no
+    checkpoint has weights that such a number went into.
+
+    What made it is written to ``non_finite_iter_N.pth`` in the work dir:
+    iteration, epoch, samples, losses, learning rates, and the weights and
+    buffers of the model as they are then.
+
+    Needs ``DeferredOptimWrapper`` or ``DeferredAmpOptimWrapper``. In float16
+    an infinite gradient is no error: the loss scale is made smaller.
+
+    Raises:
+        NonFiniteError: With the iteration, its losses, samples and learning
+            rates.
+
+    Examples:
+        >>> # in a config
+        >>> default_hooks = dict(finite_loss=dict(type='FiniteLossHook'))
+    """
+
+    # before LoggerHook writes the numbers, and CheckpointHook the weights
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self) -> None:
+        self._watches = False
+
+    def before_train(self, runner) -> None:
+        """Begin to watch."""
+        wrapper = runner.optim_wrapper
+        self._watches = hasattr(wrapper, 'watch')
+        if not self._watches:
+            runner.logger.warning(
+                f'FiniteLossHook cannot watch {type(wrapper).__name__}: set '
+                "optim_wrapper.type='DeferredOptimWrapper'")
+            return
+        self._interval = log_interval(runner)
+        self._first = runner.iter
+        # of the iterations since the last time the host asked
+        self._recent = deque(maxlen=self._interval + 1)
+        wrapper.watch()
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Keep what an error would tell; ask for a log line."""
+        if not self._watches:
+            return
+        self._recent.append(
+            dict(
+                iteration=runner.iter,
+                epoch=runner.epoch,
+                losses=dict(outputs or {}),
+                samples=(data_batch or {}).get('data_samples') or (),
+                lr={
+                    name: values[-1]
+                    for name, values in runner.optim_wrapper.get_lr().items()
+                }))
+        if self.every_n_inner_iters(batch_idx, self._interval):
+            self._ask(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        """Ask before the epoch is validated and saved."""
+        self._ask(runner, runner.iter)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Never save what came after it."""
+        if self._watches and self._recent:
+            self._ask(runner, self._recent[-1]['iteration'] + 1)
+
+    def _ask(self, runner, done: int) -> None:
+        """Ask the device how many iterations were finite."""
+        if not self._watches or not self._recent:
+            return
+        bad = self._first + int(runner.optim_wrapper.finite_iters)
+        if bad >= done:
+            self._recent.clear()
+            return
+        facts = next((one for one in self._recent if one['iteration'] == bad),
+                     self._recent[0])
+        facts['losses'] = {
+            name: float(value)
+            for name, value in facts['losses'].items()
+        }
+        facts['samples'] = [known(sample) for sample in facts['samples']]
+        path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}.pth')
+        torch.save(
+            dict(facts, state_dict=bare_model(runner).state_dict()), path)
+        wrong = [
+            name for name, value in facts['losses'].items()
+            if not torch.tensor(value).isfinite()
+        ]
+        what = (f'{", ".join(wrong)} not finite'
+                if wrong else 'a gradient is not finite')
+        self._recent.clear()
+        raise NonFiniteError(
+            f'iteration {bad + 1} (epoch {facts["epoch"] + 1}, rank '
+            f'{get_rank()}): {what}. Losses: {facts["losses"]}. Learning '
+            f'rate: {facts["lr"]}. Samples: {facts["samples"]}. Weights were '
+            f'not changed since; all of this is in {path}. Often a smaller '
+            'optim_wrapper.optimizer.lr or optim_wrapper.clip_grad mends it')
+
+
+def known(sample) -> dict:
+    """What tells a data sample from others."""
+    found = {
+        name: sample.get(name)
+        for name in ('sample_idx', 'img_path', 'image_ids', 'view_ids')
+    }
+    return {
+        name: value.tolist() if hasattr(value, 'tolist') else value
+        for name, value in found.items() if value is not None
+    }

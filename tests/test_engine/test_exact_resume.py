@@ -1,0 +1,287 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A run that was stopped and resumed is the run that was not."""
+import itertools
+import json
+import os
+import signal
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from toy import algorithm, build_classifier
+
+from sdd_mm.engine.checkpoints import is_whole, newest_checkpoint
+
+COUNT = itertools.count()
+FOLDER = tempfile.TemporaryDirectory()
+
+
+@lru_cache(maxsize=None)
+def teacher():
+    """A checkpoint of a teacher."""
+    torch.manual_seed(1)
+    model = build_classifier(width=8)
+    path = Path(FOLDER.name) / 'teacher.pth'
+    save_checkpoint(
+        dict(meta=dict(), state_dict=get_state_dict(model)), str(path))
+    return str(path)
+
+
+PIPELINE = [
+    dict(type='RandomCrop', crop_size=32, padding=2),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs')
+]
+
+
+def scenes(in_memory, **kwargs):
+    data = dict(type='DigitScenes', num_scenes=22, pipeline=PIPELINE, **kwargs)
+    if in_memory:
+        return dict(type='InMemoryDataset', dataset=data)
+    return data
+
+
+def config(work_dir, in_memory=False, by_epoch=True, workers=0, **kwargs):
+    """A distillation with everything that could be lost."""
+    loader = dict(
+        batch_size=4,
+        num_workers=workers,
+        dataset=scenes(in_memory, split='train'),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(
+            type='batch_or_collate' if in_memory else 'default_collate'))
+    model = algorithm(
+        student_loss_weight=1.0,
+        teacher_ckpt=teacher(),
+        allow_untrained_teacher=False)
+    model['architecture']['head']['loss']['label_smooth_val'] = 0.1
+    model['architecture']['head']['loss']['type'] = 'LabelSmoothLoss'
+    model['architecture']['train_cfg'] = dict(
+        augments=[dict(type='Mixup', alpha=0.5)])
+    hooks = [
+        dict(type='EMAHook', momentum=0.1),
+        dict(
+            type='DistillWarmupHook',
+            loss='loss_sdd',
+            epochs=2,
+            by_epoch=False)
+    ]
+    if in_memory:
+        model['architecture'].pop('train_cfg')
+        hooks.append(dict(type='TeacherCacheHook'))
+    cfg = dict(
+        model=model,
+        work_dir=str(work_dir),
+        experiment_name=f'exact_{next(COUNT)}',
+        train_dataloader=loader,
+        val_dataloader=dict(
+            loader,
+            dataset=dict(scenes(False, split='test')),
+            collate_fn=dict(type='default_collate'),
+            sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_evaluator=dict(type='Accuracy', topk=(1, )),
+        val_cfg=dict(),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(
+            type='DeferredOptimWrapper',
+            accumulative_counts=4,
+            optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        param_scheduler=dict(
+            type='CosineAnnealingLR', T_max=18, by_epoch=False),
+        default_hooks=dict(
+            scalars=dict(type='DeferredScalarsHook'),
+            logger=dict(type='LoggerHook', interval=2),
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, by_epoch=by_epoch),
+            exact_resume=dict(type='ExactResumeHook')),
+        custom_hooks=hooks,
+        default_scope='mmpretrain',
+        randomness=dict(seed=5))
+    if not by_epoch:
+        cfg.update(
+            train_cfg=dict(by_epoch=False, max_iters=14, val_interval=4))
+        cfg['default_hooks']['checkpoint']['interval'] = 3
+        cfg['custom_hooks'] = hooks[:1]
+    cfg.update(kwargs)
+    return cfg
+
+
+class StopAt(Hook):
+    """Sends a signal, or fails, in an iteration."""
+
+    def __init__(self, iteration, number=None):
+        self.iteration, self.number = iteration, number
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        if runner.iter != self.iteration:
+            return
+        if self.number is None:
+            raise ZeroDivisionError
+        os.kill(os.getpid(), self.number)
+
+
+def build(cfg, hooks=()):
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner
+
+
+def final(work_dir, by_epoch=True):
+    return torch.load(
+        Path(work_dir) / ('epoch_3.pth' if by_epoch else 'iter_14.pth'))
+
+
+def same(one, other, path=''):
+    """Compare two checkpoints; times are no result."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert list(one) == list(other), path
+        for key in one:
+            if not (isinstance(key, str) and
+                    ('time' in key or key in
+                     ('cfg', 'experiment_name', 'last_ckpt', 'memory'))):
+                same(one[key], other[key], f'{path}.{key}')
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for number, pair in enumerate(zip(one, other)):
+            same(*pair, f'{path}.{number}')
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif hasattr(one, 'data') and hasattr(one, '_log_history'):
+        for a, b in zip(one.data, other.data):
+            assert a.tolist() == b.tolist(), path
+    elif not callable(one):
+        assert one == other, path
+
+
+def lines(work_dir):
+    """What was logged last of every step, but times."""
+    found = {}
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            row = {
+                key: value
+                for key, value in json.loads(line).items()
+                if 'time' not in key and key != 'memory'
+            }
+            found['iter' in row, row['step']] = row
+    return found
+
+
+CASES = [
+    dict(in_memory=False),
+    dict(in_memory=True),
+    dict(by_epoch=False),
+    dict(in_memory=True, by_epoch=False)
+]
+
+
+@pytest.fixture(scope='module', params=CASES, ids=str)
+def whole(request, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('whole')
+    build(config(work_dir, **request.param)).train()
+    return work_dir, request.param
+
+
+# of epochs of 6 iterations, with gradients of 4 that are summed
+@pytest.mark.parametrize('iteration', [0, 7, 8, 11, 12])
+@pytest.mark.parametrize('number', [None, signal.SIGTERM])
+def test_resumed_is_uninterrupted(whole, tmp_path, iteration, number):
+    first, case = whole
+    by_epoch = case.get('by_epoch', True)
+    stop = StopAt(iteration, number)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit if number else ZeroDivisionError) as info:
+        build(config(tmp_path, **case), [stop]).train()
+    signal.signal(signal.SIGTERM, before)
+    if number:
+        assert info.value.code == 128 + number
+        assert (tmp_path / 'stopped.pth').is_file()
+    checkpoint = newest_checkpoint(tmp_path)
+    cfg = config(tmp_path, **case)
+    cfg.update(resume=checkpoint is not None, load_from=checkpoint)
+    # whatever was drawn before, and another seed until it is loaded
+    cfg['randomness'] = dict(seed=None) if checkpoint else dict(seed=5)
+    build(cfg).train()
+    same(final(first, by_epoch), final(tmp_path, by_epoch))
+    assert lines(first) == lines(tmp_path)
+
+
+def test_another_seed_is_another_run(tmp_path):
+    """Or the tests above would compare nothing."""
+    cfgs = [config(tmp_path / name) for name in 'ab']
+    cfgs[1]['randomness'] = dict(seed=6)
+    for cfg in cfgs:
+        build(cfg).train()
+    with pytest.raises(AssertionError):
+        same(*(final(cfg['work_dir'])['state_dict'] for cfg in cfgs))
+
+
+@pytest.mark.parametrize('in_memory', [False, True])
+def test_workers_change_nothing(tmp_path, in_memory):
+    states = []
+    for workers in (0, 1, 2):
+        cfg = config(tmp_path / str(workers), in_memory, workers=workers)
+        cfg['train_cfg']['max_epochs'] = 2
+        build(cfg).train()
+        states.append(
+            torch.load(tmp_path / str(workers) / 'epoch_2.pth')['state_dict'])
+    same(states[0], states[1])
+    same(states[0], states[2])
+
+
+def test_other_data_cannot_go_on_exactly(tmp_path):
+    with pytest.raises(SystemExit):
+        build(config(tmp_path), [StopAt(7, signal.SIGTERM)]).train()
+    cfg = config(tmp_path, resume=True)
+    cfg['load_from'] = newest_checkpoint(tmp_path)
+    cfg['train_dataloader']['batch_size'] = 11
+    build(cfg).train()
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'cannot go on exactly' in logs
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+
+    class Twice(StopAt):
+
+        def after_train_iter(self, runner, batch_idx, **kwargs):
+            super().after_train_iter(runner, batch_idx)
+            super().after_train_iter(runner, batch_idx)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(config(tmp_path), [Twice(2, signal.SIGINT)]).train()
+    assert not (tmp_path / 'stopped.pth').exists()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flip', 'empty', 'text'])
+def test_the_newest_whole_checkpoint(tmp_path, damage):
+    assert newest_checkpoint(tmp_path) is None
+    for number, name in enumerate(('epoch_1', 'epoch_2', 'best_x_epoch_2')):
+        path = tmp_path / f'{name}.pth'
+        torch.save(dict(state_dict=dict(a=torch.rand(1000))), path)
+        os.utime(path, (number, number))
+        assert is_whole(path)
+    path = tmp_path / 'epoch_2.pth'
+    assert newest_checkpoint(tmp_path) == str(path)
+    data = bytearray(path.read_bytes())
+    if damage == 'flip':
+        data[len(data) // 2] ^= 1
+    path.write_bytes({
+        'cut': data[:-100],
+        'flip': data,
+        'empty': b'',
+        'text': b'a checkpoint'
+    }[damage])
+    os.utime(path, (1, 1))
+    assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')

@@ -1,0 +1,87 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A run ends at the first number that is not finite."""
+import math
+
+import pytest
+import torch
+from short_run import runner
+from torch import nn
+
+from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
+
+HOOKS = [dict(type='FiniteLossHook')]
+
+
+class Broken(nn.Module):
+    """The head's linear layer, which says something wrong in an iteration."""
+
+    def __init__(self, layer, iteration, value, where):
+        super().__init__()
+        self.layer, self.where = layer, where
+        self.left, self.value = iteration, value
+
+    def forward(self, inputs):
+        logits = self.layer(inputs)
+        self.left -= 1
+        if self.left == -1:
+            if self.where == 'loss':
+                return logits * self.value
+            logits.register_hook(lambda grad: grad * self.value)
+        return logits
+
+
+def broken(work_dir, iteration, value=math.nan, where='loss', **kwargs):
+    run = runner(work_dir, hooks=HOOKS, param_scheduler=None, **kwargs)
+    head = run.model.head
+    head.fc = Broken(head.fc, iteration, value, where)
+    return run
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+@pytest.mark.parametrize('iteration', [0, 1, 4, 5, 7, 11])
+def test_the_first_iteration_is_named_and_the_weights_are_kept(
+        tmp_path, iteration, value, where):
+    run = broken(tmp_path, iteration, value, where)
+    with pytest.raises(NonFiniteError) as info:
+        run.train()
+    text = str(info.value)
+    assert f'iteration {iteration + 1} (epoch {iteration // 6 + 1}' in text
+    assert ('loss not finite'
+            if where == 'loss' else 'a gradient is not finite') in text
+    assert 'sample_idx' in text and "'lr': 0.05" in text
+    bundle = torch.load(
+        tmp_path / f'non_finite_iter_{iteration + 1}.pth', weights_only=True)
+    assert len(bundle['samples']) == 4
+    # the weights are those that gave the number
+    whole = broken(tmp_path / 'whole', 10**9)
+
+    def until(*args, **kwargs):
+        if whole.iter == iteration:
+            raise ZeroDivisionError
+        return forward(*args, **kwargs)
+
+    forward, whole.model.forward = whole.model.forward, until
+    with pytest.raises(ZeroDivisionError):
+        whole.train()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, bundle['state_dict'][name]), name
+    assert not list(tmp_path.glob(f'epoch_{iteration // 6 + 1}.pth'))
+
+
+def test_nothing_changes_where_all_is_finite(tmp_path):
+    states = []
+    for name, hooks in (('with', HOOKS), ('without', [])):
+        run = runner(tmp_path / name, hooks=hooks)
+        run.train()
+        states.append(run.model.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    assert not list(tmp_path.rglob('non_finite*'))
+
+
+def test_another_wrapper_is_told(tmp_path):
+    run = runner(tmp_path, ours=False, hooks=HOOKS)
+    run.train()
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'cannot watch OptimWrapper' in logs
