@@ -12,18 +12,14 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
 import sdd_mm  # noqa: E402,F401  isort: skip
 import torch  # noqa: E402
-
-from test_engine.test_exact_resume import (
-    build,
-    config,
-    final,  # noqa: E402
-    lines,
-    same)
+from test_engine import test_exact_resume as resume  # noqa: E402
 
 from sdd_mm.engine.checkpoints import newest_checkpoint  # noqa: E402
+
+CASES = (dict(), dict(in_memory=True), dict(by_epoch=False))
 
 
 def train(work_dir: Path, case: dict) -> None:
@@ -34,11 +30,11 @@ def train(work_dir: Path, case: dict) -> None:
     os.dup2(log, 2)
     code = 1
     try:
-        cfg = config(work_dir, **case)
+        cfg = resume.config(work_dir, **case)
         cfg['load_from'] = newest_checkpoint(work_dir)
         cfg['resume'] = cfg['load_from'] is not None
         cfg['experiment_name'] = f'kills_{os.getpid()}'
-        build(cfg).train()
+        resume.build(cfg).train()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -47,7 +43,10 @@ def train(work_dir: Path, case: dict) -> None:
         os._exit(code)
 
 
-def attempt(work_dir: Path, case: dict, deadline: float, saving: bool) -> bool:
+def attempt(work_dir: Path,
+            case: dict,
+            deadline: float = float('inf'),
+            saving: bool = False) -> bool:
     """Train until the deadline, or until it saves; True if it ended first."""
     child = os.fork()
     if child == 0:
@@ -68,31 +67,37 @@ def attempt(work_dir: Path, case: dict, deadline: float, saving: bool) -> bool:
 
 
 def main(kills: int, seed: int = 0) -> dict:
-    """Kill at least so often; the numbers of what was seen."""
+    """Kill at least so often.
+
+    Returns:
+        dict: Kills, how many of them came while a checkpoint was written,
+        and runs that came to their end and were compared.
+    """
     rng = random.Random(seed)
-    cases = [dict(), dict(in_memory=True), dict(by_epoch=False)]
     seen = dict(kills=0, saving=0, runs=0)
     with tempfile.TemporaryDirectory() as root:
         wholes = []
-        for number, case in enumerate(cases):
+        for number, case in enumerate(CASES):
             whole = Path(root, f'whole_{number}')
             start = time.monotonic()
-            attempt(whole, case, 1e9, False)
+            attempt(whole, case)
             wholes.append((whole, time.monotonic() - start))
         while seen['kills'] < kills:
-            number = seen['runs'] % len(cases)
-            (whole, length), case = wholes[number], cases[number]
+            number = seen['runs'] % len(CASES)
+            (whole, length), case = wholes[number], CASES[number]
             work_dir = Path(root, f'run_{seen["runs"]}')
             while True:
                 saving = rng.random() < 0.3
-                deadline = 1e9 if saving else rng.uniform(0.1, length)
+                deadline = float('inf') if saving else rng.uniform(0, length)
                 if attempt(work_dir, case, deadline, saving):
                     break
                 seen['kills'] += 1
                 seen['saving'] += saving
             by_epoch = case.get('by_epoch', True)
-            same(final(whole, by_epoch), final(work_dir, by_epoch))
-            assert lines(whole) == lines(work_dir)
+            resume.same(
+                resume.final(whole, by_epoch),
+                resume.final(work_dir, by_epoch))
+            assert resume.lines(whole) == resume.lines(work_dir)
             seen['runs'] += 1
             print(seen, flush=True)
     return seen

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Train a config. See docs/en/get_started.md."""
 import argparse
+import os
 
 from common import (PreflightError, add_common_arguments, build_runner,
                     finish_config, load_config, refuse)
@@ -10,6 +11,7 @@ from torch import cuda
 from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
+from sdd_mm.engine.work_dir import WorkDirError, hold
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,13 +89,19 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _first() -> bool:
+    """Whether this is the process that writes."""
+    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
+
+
 def main() -> None:
     args = parse_args()
     try:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         check_training(cfg)
-    except PreflightError as error:
+        lock = hold(cfg.work_dir) if _first() else None
+    except (PreflightError, WorkDirError) as error:
         refuse(args, error)
     runner = build_runner(cfg)
     if note:
@@ -101,6 +109,8 @@ def main() -> None:
     runner.train()
     if note:
         runner.logger.warning(f'This was no training. {note}')
+    if lock is not None:
+        lock.close()
 
 
 if __name__ == '__main__':

@@ -84,7 +84,7 @@ def assert_views_are_the_pipelines(config, monkeypatch, views=None, images=3):
                 step._choose_direction = (lambda: 'horizontal'
                                           if flip else None)
         monkeypatch.setattr(dataset, '_draw',
-                            lambda count: np.full(count, view))
+                            lambda indices: np.full(len(indices), view))
         found = dataset.batch(range(images), [view] * images)
         sample, = found['data_samples']
         assert found['inputs'].dtype == torch.uint8

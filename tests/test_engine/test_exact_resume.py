@@ -1,15 +1,19 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A run that was stopped and resumed is the run that was not."""
+import ast
 import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
@@ -40,7 +44,12 @@ PIPELINE = [
 
 
 def scenes(in_memory, **kwargs):
-    data = dict(type='DigitScenes', num_scenes=22, pipeline=PIPELINE, **kwargs)
+    data = dict(
+        type='DigitScenes',
+        num_scenes=22,
+        serialize_data=False,  # it collects the garbage of all other tests
+        pipeline=PIPELINE,
+        **kwargs)
     if in_memory:
         return dict(type='InMemoryDataset', dataset=data)
     return data
@@ -98,6 +107,7 @@ def config(work_dir, in_memory=False, by_epoch=True, workers=0, **kwargs):
             logger=dict(type='LoggerHook', interval=2),
             checkpoint=dict(
                 type='CheckpointHook', interval=1, by_epoch=by_epoch),
+            finite_loss=dict(type='FiniteLossHook'),
             exact_resume=dict(type='ExactResumeHook')),
         custom_hooks=hooks,
         default_scope='mmpretrain',
@@ -130,7 +140,8 @@ class StopAt(Hook):
 
 
 def build(cfg, hooks=()):
-    runner = Runner.from_cfg(cfg)
+    # formatting the text of a config takes as long as the run
+    runner = Runner.from_cfg(Config(cfg, format_python_code=False))
     for hook in hooks:
         runner.register_hook(hook)
     return runner
@@ -194,8 +205,11 @@ def whole(request, tmp_path_factory):
 
 
 # of epochs of 6 iterations, with gradients of 4 that are summed
-@pytest.mark.parametrize('iteration', [0, 7, 8, 11, 12])
-@pytest.mark.parametrize('number', [None, signal.SIGTERM])
+@pytest.mark.parametrize('number, iteration', [
+    pytest.param(
+        number, iteration, marks=[pytest.mark.long] * (iteration in (0, 8)))
+    for number in (None, signal.SIGTERM) for iteration in (0, 7, 8, 11, 12)
+])
 def test_resumed_is_uninterrupted(whole, tmp_path, iteration, number):
     first, case = whole
     by_epoch = case.get('by_epoch', True)
@@ -285,3 +299,20 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
     }[damage])
     os.utime(path, (1, 1))
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('kills',
+                         [3, pytest.param(50, marks=pytest.mark.long)])
+def test_killed_at_random_moments(kills):
+    """In a process of its own, which may fork."""
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run(
+        [sys.executable, root / 'tests' / 'kills.py',
+         str(kills)],
+        env=dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True)
+    assert result.returncode == 0, result.stdout
+    seen = ast.literal_eval(result.stdout.splitlines()[-1])
+    assert seen['kills'] >= kills and seen['runs'] >= 1

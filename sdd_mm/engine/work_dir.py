@@ -1,0 +1,50 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A work dir belongs to one run at a time."""
+import fcntl
+import os
+import os.path as osp
+from typing import IO
+
+LOCK = '.lock'
+
+
+class WorkDirError(RuntimeError):
+    """A work dir that a run cannot have."""
+
+
+def hold(work_dir: str) -> IO:
+    """Make a work dir and hold it, as long as the file that it returns.
+
+    The system lets it go when the process ends, however it ends.
+
+    Args:
+        work_dir (str): Where a run writes.
+
+    Raises:
+        WorkDirError: If it cannot be written, or another run holds it.
+
+    Returns:
+        IO: The lock: close it, or end, to let the work dir go.
+    """
+    path = osp.join(work_dir, LOCK)
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        file = open(path, 'a+')
+    except OSError as error:
+        raise WorkDirError(f'work_dir {work_dir} cannot be written: {error}. '
+                           'Set another --work-dir') from error
+    try:
+        # not flock: the workers of a killed run would go on holding it
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip()
+        file.close()
+        raise WorkDirError(
+            f'work_dir {work_dir} belongs to another run ({owner}): both '
+            'would write the same checkpoints. Wait for it, or set another '
+            '--work-dir') from error
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {os.uname().nodename}')
+    file.flush()
+    return file

@@ -1,0 +1,130 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A distributed run of 20 steps, for test_distributed.py.
+
+    torchrun --nproc_per_node 2 tests/ranks.py OUT [RANK_THAT_FAILS]
+"""
+import os
+import sys
+from pathlib import Path
+
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
+import sdd_mm  # noqa: E402,F401  isort: skip
+import toy  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.dist import get_dist_info  # noqa: E402
+from mmengine.evaluator import BaseMetric  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.registry import METRICS  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+
+CRITERIA = ('KDCriterion', 'DKDCriterion', 'NKDCriterion')
+BATCH, STEPS, VALIDATED = 8, 20, 21
+
+
+@METRICS.register_module(force=True)
+class Counted(BaseMetric):
+    """How many samples there were, and whether each came once."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [int(s.get('sample_idx')) for s in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(samples=len(results), distinct=len(set(results)))
+
+
+class Fails(Hook):
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 3:
+            raise ZeroDivisionError('this rank fails')
+
+
+def loader(split, num_scenes, batch_size):
+    return dict(
+        batch_size=batch_size,
+        num_workers=0,
+        dataset=dict(
+            type='DigitScenes',
+            split=split,
+            num_scenes=num_scenes,
+            pipeline=[dict(type='PackInputs')]),
+        sampler=dict(type='DefaultSampler', shuffle=split == 'train'),
+        collate_fn=dict(type='default_collate'))
+
+
+def config(work_dir, criterion, launcher, world_size):
+    model = toy.algorithm(
+        student_loss_weight=1.0,
+        distiller=dict(
+            type='SDDDistiller',
+            distill_losses=dict(loss_sdd=toy.sdd_loss(criterion))))
+    # batch norm would see other batches
+    model['architecture']['backbone']['norm_cfg'] = dict(
+        type='GN', num_groups=2)
+    return dict(
+        model=model,
+        work_dir=str(work_dir),
+        experiment_name=f'{criterion}_{world_size}',
+        launcher=launcher,
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+        model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False),
+        train_dataloader=loader('train', 4 * BATCH, BATCH // world_size),
+        val_dataloader=loader('test', VALIDATED, 4),
+        val_evaluator=dict(type='Counted'),
+        val_cfg=dict(),
+        train_cfg=dict(by_epoch=True, max_epochs=STEPS * BATCH // 32),
+        optim_wrapper=dict(
+            type='DeferredOptimWrapper',
+            optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        default_hooks=dict(
+            scalars=dict(type='DeferredScalarsHook'),
+            finite_loss=dict(type='FiniteLossHook'),
+            exact_resume=dict(type='ExactResumeHook')),
+        custom_hooks=[dict(type='FrozenTeacherHook')],
+        default_scope='mmpretrain',
+        randomness=dict(seed=3))
+
+
+def train(work_dir, criterion, launcher='none', world_size=1, fails=False):
+    """The trained student, and what validation counted."""
+    cfg = config(work_dir, criterion, launcher, world_size)
+    runner = Runner.from_cfg(Config(cfg, format_python_code=False))
+    if fails:
+        runner.register_hook(Fails())
+    model = runner.model
+    if launcher != 'none':
+        assert isinstance(model, DistributedDataParallel)
+        assert not model.find_unused_parameters
+        model = model.module
+        assert not any(
+            isinstance(module, DistributedDataParallel)
+            for module in model.modules())
+    runner.train()
+    assert runner.iter == STEPS
+    counted = {
+        name: runner.message_hub.get_scalar(f'val/{name}').current()
+        for name in ('samples', 'distinct')
+    }
+    return model.student.state_dict(), counted
+
+
+def main():
+    out = Path(sys.argv[1])
+    fails = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    found = {}
+    for criterion in CRITERIA:
+        rank = int(os.environ['RANK'])
+        found[criterion] = train(out, criterion, 'pytorch', 2, rank == fails)
+    if get_dist_info()[0] == 0:
+        torch.save(found, out / 'found.pth')
+
+
+if __name__ == '__main__':
+    main()
