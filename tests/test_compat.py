@@ -186,3 +186,22 @@ def test_torchrun_starts_without_a_gpu():
     assert python(launch, **environ).returncode != 0
     repaired = python(f'import sdd_mm; {launch}', **environ)
     assert repaired.stdout.strip() == '1', repaired.stderr
+
+
+def test_files_are_the_old_or_the_new(tmp_path, monkeypatch):
+    """A failure stands for a kill: what is in place is never touched."""
+    from mmengine.fileio import put, put_text
+    path = tmp_path / 'new' / 'epoch_1.pth'
+    put(b'old', str(path))
+    put_text('older', str(tmp_path / 'text'))
+    assert (tmp_path / 'text').read_text() == 'older'
+
+    def fails(descriptor):
+        assert path.read_bytes() == b'old'
+        raise OSError('no space left')
+
+    monkeypatch.setattr(os, 'fsync', fails)
+    with pytest.raises(OSError, match='no space left'):
+        put(b'x' * 100, str(path))
+    assert path.read_bytes() == b'old'
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

@@ -80,8 +80,9 @@ def test_resume_continues(run, teacher):
         '--resume',
         options=[f'model.teacher_ckpt={teacher}', 'train_cfg.max_epochs=3'])
     assert 'resumed epoch: 2' in result.stdout
+    # nothing says that the second epoch was validated before the run ended
     assert [r['step'] for r in scalars(work_dir)
-            if 'accuracy/top1' in r] == [3]
+            if 'accuracy/top1' in r] == [2, 3]
 
 
 def test_test_needs_no_teacher_and_finds_the_same_accuracy(run, tmp_path):

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Samples whose randomness depends on which draw of a run they are."""
 import random
+from hashlib import blake2b
 from typing import Any, Iterator, List, Tuple
 
 import numpy as np
@@ -13,8 +14,8 @@ DATA, MODEL, VALIDATION = 0, 1, 2
 
 def stream_seed(*key: int) -> int:
     """A seed of 64 bits from a few integers, by a hash."""
-    words = np.random.SeedSequence([abs(k) for k in key])
-    return int(words.generate_state(1, np.uint64)[0])
+    digest = blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'little')
 
 
 def seed_everything(*key: int) -> None:

@@ -159,8 +159,9 @@ def same(one, other, path=''):
         assert list(one) == list(other), path
         for key in one:
             if not (isinstance(key, str) and
-                    ('time' in key or key in
-                     ('cfg', 'experiment_name', 'last_ckpt', 'memory'))):
+                    ('time' in key
+                     or key in ('cfg', 'experiment_name', 'mmengine_version',
+                                'last_ckpt', 'memory'))):
                 same(one[key], other[key], f'{path}.{key}')
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other), path
@@ -214,10 +215,12 @@ def test_resumed_is_uninterrupted(whole, tmp_path, iteration, number):
     first, case = whole
     by_epoch = case.get('by_epoch', True)
     stop = StopAt(iteration, number)
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(SystemExit if number else ZeroDivisionError) as info:
         build(config(tmp_path, **case), [stop]).train()
-    signal.signal(signal.SIGTERM, before)
+    assert before == [
+        signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)
+    ]
     if number:
         assert info.value.code == 128 + number
         assert (tmp_path / 'stopped.pth').is_file()

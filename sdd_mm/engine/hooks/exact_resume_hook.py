@@ -10,7 +10,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from ...datasets.draws import (MODEL, VALIDATION, NumberedBatches, numbered,
@@ -54,6 +54,24 @@ class ExactResumeHook(Hook):
         self._seed = self._rank = 0
         self._restore = _nothing
 
+    def before_run(self, runner) -> None:
+        """Hear of signals while the run trains, however it ends."""
+        loop = runner._train_loop
+        if not isinstance(loop, BaseLoop):
+            return  # it only validates or tests
+        run = loop.run
+
+        def listening():
+            self._listen()
+            try:
+                return run()
+            finally:
+                self._unlisten()
+                self._restore()
+                del loop.run
+
+        loop.run = listening
+
     def before_train(self, runner) -> None:
         """Number the draws, and go on where the checkpoint was saved."""
         self._rank, world_size = get_dist_info()
@@ -61,7 +79,6 @@ class ExactResumeHook(Hook):
         if is_main_process():
             for left in Path(runner.work_dir).glob('.*.part'):
                 left.unlink()  # of a write that was cut off
-        self._listen()
         loop = runner.train_loop
         if loop.dataloader.batch_sampler is None:
             runner.logger.warning(
@@ -92,7 +109,7 @@ class ExactResumeHook(Hook):
             loop.dataloader.batch_sampler.skip = done
             run_iter = loop.run_iter
             loop.run_iter = lambda idx, batch: run_iter(idx + done, batch)
-            self._restore = lambda: delattr(loop, 'run_iter')
+            self._restore = lambda: vars(loop).pop('run_iter', None)
         elif (runner.val_loop is not None and loop.epoch >= loop.val_begin
               and (loop.epoch % loop.val_interval == 0
                    or loop.epoch == loop.max_epochs)):
@@ -125,17 +142,11 @@ class ExactResumeHook(Hook):
         runner.logger.warning(
             f'{self._signal.name}: stopped after iteration {runner.iter + 1}. '
             f'--resume goes on from {STOPPED}')
-        self._unlisten()
         sys.exit(128 + self._signal)
 
     def after_train_epoch(self, runner) -> None:
         """Count batches from the epoch's beginning again."""
         self._restore()
-        self._restore = _nothing
-
-    def after_train(self, runner) -> None:
-        """Let signals do what they did before."""
-        self._unlisten()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep gradients that are being accumulated."""
@@ -183,7 +194,7 @@ class ExactResumeHook(Hook):
 
     def _listen(self) -> None:
         """Hear of SIGTERM and SIGINT, where Python lets us."""
-        self._unlisten()
+        self._signal = None
         if threading.current_thread() is not threading.main_thread():
             return
         pid = os.getpid()
@@ -196,12 +207,8 @@ class ExactResumeHook(Hook):
                 signal.raise_signal(number)
             self._signal = signal.Signals(number)
 
-        hear.hook = self
         for number in (signal.SIGTERM, signal.SIGINT):
-            before = signal.signal(number, hear)
-            if hasattr(before, 'hook'):  # of a run that failed
-                before = before.hook._before[number]
-            self._before[number] = before
+            self._before[number] = signal.signal(number, hear)
 
     def _unlisten(self) -> None:
         for number, handler in self._before.items():
