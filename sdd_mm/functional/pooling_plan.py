@@ -92,10 +92,13 @@ class PoolingPlan:
         batch, channels = feature.shape[:2]
         if self._pool is None:
             return feature.flatten(2).permute(2, 0, 1)
-        positions = feature.reshape(batch * channels, -1)
+        # in full, for a batch of none has no size to conclude
+        positions = feature.reshape(batch * channels,
+                                    self.size[0] * self.size[1])
         pool = self._matrix('_pool', feature)
         band = self._band and self._matrix('_band', feature)
-        return _Pool.apply(positions, pool, band).view(-1, batch, channels)
+        return _Pool.apply(positions, pool, band).view(self.num_base, batch,
+                                                       channels)
 
     @full_precision
     def base_logits(self,
@@ -135,7 +138,7 @@ class PoolingPlan:
         if self._expand is None:
             return base
         cells = self._matrix('_expand', base) @ base.flatten(1)
-        return cells.view(-1, *base.shape[1:])
+        return cells.view(self.num_cells, *base.shape[1:])
 
     def _matrix(self, name: str, like: Tensor) -> Tensor:
         """A matrix on the device and in the dtype of ``like``, kept there."""
@@ -165,10 +168,11 @@ class _Pool(torch.autograd.Function):
         if band is None:
             return pool @ positions.T
         bands = len(pool) // len(band)
-        positions = positions.view(len(positions), bands, -1)
+        rows, length = len(positions), band.shape[1]
         return torch.bmm(
             band.expand(bands, *band.shape),
-            positions.permute(1, 2, 0)).view(len(pool), -1)
+            positions.view(rows, bands,
+                           length).permute(1, 2, 0)).view(len(pool), rows)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
