@@ -10,6 +10,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
+    labels=dict(type='LabelCheckHook'),
     finite_loss=dict(type='FiniteLossHook'),
     exact_resume=dict(type='ExactResumeHook'))
 

@@ -20,6 +20,8 @@ from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
                              find_latest_checkpoint)
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.datasets import CIFAR10
+from mmpretrain.registry import DATASETS as PRETRAIN_DATASETS
+from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS as RAZOR_MODELS
 from mmrazor.registry import TASK_UTILS
 from torch import nn
@@ -396,8 +398,9 @@ def _suspects(model: dict, error: str) -> str:
             if f'{value}' in (absent[1], absent[1].removesuffix('Recorder')):
                 names.append(name)
                 near = get_close_matches(
-                    absent[1], (*RAZOR_MODELS.module_dict,
-                                *TASK_UTILS.module_dict, *MODELS.module_dict),
+                    absent[1],
+                    (*RAZOR_MODELS.module_dict, *TASK_UTILS.module_dict,
+                     *PRETRAIN_MODELS.module_dict, *MODELS.module_dict),
                     n=1)
     hint = f'; did you mean {near[0].removesuffix("Recorder")}?' if (
         near) else ''
@@ -409,6 +412,11 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
         return
     for key, config in datasets_of(f'{field}.dataset', cfg[field].dataset):
         found = _find(DATASETS, config['type'])
+        if found is None:
+            near = get_close_matches(config['type'], _known_datasets(), n=1)
+            hint = f' Did you mean {near[0]!r}?' if near else ''
+            raise PreflightError(f'{key}.type: there is no data set '
+                                 f'{config["type"]!r}.{hint}')
         if not (inspect.isclass(found) and issubclass(found, BaseDataset)):
             continue  # what it takes is its own affair
         try:
@@ -432,6 +440,10 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
         _check_classes(key, dataset, model)
     if _find(DATASETS, cfg[field].dataset['type']) is InMemoryDataset:
         _check_in_memory(field, cfg[field], model)
+
+
+def _known_datasets() -> list:
+    return [*DATASETS.module_dict, *PRETRAIN_DATASETS.module_dict]
 
 
 def _check_in_memory(field: str, loader: dict, model: nn.Module) -> None:

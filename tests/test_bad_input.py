@@ -1,0 +1,342 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""One table of mistakes: each a clear error, and nothing is written."""
+import io
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from toy import build_classifier
+
+from sdd_mm.engine.preflight import PreflightError, check_training
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+LOSS = 'model.distiller.distill_losses.loss_sdd'
+STUDENT, TEACHER = 'model.architecture', 'model.teacher'
+DATA = 'train_dataloader.dataset'
+
+
+def teacher_file(change):
+    """A change of the teacher's checkpoint."""
+
+    def apply(cfg):
+        path = cfg.model.teacher_ckpt
+        content = torch.load(path)
+        content = change(content, cfg)
+        if content is not None:
+            torch.save(content, path)
+
+    return apply
+
+
+def cut(content, cfg):
+    path = Path(cfg.model.teacher_ckpt)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def write(data):
+
+    def change(content, cfg):
+        Path(cfg.model.teacher_ckpt).write_bytes(data)
+
+    return change
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}', )
+
+
+def malicious(content, cfg):
+    content['extra'] = Malicious(Path(cfg.work_dir).parent / 'ran')
+    return content
+
+
+def bare_pickle(content, cfg):
+    Path(cfg.model.teacher_ckpt).write_bytes(
+        pickle.dumps(Malicious(Path(cfg.work_dir).parent / 'ran')))
+
+
+def students_own(content, cfg):
+    """A checkpoint of a distillation, given as the teacher of another."""
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(
+            dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    return dict(state_dict=model.state_dict())
+
+
+def poisoned(content, cfg):
+    next(iter(content.values())).view(-1)[0] = float('nan')
+    return content
+
+
+def renamed(content, cfg):
+    return {f'net.{name}': value for name, value in content.items()}
+
+
+def resumed(content):
+    """Another file to resume from."""
+
+    def apply(cfg):
+        path = Path(cfg.work_dir).parent / 'start.pth'
+        path.write_bytes(content)
+        cfg.update(resume=True, load_from=str(path))
+
+    return apply
+
+
+def saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def recorder(**kwargs):
+    return {
+        'model.distiller.student_recorders':
+        dict(feature_head=dict(type='FeatureHead', **kwargs))
+    }
+
+
+# what is changed, and what the message must name (the thing, then its key or
+# remedy)
+CASES = {
+    # unknown names
+    'key of the model': ({
+        'model.student_los_weight': 1
+    }, 'student_los_weight'),
+    'key of the student': ({
+        f'{STUDENT}.neckk': None
+    }, 'neckk'),
+    'key of a backbone': ({
+        f'{STUDENT}.backbone.dept': 8
+    }, 'model.architecture.backbone.dept'),
+    'key of a head': ({
+        f'{STUDENT}.head.num_class': 10
+    }, 'num_class'),
+    'key of the teacher': ({
+        f'{TEACHER}.backbone.depht': 8
+    }, 'model.teacher.backbone.depht'),
+    'key of the distiller': ({
+        'model.distiller.losses': {}
+    }, 'model.distiller.losses'),
+    'key of a loss': ({
+        f'{LOSS}.scale': (1, )
+    }, f'{LOSS}.scale'),
+    'key of a criterion': ({
+        f'{LOSS}.criterion.temperature': 4
+    }, f'{LOSS}.criterion.temperature'),
+    'type of the model': ({
+        'model.type': 'FrozenTeachersDistill'
+    }, 'FrozenTeachersDistill.*did you mean FrozenTeacherDistill|'
+                          'model.type.*did you mean FrozenTeacherDistill'),
+    'type of the student': ({
+        f'{STUDENT}.type': 'ImageClasifier'
+    }, 'did you mean ImageClassifier'),
+    'type of a backbone': ({
+        f'{STUDENT}.backbone.type': 'CIFARResNets'
+    }, 'did you mean CIFARResNet'),
+    'type of a head': ({
+        f'{STUDENT}.head.type': 'LinearHead'
+    }, 'model.architecture.head.type'),
+    'type of a loss': ({
+        f'{LOSS}.type': 'ScaledDecoupledLoss'
+    }, 'did you mean ScaleDecoupledLoss'),
+    'type of a criterion': ({
+        f'{LOSS}.criterion.type': 'DKDCriterium'
+    }, 'did you mean DKDCriterion'),
+    'type of a recorder':
+    (recorder() | {
+        'model.distiller.student_recorders.feature_head.type': 'FeatureHeads'
+    }, 'did you mean FeatureHead'),
+    'type of a hook': ({
+        'custom_hooks': [dict(type='FrozenTeachersHook')]
+    }, "custom_hooks: there is no 'FrozenTeachersHook'"),
+    'key of a hook': ({
+        'custom_hooks': [dict(type='DistillWarmupHook', los='loss_sdd')]
+    }, "takes no 'los'. Did you mean 'loss'"),
+    'type of an optimizer': ({
+        'optim_wrapper.optimizer.type': 'SDG'
+    }, "optim_wrapper.optimizer: there is no 'SDG'"),
+    'key of an optimizer': ({
+        'optim_wrapper.optimizer.momentun': 0.9
+    }, "takes no 'momentun'. Did you mean 'momentum'"),
+    'key of a schedule': ({
+        'param_scheduler.eta': 1
+    }, "param_scheduler: .* takes no 'eta'"),
+    'key of the train loop': ({
+        'train_cfg.max_epoch': 1
+    }, "train_cfg: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
+    'key of a metric': ({
+        'val_evaluator.topkk': 1
+    }, "val_evaluator: .* takes no 'topkk'. Did you mean 'topk'"),
+    # values of the loss
+    'no scales': ({
+        f'{LOSS}.scales': ()
+    }, 'scales must be a non-empty tuple of positive integers'),
+    'scale 0': ({
+        f'{LOSS}.scales': (0, 1)
+    }, r'scales must be .* got \(0, 1\)'),
+    'negative scale': ({
+        f'{LOSS}.scales': (1, -2)
+    }, r'scales must be .* got \(1, -2\)'),
+    'fractional scale': ({
+        f'{LOSS}.scales': (1, 2.5)
+    }, r'scales must be .* got \(1, 2.5\)'),
+    'one number for scales': ({
+        f'{LOSS}.scales': 4
+    }, 'scales must be .* got 4'),
+    'text for scales': ({
+        f'{LOSS}.scales': '124'
+    }, "scales must be .* got '124'"),
+    'tau 0': ({
+        f'{LOSS}.criterion.tau': 0
+    }, 'tau must be positive and finite, got 0'),
+    'negative tau': ({
+        f'{LOSS}.criterion.tau': -4.0
+    }, 'tau must be positive and finite, got -4.0'),
+    'pooling': ({
+        f'{LOSS}.pooling': 'max'
+    }, "pooling must be one of .* got 'max'"),
+    'consistency': ({
+        f'{LOSS}.consistency': 'cell'
+    }, "consistency must be one of .* got 'cell'"),
+    'reduction': ({
+        f'{LOSS}.reduction': 'none'
+    }, "reduction must be one of .* got 'none'"),
+    'chunk size': ({
+        f'{LOSS}.chunk_size': 0
+    }, 'chunk_size must be a positive integer or None, got 0'),
+    # networks that do not fit
+    'classes of the student': ({
+        f'{STUDENT}.head.num_classes': 7
+    }, 'has 10 classes, the student ImageClassifier 7.*'
+                               'model.architecture.head.num_classes'),
+    'classes of the teacher': ({
+        f'{TEACHER}.head.num_classes': 7
+    }, 'has 7 classes, the student .* 10.*model.teacher.head.num_classes'),
+    'classes of the data': ({
+        f'{STUDENT}.head.num_classes': 7,
+        f'{TEACHER}.head.num_classes': 7
+    }, 'DigitScenes. has 10 classes, the head .* 7'),
+    'a student without head': ({
+        f'{STUDENT}.head': None
+    }, 'student: .*head'),
+    'a teacher without head': ({
+        f'{TEACHER}.head': None
+    }, 'teacher: .*head'),
+    'a student without neck': ({
+        f'{STUDENT}.neck': None
+    }, 'student'),
+    'misspelt source':
+    (recorder(pooling='nek.gap'), "no module 'nek.gap'.*neck.gap"),
+    'a source that does not pool':
+    (recorder(classifier='backbone'), 'student'),
+    'a teacher that learns': ({
+        'model.teacher_trainable': True
+    }, 'model.teacher_trainable can only be False'),
+    'a student that does not': ({
+        'model.student_trainable': False
+    }, 'model.student_trainable can only be True'),
+    'normalisations that differ': ({
+        f'{TEACHER}.data_preprocessor.mean': [1.0, 2.0, 3.0]
+    }, "model.on_normalization_mismatch='convert'"),
+    'a teacher of unknown images': ({
+        f'{TEACHER}.data_preprocessor': None
+    }, 'set model.teacher.data_preprocessor'),
+    'what to do with a mismatch': ({
+        'model.on_normalization_mismatch': 'warn'
+    }, "on_normalization_mismatch must be one of .* got 'warn'"),
+    'half of unknown precision': ({
+        'model.teacher_inference': dict(dtype='half')
+    }, "model.teacher_inference.dtype must be .* got 'half'"),
+    'option of the teacher': ({
+        'model.teacher_inference': dict(fold=True)
+    }, "'fold'"),
+    # data
+    'split': ({
+        f'{DATA}.split': 'val'
+    }, 'split must be one of'),
+    'key of the data': ({
+        f'{DATA}.num_scene': 3
+    }, 'num_scene'),
+    'type of the data': ({
+        f'{DATA}.type': 'DigitScene'
+    }, "train_dataloader.dataset.type: .* Did you mean 'DigitScenes'"),
+    'transform': ({
+        f'{DATA}.pipeline': [dict(type='RandomCropp', crop_size=3)]
+    }, 'RandomCropp'),
+    # checkpoints
+    'no teacher': ({
+        'model.teacher_ckpt': None
+    }, 'has no weights: set model.teacher_ckpt'),
+    'absent teacher': ({
+        'model.teacher_ckpt': 'nowhere.pth'
+    }, 'nowhere.pth does not exist.*model.teacher_ckpt'),
+    'truncated teacher':
+    (teacher_file(cut), 'teacher.pth .*cannot be read.*model.teacher_ckpt'),
+    'empty teacher': (teacher_file(write(b'')), 'model.teacher_ckpt'),
+    'text for a teacher': (teacher_file(write(b'<html>404</html>')),
+                           'model.teacher_ckpt'),
+    'another network': ({
+        f'{TEACHER}.backbone.depth': 20
+    }, 'missing from the checkpoint.*model.teacher_ckpt'),
+    'renamed weights': (teacher_file(renamed), 'model.teacher_ckpt'),
+    "a student's checkpoint for the teacher": (teacher_file(students_own),
+                                               'model.teacher_ckpt'),
+    'weights that are not finite': (teacher_file(poisoned),
+                                    'not finite.*model.teacher_ckpt'),
+    'a pickle that would run code': (teacher_file(malicious),
+                                     'cannot be read.*model.teacher_ckpt'),
+    'a bare pickle that would run code': (teacher_file(bare_pickle),
+                                          'model.teacher_ckpt'),
+    'absent run to resume': ({
+        'resume': True,
+        'load_from': 'gone.pth'
+    }, '--resume gone.pth cannot be read'),
+    'truncated run to resume': (resumed(saved(dict(a=1))[:-50]),
+                                '--resume .*start.pth cannot be read'),
+    'run of another network to resume':
+    (resumed(saved(dict(state_dict=dict(a=torch.ones(1))))),
+     '--resume|checkpoint .*start.pth does not fit.*its own config'),
+    'average on another device': ({
+        'custom_hooks': [dict(type='EMAHook', device='cpu')]
+    }, 'EMAHook.*leave device out'),
+}
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """The demo's SD-KD, and the weights of a teacher for it."""
+    config = Config.fromfile(CONFIGS / 'demo' / 'sd-kd.py')
+    teacher = config.model.teacher
+    return config, build_classifier(
+        backbone=teacher.backbone, head=teacher.head).state_dict()
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_mistake_is_a_clear_error(demo, name, tmp_path):
+    cfg = Config(demo[0].to_dict(), format_python_code=False)
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    torch.save(demo[1], cfg.model.teacher_ckpt)
+    change, message = CASES[name]
+    if callable(change):
+        change(cfg)
+    else:
+        cfg.merge_from_dict(change)
+    with pytest.raises(PreflightError, match=f'(?s){message}'):
+        check_training(cfg)
+    assert not (tmp_path / 'run').exists() and not (tmp_path / 'ran').exists()
+
+
+def test_there_are_enough():
+    assert len(CASES) >= 60
