@@ -12,6 +12,9 @@ repair                    needed by          what breaks without it
 :func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
                           with torch >= 2.6  refuses the types of the log
                                              history (weights_only)
+:func:`verify_downloads`  mmengine 0.10.7    a checkpoint from a URL is not
+                                             compared with the hash in its
+                                             name, and may run code
 :func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
                           without a GPU      set whatever the backend
 :func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
@@ -26,11 +29,14 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlparse
 from uuid import uuid4
 
 import torch
@@ -65,6 +71,7 @@ def repair() -> None:
     if not torch.cuda.is_available():
         launch_on_cpu()
     write_atomically()
+    verify_downloads()
 
 
 def torch_version() -> tuple:
@@ -258,3 +265,33 @@ def write_atomically() -> None:
         put(self, obj.encode(encoding), filepath)
 
     LocalBackend.put, LocalBackend.put_text = put, put_text
+
+
+def verify_downloads() -> None:
+    """Compare a downloaded checkpoint with its name, and read weights only.
+
+    OpenMMLab's names, as torch's own, end in the first digits of the file's
+    SHA-256: ``resnet50_8xb32_in1k_20210831-ea4938fc.pth``. MMEngine asks torch
+    for neither of the two.
+    """
+    from mmengine.runner import checkpoint
+    original = torch.hub.load_state_dict_from_url
+    # torch 2.1 has no such argument
+    safe = dict(weights_only=True)
+    if 'weights_only' not in inspect.signature(original).parameters:
+        safe = {}
+
+    def load_url(url, model_dir=None, map_location=None, progress=True):
+        name = os.path.basename(urlparse(url).path)
+        found = re.search(r'-([a-f0-9]{8,})\.', name)
+        # eight decimal digits are a date
+        check = found is not None and not found[1].isdigit()
+        return original(
+            url,
+            model_dir=model_dir,
+            map_location=map_location,
+            progress=progress,
+            check_hash=check,
+            **safe)
+
+    checkpoint.load_url = load_url

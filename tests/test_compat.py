@@ -1,10 +1,14 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Every repair of the stack, and that the stack fails without it."""
+import hashlib
 import os
 import pickle
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -205,3 +209,57 @@ def test_files_are_the_old_or_the_new(tmp_path, monkeypatch):
         put(b'x' * 100, str(path))
     assert path.read_bytes() == b'old'
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder, and the address at which it is served."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    yield folder, f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+
+def download(url):
+    from mmengine.runner.checkpoint import CheckpointLoader
+    return CheckpointLoader.load_checkpoint(url, 'cpu', logger='silent')
+
+
+def test_downloads_are_what_their_names_say(served):
+    folder, address = served
+    path = folder / 'weights.pth'
+    torch.save(dict(a=torch.ones(2)), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name in (f'net_20210831-{digest[:8]}x.pth', 'net-50.pth',
+                 'net-20210831.pth', f'net-{digest[:8]}.pth'):
+        path.rename(folder / name)
+        path = folder / name
+        assert download(f'{address}/{name}')['a'].tolist() == [1, 1]
+    path.rename(folder / 'net-0badc0de.pth')
+    with pytest.raises(RuntimeError, match='invalid hash value'):
+        download(f'{address}/net-0badc0de.pth')
+
+
+@pytest.mark.skipif(
+    compat.torch_version() < (2, 2), reason='torch 2.1 cannot be told')
+def test_downloads_do_not_run(served, tmp_path):
+    folder, address = served
+
+    class Malicious:
+
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path / "ran"}', )
+
+    torch.save(dict(a=Malicious()), folder / 'net.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        download(f'{address}/net.pth')
+    assert not (tmp_path / 'ran').exists()
+    # and would have, without the repair
+    torch.hub.load_state_dict_from_url(f'{address}/net.pth')
+    assert (tmp_path / 'ran').exists()

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,3 +69,39 @@ def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
     requires = (tmp_path / 'sdd_mm.egg-info' / 'requires.txt').read_text()
     assert 'torch>=2.0' in requires
     assert ('mmcv-lite' in requires) == wants_lite
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    page = ROOT / 'docs' / 'en' / 'dependencies.md'
+    listed = {
+        same(line.split('|')[1])
+        for line in page.read_text().splitlines() if line.startswith('| ')
+    }
+    waiting = [
+        same(Requirement(line).name)
+        for name in ('runtime', 'mmcv-lite', 'demo', 'tests')
+        for line in (ROOT / 'requirements' /
+                     f'{name}.txt').read_text().splitlines()
+        if line and not line.startswith('#')
+    ]
+    seen = set()
+    while waiting:
+        name = waiting.pop()
+        try:
+            found = distribution(name).requires or ()
+        except PackageNotFoundError:
+            continue  # of another platform or version
+        if name in seen:
+            continue
+        seen.add(name)
+        for requirement in map(Requirement, found):
+            if requirement.marker is None or requirement.marker.evaluate(
+                    dict(extra='')):
+                waiting.append(same(requirement.name))
+    assert len(seen) > 30
+    assert not seen - listed
+
+
+def same(name):
+    """A package's name, as all spell it."""
+    return name.strip().lower().replace('_', '-')
