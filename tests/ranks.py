@@ -1,9 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A distributed run of 20 steps, for test_distributed.py.
 
-    torchrun --nproc_per_node 2 tests/ranks.py OUT [RANK_THAT_FAILS]
+    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal]
+
+With the second argument one rank fails, or gets SIGTERM.
 """
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -34,11 +37,16 @@ class Counted(BaseMetric):
         return dict(samples=len(results), distinct=len(set(results)))
 
 
-class Fails(Hook):
+class Troubled(Hook):
+
+    def __init__(self, trouble):
+        self.trouble = trouble
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if batch_idx == 3:
-            raise ZeroDivisionError('this rank fails')
+        if runner.iter == 3:
+            if self.trouble == 'fail':
+                raise ZeroDivisionError('this rank fails')
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def loader(split, num_scenes, batch_size):
@@ -90,12 +98,12 @@ def config(work_dir, criterion, launcher, world_size):
         randomness=dict(seed=3))
 
 
-def train(work_dir, criterion, launcher='none', world_size=1, fails=False):
+def train(work_dir, criterion, launcher='none', world_size=1, trouble=None):
     """The trained student, and what validation counted."""
     cfg = config(work_dir, criterion, launcher, world_size)
     runner = Runner.from_cfg(Config(cfg, format_python_code=False))
-    if fails:
-        runner.register_hook(Fails())
+    if trouble:
+        runner.register_hook(Troubled(trouble))
     model = runner.model
     if launcher != 'none':
         assert isinstance(model, DistributedDataParallel)
@@ -115,13 +123,14 @@ def train(work_dir, criterion, launcher='none', world_size=1, fails=False):
 
 def main():
     out = Path(sys.argv[1])
-    fails = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    trouble = sys.argv[2] if len(sys.argv) > 2 else None
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     found = {}
     for criterion in CRITERIA:
-        rank = int(os.environ['RANK'])
-        found[criterion] = train(out, criterion, 'pytorch', 2, rank == fails)
+        second = os.environ['RANK'] == '1'
+        found[criterion] = train(out, criterion, 'pytorch', 2,
+                                 trouble if second else None)
     if get_dist_info()[0] == 0:
         torch.save(found, out / 'found.pth')
 

@@ -54,7 +54,15 @@ def test_two_processes_train_what_one_does(found, criterion, tmp_path):
 
 def test_a_rank_that_fails_ends_the_job(tmp_path):
     start = time.monotonic()
-    result = launch(tmp_path, 1)
+    result = launch(tmp_path, 'fail')
     assert result.returncode != 0
     assert 'ZeroDivisionError: this rank fails' in result.stdout
     assert time.monotonic() - start < 120
+
+
+def test_a_signal_to_one_rank_stops_all_and_saves(tmp_path):
+    result = launch(tmp_path, 'signal')
+    assert result.returncode != 0
+    assert 'SIGTERM: stopped after iteration 4' in result.stdout
+    meta = torch.load(tmp_path / 'stopped.pth')['meta']
+    assert (meta['iter'], meta['epoch'], meta['validated']) == (4, 1, True)

@@ -13,6 +13,8 @@ from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.engine.work_dir import WorkDirError, hold
 
+RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
@@ -89,9 +91,9 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _first() -> bool:
-    """Whether this is the process that writes."""
-    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
+def _writes(launcher: str) -> bool:
+    """Whether this is the process that writes, before they know each other."""
+    return launcher == 'none' or os.environ.get(RANKS[launcher], '0') == '0'
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def main() -> None:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         check_training(cfg)
-        lock = hold(cfg.work_dir) if _first() else None
+        lock = hold(cfg.work_dir) if _writes(args.launcher) else None
     except (PreflightError, WorkDirError) as error:
         refuse(args, error)
     runner = build_runner(cfg)

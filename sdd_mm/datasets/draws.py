@@ -1,14 +1,15 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Samples whose randomness depends on which draw of a run they are."""
 import random
+import signal
 from hashlib import blake2b
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-DATA, MODEL, VALIDATION = 0, 1, 2
+DATA, MODEL, VALIDATION, ORDER = 0, 1, 2, 3
 """What a stream of random numbers is for."""
 
 
@@ -93,13 +94,12 @@ class NumberedBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[List[Draw]]:
-        epoch = getattr(self.sampler, 'epoch', self.epoch)
         skip, self.skip = self.skip, 0
         number = self.rank
         for count, batch in enumerate(self.batches):
             draws = []
             for index in batch:
-                draws.append(Draw(index, (self.seed, epoch, number)))
+                draws.append(Draw(index, (self.seed, self.epoch, number)))
                 number += self.world_size
             if count >= skip:
                 yield draws
@@ -122,13 +122,44 @@ class DrawnDataset(Dataset):
             seed_everything(DATA, *index.key)
         return self.dataset[int(index)]
 
+    def __getitems__(self, indices: Sequence[int]) -> list:
+        return [self[index] for index in indices]
+
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # hooks change the pipeline of what they take for the data set
+        if name == 'dataset':
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.dataset, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # while it is unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+
+class Worker:
+    """Begins a worker that outlives a SIGTERM, until its process is done.
+
+    A scheduler or launcher signals all processes; the run still needs its
+    workers for the iteration that it ends with.
+
+    Args:
+        begin (Callable, optional): What a worker does first.
+    """
+    seconds = 30
+
+    def __init__(self, begin: Optional[Callable[[int], None]]) -> None:
+        self.begin = begin
+
+    def __call__(self, worker_id: int) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(self.seconds))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.begin is not None:
+            self.begin(worker_id)
 
 
 def numbered(loader: DataLoader, seed: int, rank: int,
@@ -153,7 +184,7 @@ def numbered(loader: DataLoader, seed: int, rank: int,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=Worker(loader.worker_init_fn),
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,

@@ -344,13 +344,13 @@ class InMemoryDataset:
     def _own_generator(self) -> torch.Generator:
         """A worker has a new seed every epoch, a process keeps its own."""
         worker = get_worker_info()
-        seed = None if worker is None else worker.seed
-        if self._generator is None or seed != self._worker_seed:
-            self._worker_seed = seed
+        # the process's seed changes where a wrapper is told of draws
+        seed = [0 if worker is None else worker.seed, torch.initial_seed()]
+        if self._generator is None or seed != self._seed:
+            self._seed = seed
             # a hash, or the stream would be the one that shuffles images
-            mixed = np.random.SeedSequence(
-                [torch.initial_seed() if seed is None else seed,
-                 get_rank()]).generate_state(1, np.uint64)
+            mixed = np.random.SeedSequence([*seed, get_rank()
+                                            ]).generate_state(1, np.uint64)
             self._generator = torch.Generator().manual_seed(int(mixed[0]))
         return self._generator
 

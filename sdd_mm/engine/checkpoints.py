@@ -1,12 +1,16 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Checkpoints of a work dir, and which of them are whole."""
 import logging
+import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Optional
 
 from mmengine.logging import print_log
+
+STOPPED = 'stopped.pth'
+RESUMABLE = re.compile(rf'(epoch|iter)_\d+\.pth|{STOPPED}')
 
 
 def is_whole(path: str) -> bool:
@@ -25,14 +29,14 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
     """The newest whole checkpoint of a run; it says which it skips.
 
     Args:
-        work_dir (str): Where the run saves. Copies of the best ones
-            (``best_*``) are left out: the run went on after them.
+        work_dir (str): Where the run saves. Only what a run goes on from
+            counts: ``epoch_N.pth``, ``iter_N.pth`` and ``stopped.pth``.
 
     Returns:
         str | None: Its path, None if there is none.
     """
     found = sorted((path for path in Path(work_dir).glob('*.pth')
-                    if not path.name.startswith('best_')),
+                    if RESUMABLE.fullmatch(path.name)),
                    key=lambda path: path.stat().st_mtime_ns,
                    reverse=True)
     for path in found:

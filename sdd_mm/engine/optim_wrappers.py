@@ -41,8 +41,10 @@ class _Deferred:
         if self.finite_iters is not None:
             self._finite &= loss.detach().isfinite().all()
         super().update_params(loss, *args, **kwargs)
-        if self.finite_iters is not None:
-            self.finite_iters += self._finite
+
+    def count_iter(self) -> None:
+        """Count an iteration, as long as all was finite."""
+        self.finite_iters += self._finite
 
     def step(self, **kwargs) -> None:
         """Update the parameters, or leave them as they are."""

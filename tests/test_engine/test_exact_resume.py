@@ -3,17 +3,20 @@
 import ast
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
@@ -319,3 +322,100 @@ def test_killed_at_random_moments(kills):
     assert result.returncode == 0, result.stdout
     seen = ast.literal_eval(result.stdout.splitlines()[-1])
     assert seen['kills'] >= kills and seen['runs'] >= 1
+
+
+class SignalAll(StopAt):
+    """As a launcher does: the workers, too, and twice."""
+
+    def after_train_iter(self, runner, batch_idx, **kwargs):
+        if runner.iter == self.iteration:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, self.number)
+            time.sleep(0.2)
+            os.kill(os.getpid(), self.number)
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_signal_to_all_processes_of_a_run(tmp_path):
+    case = dict(workers=2)
+    build(config(tmp_path / 'whole', **case)).train()
+    with pytest.raises(SystemExit):
+        build(
+            config(tmp_path / 'run', **case),
+            [SignalAll(7, signal.SIGTERM)]).train()
+    cfg = config(tmp_path / 'run', **case)
+    cfg.update(resume=True, load_from=newest_checkpoint(tmp_path / 'run'))
+    assert cfg['load_from'].endswith('stopped.pth')
+    build(cfg).train()
+    same(final(tmp_path / 'whole'), final(tmp_path / 'run'))
+    assert lines(tmp_path / 'whole') == lines(tmp_path / 'run')
+
+
+def test_epochs_of_one_iteration_stop_too(tmp_path):
+    for name, hooks in (('whole', []), ('run', [StopAt(1, signal.SIGTERM)])):
+        cfg = config(tmp_path / name)
+        cfg['train_dataloader']['batch_size'] = 22
+        if hooks:
+            with pytest.raises(SystemExit):
+                build(cfg, hooks).train()
+            cfg = config(tmp_path / name)
+            cfg['train_dataloader']['batch_size'] = 22
+            cfg.update(
+                resume=True, load_from=newest_checkpoint(cfg['work_dir']))
+            assert cfg['load_from'].endswith('stopped.pth')
+        build(cfg).train()
+    same(final(tmp_path / 'whole'), final(tmp_path / 'run'))
+    assert lines(tmp_path / 'whole') == lines(tmp_path / 'run')
+
+
+def test_a_pipeline_that_a_hook_changes(tmp_path):
+    """As MMPretrain's SwitchRecipeHook does."""
+    seen = []
+
+    class Spy:
+
+        def __call__(self, results):
+            seen.append(results['sample_idx'])
+            return results
+
+    class Change(Hook):
+
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1:
+                data = runner.train_loop.dataloader.dataset
+                data.pipeline = Compose([Spy(), *data.pipeline.transforms])
+
+    build(config(tmp_path), [Change()]).train()
+    assert len(seen) == 2 * 22
+
+
+def test_wrapped_data_in_memory(tmp_path):
+    """A wrapper hands on positions that know nothing of draws."""
+    states = []
+    for name in ('whole', 'run'):
+        cfgs = []
+        for _ in range(2):
+            cfg = config(tmp_path / name, in_memory=True)
+            loader = cfg['train_dataloader']
+            loader['dataset'] = dict(
+                type='RepeatDataset', times=1, dataset=loader['dataset'])
+            loader['collate_fn'] = dict(type='default_collate')
+            cfg['custom_hooks'].pop()
+            cfgs.append(cfg)
+        if name == 'run':
+            with pytest.raises(ZeroDivisionError):
+                build(cfgs[0], [StopAt(7)]).train()
+            cfgs[1].update(
+                resume=True, load_from=newest_checkpoint(tmp_path / name))
+        build(cfgs[1]).train()
+        states.append(final(tmp_path / name)['state_dict'])
+    same(*states)
+
+
+def test_only_what_a_run_goes_on_from(tmp_path):
+    for name in ('non_finite_iter_3.pth', 'best_x_epoch_2.pth', 'weights.pth',
+                 'epoch_2-0badc0de.pth'):
+        torch.save(dict(a=1), tmp_path / name)
+    assert newest_checkpoint(tmp_path) is None
+    torch.save(dict(a=1), tmp_path / 'iter_10.pth')
+    assert newest_checkpoint(tmp_path) == str(tmp_path / 'iter_10.pth')

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Optional
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import all_gather_object, get_dist_info, is_main_process
+from mmengine.dist import (all_gather_object, barrier, get_dist_info,
+                           is_main_process)
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
-from torch.utils.data import DataLoader
+from mmengine.runner import (BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop)
+from torch.utils.data import DataLoader, IterableDataset
 
-from ...datasets.draws import (MODEL, VALIDATION, NumberedBatches, numbered,
-                               seed_everything)
+from ...datasets.draws import (MODEL, ORDER, VALIDATION, NumberedBatches,
+                               numbered, seed_everything)
+from ..checkpoints import STOPPED
 from .utils import bare_model, log_interval
 
 GRADIENTS = 'pending_gradients'
-STOPPED = 'stopped.pth'
+SAMPLER_SEED = 'sampler_seed'
 
 
 @HOOKS.register_module()
@@ -32,8 +34,8 @@ class ExactResumeHook(Hook):
     - A validation that the stop left out is made up for.
     - SIGTERM (of a scheduler) and the first SIGINT (Ctrl-C) end the run after
       the iteration, with a checkpoint ``stopped.pth`` from which ``--resume``
-      goes on in the middle of the epoch. Distributed processes agree at the
-      next log line.
+      goes on in the middle of the epoch. Distributed processes agree once in
+      a log interval.
     - Gradients that are being accumulated are in the checkpoint.
 
     On a CPU the resumed run is the same to the bit; on a GPU with
@@ -50,6 +52,8 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._signal: Optional[signal.Signals] = None
+        self._agreed = self._validated = False
+        self._sampler_seed: Optional[int] = None
         self._before = {}
         self._seed = self._rank = 0
         self._restore = _nothing
@@ -57,8 +61,8 @@ class ExactResumeHook(Hook):
     def before_run(self, runner) -> None:
         """Hear of signals while the run trains, however it ends."""
         loop = runner._train_loop
-        if not isinstance(loop, BaseLoop):
-            return  # it only validates or tests
+        if not isinstance(loop, BaseLoop) or 'run' in vars(loop):
+            return  # it only validates or tests, or was told before
         run = loop.run
 
         def listening():
@@ -80,46 +84,65 @@ class ExactResumeHook(Hook):
             for left in Path(runner.work_dir).glob('.*.part'):
                 left.unlink()  # of a write that was cut off
         loop = runner.train_loop
-        if loop.dataloader.batch_sampler is None:
+        loader = loop.dataloader
+        if type(loader) is not DataLoader or isinstance(
+                loader.dataset, IterableDataset) or not loader.batch_sampler:
             runner.logger.warning(
-                'train_dataloader has no batch sampler: a resumed run will '
-                'see other batches than one that was not stopped')
-            return
-        if hasattr(loop.dataloader.sampler, 'seed'):
-            # it was built before the checkpoint's seed was known
-            loop.dataloader.sampler.seed = self._seed
-        loop.dataloader = numbered(loop.dataloader, self._seed, self._rank,
-                                   world_size)
-        if not isinstance(loop, EpochBasedTrainLoop):
-            loop.dataloader_iterator = Stream(loop.dataloader, loop.iter)
-        elif loop.iter > 0:
+                f'train_dataloader is a {type(loader).__name__} of '
+                f'{type(loader.dataset).__name__} whose batches cannot be '
+                'numbered: a resumed run may see others than one that was not '
+                'stopped')
+        else:
+            sampler = _sampler(loader)
+            if self._sampler_seed is not None and hasattr(sampler, 'seed'):
+                # it was built before the checkpoint was read
+                sampler.seed = self._sampler_seed
+            loop.dataloader = numbered(loader, self._seed, self._rank,
+                                       world_size)
+            if isinstance(loop, IterBasedTrainLoop):
+                loop.dataloader_iterator = Stream(loop.dataloader, loop.iter)
+        if loop.iter > 0:
             self._go_on(runner, loop)
 
     def _go_on(self, runner, loop) -> None:
         """Skip the batches that were trained, make up for a validation."""
-        length = len(loop.dataloader)
-        done = loop.iter - loop.epoch * length
-        if not 0 <= done < length:
-            runner.logger.warning(
-                f'iteration {loop.iter} is not in epoch {loop.epoch + 1} of '
-                f'{length} iterations: the run began with other data, another '
-                'batch size or another number of processes, and cannot go on '
-                'exactly. It starts this epoch from its beginning.')
-        elif done:
-            loop.dataloader.batch_sampler.skip = done
+        done, now, end = 0, loop.iter, loop.max_iters
+        if isinstance(loop, EpochBasedTrainLoop):
+            length = len(loop.dataloader)
+            now, end = loop.epoch, loop.max_epochs
+            done = loop.iter - loop.epoch * length
+            if not 0 <= done <= length:
+                runner.logger.warning(
+                    f'iteration {loop.iter} is not in epoch {loop.epoch + 1} '
+                    f'of {length} iterations: the run began with other data, '
+                    'another batch size or another number of processes, and '
+                    'cannot go on exactly. It starts this epoch from its '
+                    'beginning.')
+                return
+        if done:
+            batches = loop.dataloader.batch_sampler
+            if not isinstance(batches, NumberedBatches):
+                return
+            batches.skip = done
             run_iter = loop.run_iter
             loop.run_iter = lambda idx, batch: run_iter(idx + done, batch)
             self._restore = lambda: vars(loop).pop('run_iter', None)
-        elif (runner.val_loop is not None and loop.epoch >= loop.val_begin
-              and (loop.epoch % loop.val_interval == 0
-                   or loop.epoch == loop.max_epochs)):
+            return
+        loop._decide_current_val_interval()
+        if (runner.val_loop is not None and not self._validated
+                and now >= loop.val_begin
+                and (now % loop.val_interval == 0 or now == end)):
             runner.val_loop.run()
 
     def before_train_epoch(self, runner) -> None:
-        """Let the draws know their epoch."""
+        """Let the draws know their epoch; end the run if it was asked to."""
         batches = runner.train_loop.dataloader.batch_sampler
         if isinstance(batches, NumberedBatches):
             batches.epoch = runner.epoch
+        if runner.iter > 0 and self._asked(runner):
+            self._end(runner, runner.iter, validated=True)
+        # for samplers that have no seed of their own
+        seed_everything(ORDER, self._seed, runner.epoch)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Let the model's randomness depend on the iteration."""
@@ -135,13 +158,28 @@ class ExactResumeHook(Hook):
                          data_batch=None,
                          outputs=None) -> None:
         """End the run if it was asked to."""
-        # the last one of an epoch belongs with what comes after it
-        if self._ends_epoch(runner) or not self._asked(runner):
+        if get_dist_info()[1] > 1 and not (self._agreed or batch_idx %
+                                           log_interval(runner) == 0):
             return
-        self._save(runner)
-        runner.logger.warning(
-            f'{self._signal.name}: stopped after iteration {runner.iter + 1}. '
-            f'--resume goes on from {STOPPED}')
+        # the last one of an epoch belongs with what comes after it; gradients
+        # of several processes are in no checkpoint
+        if not self._ends_epoch(runner) and self._asked(runner) and (
+                get_dist_info()[1] == 1 or _updated(runner)):
+            self._end(runner, runner.iter + 1)
+
+    def _end(self, runner, done: int, validated: bool = False) -> None:
+        """Save after so many iterations, and leave."""
+        runner.save_checkpoint(
+            runner.work_dir,
+            STOPPED,
+            meta=dict(epoch=runner.epoch, iter=done, validated=validated))
+        if is_main_process():
+            path = Path(runner.work_dir, 'last_checkpoint')
+            path.write_text(str(Path(runner.work_dir, STOPPED)))
+        # a launcher kills all processes when the first of them leaves
+        barrier()
+        runner.logger.warning(f'{self._signal.name}: stopped after iteration '
+                              f'{done}. --resume goes on from {STOPPED}')
         sys.exit(128 + self._signal)
 
     def after_train_epoch(self, runner) -> None:
@@ -149,8 +187,18 @@ class ExactResumeHook(Hook):
         self._restore()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keep gradients that are being accumulated."""
-        if runner.optim_wrapper.should_update():
+        """Keep gradients that are being accumulated, and the data's seed."""
+        sampler = _sampler(runner.train_loop.dataloader)
+        seed = getattr(sampler, 'seed', None)
+        if isinstance(seed, int):
+            checkpoint['meta'][SAMPLER_SEED] = seed
+        if _updated(runner):
+            return
+        if get_dist_info()[1] > 1:
+            runner.logger.warning(
+                'this checkpoint is saved while gradients accumulate, of '
+                'which every process has its own: a run that is resumed from '
+                'it begins to accumulate anew')
             return
         checkpoint[GRADIENTS] = {
             name: weight.grad.cpu()
@@ -162,6 +210,9 @@ class ExactResumeHook(Hook):
         """Go on accumulating."""
         if not runner._resume:
             return
+        meta = checkpoint.get('meta', {})
+        self._sampler_seed = meta.get(SAMPLER_SEED)
+        self._validated = meta.get('validated', False)
         gradients = checkpoint.get(GRADIENTS, {})
         for name, weight in bare_model(runner).named_parameters():
             if name in gradients:
@@ -174,27 +225,15 @@ class ExactResumeHook(Hook):
 
     def _asked(self, runner) -> bool:
         """Whether a signal came, to any process."""
-        _, world_size = get_dist_info()
-        if world_size == 1:
-            return self._signal is not None
-        if not self.every_n_train_iters(runner, log_interval(runner)):
-            return False
-        found = max(all_gather_object(self._signal or 0))
-        self._signal = signal.Signals(found) if found else None
-        return bool(found)
-
-    def _save(self, runner) -> None:
-        runner.save_checkpoint(
-            runner.work_dir,
-            STOPPED,
-            meta=dict(epoch=runner.epoch, iter=runner.iter + 1))
-        if is_main_process():
-            path = Path(runner.work_dir, 'last_checkpoint')
-            path.write_text(str(Path(runner.work_dir, STOPPED)))
+        if get_dist_info()[1] > 1 and not self._agreed:
+            found = max(all_gather_object(self._signal or 0))
+            self._signal = signal.Signals(found) if found else None
+            self._agreed = bool(found)
+        return self._signal is not None
 
     def _listen(self) -> None:
         """Hear of SIGTERM and SIGINT, where Python lets us."""
-        self._signal = None
+        self._signal, self._agreed = None, False
         if threading.current_thread() is not threading.main_thread():
             return
         pid = os.getpid()
@@ -202,7 +241,9 @@ class ExactResumeHook(Hook):
         def hear(number, frame) -> None:
             if os.getpid() != pid:
                 return  # a dataloader's worker, which its process ends
-            if self._signal is not None:  # the second one
+            if self._signal is not None:
+                if number == signal.SIGTERM:
+                    return  # launchers and schedulers repeat it
                 self._unlisten()
                 signal.raise_signal(number)
             self._signal = signal.Signals(number)
@@ -255,9 +296,22 @@ class Stream:
 
     def _start(self) -> None:
         self.batches.epoch = self.epoch
+        seed_everything(ORDER, self.batches.seed, self.epoch)
         if hasattr(self.batches.sampler, 'set_epoch'):
             self.batches.sampler.set_epoch(self.epoch)
         self.iterator = iter(self.loader)
+
+
+def _sampler(loader):
+    """What orders the samples of a dataloader."""
+    batches = getattr(loader, 'batch_sampler', None)
+    return getattr(batches, 'sampler', None)
+
+
+def _updated(runner) -> bool:
+    """Whether no gradients are waiting for others."""
+    wrapper = runner.optim_wrapper
+    return not hasattr(wrapper, '_inner_count') or wrapper.should_update()
 
 
 def _nothing() -> None:

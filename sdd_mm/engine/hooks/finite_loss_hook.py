@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch import Tensor
 
 from .utils import bare_model, log_interval
 
@@ -52,8 +53,8 @@ class FiniteLossHook(Hook):
         self._watches = hasattr(wrapper, 'watch')
         if not self._watches:
             runner.logger.warning(
-                f'FiniteLossHook cannot watch {type(wrapper).__name__}: set '
-                "optim_wrapper.type='DeferredOptimWrapper'")
+                f'FiniteLossHook cannot watch {type(wrapper).__name__}, only '
+                'DeferredOptimWrapper and DeferredAmpOptimWrapper')
             return
         self._interval = log_interval(runner)
         self._first = runner.iter
@@ -69,33 +70,41 @@ class FiniteLossHook(Hook):
         """Keep what an error would tell; ask for a log line."""
         if not self._watches:
             return
+        runner.optim_wrapper.count_iter()
+        batch = data_batch if isinstance(data_batch, dict) else {}
         self._recent.append(
             dict(
                 iteration=runner.iter,
                 epoch=runner.epoch,
-                losses=dict(outputs or {}),
-                samples=(data_batch or {}).get('data_samples') or (),
+                losses={
+                    name:
+                    value.detach() if isinstance(value, Tensor) else value
+                    for name, value in (outputs or {}).items()
+                },
+                samples=batch.get('data_samples'),
                 lr={
                     name: values[-1]
                     for name, values in runner.optim_wrapper.get_lr().items()
                 }))
         if self.every_n_inner_iters(batch_idx, self._interval):
-            self._ask(runner, runner.iter + 1)
+            self._ask(runner, runner.iter + 1, agree=True)
 
     def after_train_epoch(self, runner) -> None:
         """Ask before the epoch is validated and saved."""
-        self._ask(runner, runner.iter)
+        self._ask(runner, runner.iter, agree=True)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Never save what came after it."""
         if self._watches and self._recent:
             self._ask(runner, self._recent[-1]['iteration'] + 1)
 
-    def _ask(self, runner, done: int) -> None:
-        """Ask the device how many iterations were finite."""
+    def _ask(self, runner, done: int, agree: bool = False) -> None:
+        """Ask the device how many iterations were finite, of any process."""
         if not self._watches or not self._recent:
             return
         bad = self._first + int(runner.optim_wrapper.finite_iters)
+        if agree:  # or those that are well would wait for those that are not
+            bad = min(all_gather_object(bad))
         if bad >= done:
             self._recent.clear()
             return
@@ -105,7 +114,9 @@ class FiniteLossHook(Hook):
             name: float(value)
             for name, value in facts['losses'].items()
         }
-        facts['samples'] = [known(sample) for sample in facts['samples']]
+        samples = facts['samples']
+        facts['samples'] = [known(sample) for sample in samples] if isinstance(
+            samples, (list, tuple)) else []
         path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}.pth')
         torch.save(
             dict(facts, state_dict=bare_model(runner).state_dict()), path)
@@ -114,7 +125,7 @@ class FiniteLossHook(Hook):
             if not torch.tensor(value).isfinite()
         ]
         what = (f'{", ".join(wrong)} not finite'
-                if wrong else 'a gradient is not finite')
+                if wrong else 'a gradient, or another rank, is not finite')
         self._recent.clear()
         raise NonFiniteError(
             f'iteration {bad + 1} (epoch {facts["epoch"] + 1}, rank '

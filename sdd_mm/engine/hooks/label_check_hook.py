@@ -41,7 +41,8 @@ class LabelCheckHook(Hook):
         """Look at a batch's labels."""
         if self._classes is None or not isinstance(data_batch, dict):
             return
-        for sample in data_batch.get('data_samples') or ():
+        samples = data_batch.get('data_samples')
+        for sample in samples if isinstance(samples, (list, tuple)) else ():
             label = sample.get('gt_label')
             if label is None or label.device.type != 'cpu':
                 continue
