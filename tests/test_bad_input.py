@@ -99,6 +99,17 @@ def saved(content):
     return buffer.getvalue()
 
 
+def empty_class(cfg):
+    """A folder a class, one of them without images."""
+    root = Path(cfg.work_dir).parent / 'images'
+    for name in 'abcdefghij':
+        (root / name).mkdir(parents=True)
+        if name != 'b':
+            (root / name / 'one.png').write_bytes(b'')
+    cfg.train_dataloader.dataset = dict(
+        type='CustomDataset', data_root=str(root), pipeline=[])
+
+
 def recorder(**kwargs):
     return {
         'model.distiller.student_recorders':
@@ -274,6 +285,8 @@ CASES = {
     'transform': ({
         f'{DATA}.pipeline': [dict(type='RandomCropp', crop_size=3)]
     }, 'RandomCropp'),
+    'an empty class folder': (empty_class, 'train_dataloader.dataset: 1 class '
+                              'folders in .*images are empty: b.*data_root'),
     # checkpoints
     'no teacher': ({
         'model.teacher_ckpt': None

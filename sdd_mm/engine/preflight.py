@@ -19,7 +19,7 @@ from mmengine.registry import (DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS,
 from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
                              find_latest_checkpoint)
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmpretrain.datasets import CIFAR10
+from mmpretrain.datasets import CIFAR10, CustomDataset
 from mmpretrain.registry import DATASETS as PRETRAIN_DATASETS
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS as RAZOR_MODELS
@@ -432,6 +432,8 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                         f'exist: {path}. Set {key}.data_root (and that of the '
                         'other dataloaders) to where the data is, for '
                         f'instance by --cfg-options {key}.data_root=PATH')
+            if isinstance(dataset, CustomDataset) and not dataset.ann_file:
+                _check_folders(key, dataset.img_prefix)
             if isinstance(dataset, VerifiedCIFAR100):
                 try:
                     dataset.check_files()
@@ -440,6 +442,22 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
         _check_classes(key, dataset, model)
     if _find(DATASETS, cfg[field].dataset['type']) is InMemoryDataset:
         _check_in_memory(field, cfg[field], model)
+
+
+def _check_folders(key: str, root: str) -> None:
+    """A folder a class, with something in it; MMPretrain only warns."""
+    if '://' in root or not osp.isdir(root):
+        return
+    empty = [
+        folder.name for folder in os.scandir(root)
+        if folder.is_dir() and next(os.scandir(folder.path), None) is None
+    ]
+    if empty:
+        some = ', '.join(sorted(empty)[:5]) + ', ...' * (len(empty) > 5)
+        raise PreflightError(
+            f'{key}: {len(empty)} class folders in {root.rstrip("/")} are '
+            f'empty: {some}. Each is a class of its own: fill them or remove '
+            f'them, or set {key}.data_root to the whole data')
 
 
 def _known_datasets() -> list:
