@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from literal import row_losses
+from test_functional.test_pooling_plan import pooled
 
 from sdd_mm import functional as functions
 from sdd_mm.functional import closed_form
@@ -149,15 +150,6 @@ def maps(draw):
                              (True, )])))
     pooling = draw(st.sampled_from(['hierarchical', 'direct', 'max']))
     return feature, weight, bias, scales, pooling
-
-
-def pooled(feature, scales, pooling):
-    grids = []
-    for m in scales:
-        through = pooling == 'hierarchical' and 4 % m == 0
-        finest = F.adaptive_avg_pool2d(feature, 4) if through else feature
-        grids.append(F.adaptive_avg_pool2d(finest, m).flatten(2))
-    return torch.cat(grids, 2).permute(2, 0, 1)
 
 
 def test_local_logits(request):
