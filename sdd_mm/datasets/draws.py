@@ -1,8 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Samples whose randomness depends on which draw of a run they are."""
+import os
 import random
 import signal
 from hashlib import blake2b
+from multiprocessing import Value
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -145,7 +147,8 @@ class Worker:
     """Begins a worker that outlives a SIGTERM, until its process is done.
 
     A scheduler or launcher signals all processes; the run still needs its
-    workers for the iteration that it ends with.
+    workers for the iteration that it ends with. When it is done, a SIGTERM is
+    its own, and ends a worker at once.
 
     Args:
         begin (Callable, optional): What a worker does first.
@@ -154,9 +157,19 @@ class Worker:
 
     def __init__(self, begin: Optional[Callable[[int], None]]) -> None:
         self.begin = begin
+        self._done = Value('b', 0, lock=False)
+
+    def let_go(self) -> None:
+        """Let the workers end."""
+        self._done.value = 1
+
+    def _hear(self, number, frame) -> None:
+        if self._done.value:
+            os._exit(0)
+        signal.alarm(self.seconds)
 
     def __call__(self, worker_id: int) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(self.seconds))
+        signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.begin is not None:
             self.begin(worker_id)

@@ -15,7 +15,7 @@ from mmengine.runner import (BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop)
 from torch.utils.data import DataLoader, IterableDataset
 
 from ...datasets.draws import (MODEL, ORDER, VALIDATION, NumberedBatches,
-                               numbered, seed_everything)
+                               Worker, numbered, seed_everything)
 from ..checkpoints import STOPPED
 from .utils import bare_model, log_interval
 
@@ -54,7 +54,7 @@ class ExactResumeHook(Hook):
         self._signal: Optional[signal.Signals] = None
         self._agreed = self._validated = False
         self._sampler_seed: Optional[int] = None
-        self._before = {}
+        self._before, self._workers = {}, []
         self._seed = self._rank = 0
         self._restore = _nothing
 
@@ -71,6 +71,8 @@ class ExactResumeHook(Hook):
                 return run()
             finally:
                 self._unlisten()
+                for worker in self._workers:
+                    worker.let_go()
                 self._restore()
                 del loop.run
 
@@ -101,6 +103,12 @@ class ExactResumeHook(Hook):
                                        world_size)
             if isinstance(loop, IterBasedTrainLoop):
                 loop.dataloader_iterator = Stream(loop.dataloader, loop.iter)
+            self._workers.append(loop.dataloader.worker_init_fn)
+        if runner.val_loop is not None and type(
+                runner.val_loop.dataloader) is DataLoader:
+            loader = runner.val_loop.dataloader
+            loader.worker_init_fn = Worker(loader.worker_init_fn)
+            self._workers.append(loader.worker_init_fn)
         if loop.iter > 0:
             self._go_on(runner, loop)
 
