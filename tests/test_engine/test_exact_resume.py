@@ -58,17 +58,11 @@ def scenes(in_memory, **kwargs):
     return data
 
 
-def config(work_dir,
-           in_memory=False,
-           by_epoch=True,
-           workers=0,
-           persistent=False,
-           **kwargs):
+def config(work_dir, in_memory=False, by_epoch=True, workers=0, **kwargs):
     """A distillation with everything that could be lost."""
     loader = dict(
         batch_size=4,
         num_workers=workers,
-        persistent_workers=persistent,
         dataset=scenes(in_memory, split='train'),
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(
@@ -99,10 +93,7 @@ def config(work_dir,
         train_dataloader=loader,
         val_dataloader=dict(
             loader,
-            # workers that live on go on drawing
-            dataset=dict(
-                scenes(False, split='test'),
-                pipeline=PIPELINE[2 if persistent else 0:]),
+            dataset=scenes(False, split='test'),
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='DefaultSampler', shuffle=False)),
         val_evaluator=dict(type='Accuracy', topk=(1, )),
@@ -346,7 +337,7 @@ class SignalAll(StopAt):
 
 
 def test_a_signal_to_all_processes_of_a_run(tmp_path):
-    case = dict(workers=2, persistent=True)
+    case = dict(workers=2)
     build(config(tmp_path / 'whole', **case)).train()
     with pytest.raises(SystemExit):
         build(
