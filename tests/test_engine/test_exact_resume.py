@@ -279,8 +279,13 @@ def test_a_second_signal_ends_at_once(tmp_path):
             super().after_train_iter(runner, batch_idx)
             super().after_train_iter(runner, batch_idx)
 
-    with pytest.raises(KeyboardInterrupt):
-        build(config(tmp_path), [Twice(2, signal.SIGINT)]).train()
+    # in the background Ctrl-C is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(config(tmp_path), [Twice(2, signal.SIGINT)]).train()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (tmp_path / 'stopped.pth').exists()
 
 

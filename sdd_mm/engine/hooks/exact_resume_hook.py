@@ -257,7 +257,9 @@ class ExactResumeHook(Hook):
             self._signal = signal.Signals(number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, hear)
+            # a shell lets what it runs in the background ignore Ctrl-C
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, hear)
 
     def _unlisten(self) -> None:
         for number, handler in self._before.items():
