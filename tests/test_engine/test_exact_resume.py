@@ -424,3 +424,29 @@ def test_only_what_a_run_goes_on_from(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     torch.save(dict(a=1), tmp_path / 'iter_10.pth')
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'iter_10.pth')
+
+
+def test_a_loader_of_another_kind_is_told_and_trains(tmp_path):
+
+    class Batches:
+        """As a loader that is not torch's own."""
+
+        def __init__(self, loader):
+            self.batches = list(loader)
+            # what MMEngine itself asks for
+            self.dataset, self.sampler = loader.dataset, loader.sampler
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __iter__(self):
+            return iter(self.batches)
+
+    runner = build(config(tmp_path))
+    train_loop = runner.build_train_loop(runner._train_loop)
+    train_loop.dataloader = Batches(train_loop.dataloader)
+    runner._train_loop = train_loop
+    runner.train()
+    assert runner.iter == 18
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'train_dataloader is a Batches whose batches cannot be' in logs

@@ -90,10 +90,9 @@ class ExactResumeHook(Hook):
         if type(loader) is not DataLoader or isinstance(
                 loader.dataset, IterableDataset) or not loader.batch_sampler:
             runner.logger.warning(
-                f'train_dataloader is a {type(loader).__name__} of '
-                f'{type(loader.dataset).__name__} whose batches cannot be '
-                'numbered: a resumed run may see others than one that was not '
-                'stopped')
+                f'train_dataloader is a {type(loader).__name__} whose batches '
+                'cannot be numbered: a resumed run may see others than one '
+                'that was not stopped')
         else:
             sampler = _sampler(loader)
             if self._sampler_seed is not None and hasattr(sampler, 'seed'):
@@ -128,8 +127,8 @@ class ExactResumeHook(Hook):
                     'beginning.')
                 return
         if done:
-            batches = loop.dataloader.batch_sampler
-            if not isinstance(batches, NumberedBatches):
+            batches = _batches(loop)
+            if batches is None:
                 return
             batches.skip = done
             run_iter = loop.run_iter
@@ -144,8 +143,8 @@ class ExactResumeHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Let the draws know their epoch; end the run if it was asked to."""
-        batches = runner.train_loop.dataloader.batch_sampler
-        if isinstance(batches, NumberedBatches):
+        batches = _batches(runner.train_loop)
+        if batches is not None:
             batches.epoch = runner.epoch
         if runner.iter > 0 and self._asked(runner):
             self._end(runner, runner.iter, validated=True)
@@ -310,6 +309,12 @@ class Stream:
         if hasattr(self.batches.sampler, 'set_epoch'):
             self.batches.sampler.set_epoch(self.epoch)
         self.iterator = iter(self.loader)
+
+
+def _batches(loop) -> Optional[NumberedBatches]:
+    """The batches of a loop, if they could be numbered."""
+    batches = getattr(loop.dataloader, 'batch_sampler', None)
+    return batches if isinstance(batches, NumberedBatches) else None
 
 
 def _sampler(loader):
