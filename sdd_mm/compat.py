@@ -19,6 +19,8 @@ repair                    needed by          what breaks without it
                           without a GPU      set whatever the backend
 :func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
                                              saves leaves half a checkpoint
+:func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
+                          OpenCV < 5         off is grey, without an error
 ========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
@@ -30,6 +32,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import inspect
+import io
 import os
 import pickle
 import re
@@ -72,6 +75,7 @@ def repair() -> None:
         launch_on_cpu()
     write_atomically()
     verify_downloads()
+    name_bad_images()
 
 
 def torch_version() -> tuple:
@@ -295,3 +299,41 @@ def verify_downloads() -> None:
             **safe)
 
     checkpoint.load_url = load_url
+
+
+# --- mmcv 2.1.0 with OpenCV < 5 --------------------------------------------
+
+
+def name_bad_images() -> None:
+    """Let an image that is cut off or no image be an error with its name.
+
+    OpenCV 4 fills what is missing with grey, later ones give no image at all.
+    A JPEG that does not end as one is decoded by Pillow first, which refuses
+    what it cannot read to the end.
+    """
+    import mmcv
+    from mmcv.transforms import LoadImageFromFile
+    from PIL import Image
+    decode, transform = mmcv.imfrombytes, LoadImageFromFile.transform
+    if getattr(transform, '_sdd_mm', False):
+        return
+
+    def imfrombytes(content, *args, **kwargs):
+        start, end = bytes(content[:2]), bytes(content[-2:])
+        if start == b'\xff\xd8' and end != b'\xff\xd9':
+            Image.open(io.BytesIO(content)).load()
+        return decode(content, *args, **kwargs)
+
+    def load(self, results):
+        try:
+            return transform(self, results)
+        except FileNotFoundError:
+            raise  # it has its name
+        except Exception as error:
+            raise ValueError(
+                f'{results["img_path"]} cannot be read as an image ({error}): '
+                'replace the file, or take it out of the annotations of the '
+                'data set') from error
+
+    load._sdd_mm = True
+    mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load

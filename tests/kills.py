@@ -19,7 +19,8 @@ from test_engine import test_exact_resume as resume  # noqa: E402
 
 from sdd_mm.engine.checkpoints import newest_checkpoint  # noqa: E402
 
-CASES = (dict(), dict(in_memory=True), dict(by_epoch=False))
+CASES = (dict(), dict(in_memory=True), dict(by_epoch=False),
+         dict(in_memory=True, cache_in_files=True))
 
 
 def train(work_dir: Path, case: dict) -> None:

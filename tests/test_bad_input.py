@@ -5,12 +5,16 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
 from toy import build_classifier
 
 from sdd_mm.engine.preflight import PreflightError, check_training
+from sdd_mm.engine.work_dir import hold
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LOSS = 'model.distiller.distill_losses.loss_sdd'
@@ -99,15 +103,77 @@ def saved(content):
     return buffer.getvalue()
 
 
-def empty_class(cfg):
-    """A folder a class, one of them without images."""
-    root = Path(cfg.work_dir).parent / 'images'
-    for name in 'abcdefghij':
-        (root / name).mkdir(parents=True)
-        if name != 'b':
-            (root / name / 'one.png').write_bytes(b'')
-    cfg.train_dataloader.dataset = dict(
-        type='CustomDataset', data_root=str(root), pipeline=[])
+def images(change):
+    """Train on ten JPEGs in ten folders, and change them."""
+
+    def apply(cfg):
+        root = Path(cfg.work_dir).parent / 'images'
+        pixels = np.random.default_rng(0).integers(
+            0, 256, (32, 32, 3), dtype=np.uint8)
+        lines = []
+        for label, name in enumerate('abcdefghij'):
+            (root / name).mkdir(parents=True)
+            Image.fromarray(pixels).save(root / name / 'one.jpg')
+            lines.append(f'{name}/one.jpg {label}')
+        (root / 'labels.txt').write_text('\n'.join(lines))
+        cfg.train_dataloader.dataset = dict(
+            type='CustomDataset',
+            data_root=str(root),
+            pipeline=[dict(type='LoadImageFromFile'),
+                      dict(type='PackInputs')])
+        change(root, cfg.train_dataloader.dataset)
+
+    return apply
+
+
+def spoilt(data):
+    """One of the images is changed."""
+
+    def change(root, dataset):
+        path = root / 'c' / 'one.jpg'
+        path.write_bytes(data(path.read_bytes()))
+
+    return images(change)
+
+
+def labelled(label):
+    """One of the labels is changed."""
+
+    def change(root, dataset):
+        path = root / 'labels.txt'
+        path.write_text(path.read_text().replace(' 4', f' {label}'))
+        dataset.update(ann_file='labels.txt')
+
+    return images(change)
+
+
+def absent_image(root, dataset):
+    (root / 'c' / 'one.jpg').unlink()
+    dataset.update(ann_file='labels.txt')
+
+
+def cifar(change, **kwargs):
+    """Train on files with the names of CIFAR-100's."""
+
+    def apply(cfg):
+        root = Path(cfg.work_dir).parent / 'cifar'
+        folder = root / 'cifar-100-python'
+        folder.mkdir(parents=True)
+        for split in ('train', 'test'):
+            (folder / split).write_bytes(pickle.dumps(dict(data=[split])))
+        change(folder, root.parent)
+        cfg.train_dataloader.dataset = dict(
+            type='VerifiedCIFAR100',
+            data_root=str(root),
+            split='train',
+            pipeline=[],
+            **kwargs)
+
+    return apply
+
+
+def write_malicious(folder, root):
+    (folder / 'train').write_bytes(pickle.dumps(Malicious(root / 'ran')))
 
 
 def recorder(**kwargs):
@@ -285,8 +351,26 @@ CASES = {
     'transform': ({
         f'{DATA}.pipeline': [dict(type='RandomCropp', crop_size=3)]
     }, 'RandomCropp'),
-    'an empty class folder': (empty_class, 'train_dataloader.dataset: 1 class '
-                              'folders in .*images are empty: b.*data_root'),
+    'an empty class folder':
+    (images(lambda root, dataset: (root / 'b' / 'one.jpg').unlink()),
+     'train_dataloader.dataset: 1 class folders in .*images are empty: b'
+     '.*data_root'),
+    'absent images': (images(
+        lambda root, dataset: dataset.update(data_root=str(root / 'nowhere'))),
+                      'images.nowhere.*data_root'),
+    'absent annotations':
+    (images(lambda root, dataset: dataset.update(ann_file='none.txt')),
+     'none.txt'),
+    'absent CIFAR-100':
+    (cifar(lambda folder, root: (folder / 'train').unlink()),
+     'no train under .*cifar-100-python.*data_root'),
+    'other files than CIFAR-100': (cifar(lambda folder, root: None),
+                                   "not the official ones .md5.*verify="),
+    'other content than CIFAR-100':
+    (cifar(lambda folder, root: None,
+           verify='content'), "cifar-100-python/train is not CIFAR-100"),
+    'CIFAR-100 that would run code': (cifar(write_malicious, verify='content'),
+                                      'is not CIFAR-100: .*asks for'),
     # checkpoints
     'no teacher': ({
         'model.teacher_ckpt': None
@@ -294,8 +378,8 @@ CASES = {
     'absent teacher': ({
         'model.teacher_ckpt': 'nowhere.pth'
     }, 'nowhere.pth does not exist.*model.teacher_ckpt'),
-    'truncated teacher':
-    (teacher_file(cut), 'teacher.pth .*cannot be read.*model.teacher_ckpt'),
+    'truncated teacher': (teacher_file(cut),
+                          'teacher.pth .*cannot be read.*model.teacher_ckpt'),
     'empty teacher': (teacher_file(write(b'')), 'model.teacher_ckpt'),
     'text for a teacher': (teacher_file(write(b'<html>404</html>')),
                            'model.teacher_ckpt'),
@@ -325,6 +409,28 @@ CASES = {
     }, 'EMAHook.*leave device out'),
 }
 
+# as CASES, but only a run can find them
+RUNS = {
+    'a JPEG that is cut off': (spoilt(lambda data: data[:-200]),
+                               'images/c/one.jpg cannot be read as an image.*'
+                               'replace the file'),
+    'a JPEG without data':
+    (spoilt(lambda data: b''), 'images/c/one.jpg cannot be read as an image'),
+    'text for a JPEG': (spoilt(lambda data: b'<html>404</html>'),
+                        'images/c/one.jpg cannot be read as an image'),
+    'an image that is absent': (images(absent_image), 'images/c/one.jpg'),
+    'a label beyond the classes':
+    (labelled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
+     'head.num_classes'),
+    'a negative label': (labelled(-1), 'images/e/one.jpg: label -1 is not'),
+    'a learning rate that diverges': ({
+        'optim_wrapper.optimizer.lr': 1e38,
+        'optim_wrapper.clip_grad': None,
+        'param_scheduler': [],
+        f'{DATA}.num_scenes': 256
+    }, 'not finite.*Learning rate.*optim_wrapper.optimizer.lr'),
+}
+
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
@@ -335,21 +441,46 @@ def demo(tmp_path_factory):
         backbone=teacher.backbone, head=teacher.head).state_dict()
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_a_mistake_is_a_clear_error(demo, name, tmp_path):
+@pytest.fixture
+def cfg(demo, tmp_path):
+    """The demo with a teacher, to be changed."""
     cfg = Config(demo[0].to_dict(), format_python_code=False)
     cfg.work_dir = str(tmp_path / 'run')
     cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
     torch.save(demo[1], cfg.model.teacher_ckpt)
-    change, message = CASES[name]
+    return cfg
+
+
+def mistake(cfg, change):
     if callable(change):
         change(cfg)
     else:
         cfg.merge_from_dict(change)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_mistake_is_a_clear_error(cfg, name, tmp_path):
+    change, message = CASES[name]
+    mistake(cfg, change)
     with pytest.raises(PreflightError, match=f'(?s){message}'):
         check_training(cfg)
     assert not (tmp_path / 'run').exists() and not (tmp_path / 'ran').exists()
 
 
+@pytest.mark.parametrize('name', RUNS)
+def test_a_run_ends_with_a_clear_error(cfg, name, tmp_path):
+    change, message = RUNS[name]
+    cfg.experiment_name = f'bad_{list(RUNS).index(name)}'
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    mistake(cfg, change)
+    (tmp_path / 'run').mkdir()
+    kept = tmp_path / 'run' / 'epoch_1.pth'
+    kept.write_text('of an earlier run')
+    check_training(cfg)
+    with hold(cfg.work_dir), pytest.raises(Exception, match=f'(?s){message}'):
+        Runner.from_cfg(cfg).train()
+    assert kept.read_text() == 'of an earlier run'
+
+
 def test_there_are_enough():
-    assert len(CASES) >= 60
+    assert len(CASES) + len(RUNS) >= 60

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Every repair of the stack, and that the stack fails without it."""
 import hashlib
+import io
 import os
 import pickle
 import subprocess
@@ -10,11 +11,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import mmcv
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import PARAM_SCHEDULERS
+from PIL import Image
 
 from sdd_mm import compat
 
@@ -263,3 +267,23 @@ def test_downloads_do_not_run(served, tmp_path):
     # and would have, without the repair
     torch.hub.load_state_dict_from_url(f'{address}/net.pth')
     assert (tmp_path / 'ran').exists()
+
+
+def test_a_jpeg_that_is_cut_off_is_no_image(tmp_path):
+    """OpenCV 4 would fill it with grey, OpenCV 5 give None."""
+    pixels = np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, 'jpeg')
+    whole = buffer.getvalue()
+    image = mmcv.imfrombytes(whole)
+    assert image.shape == (48, 48, 3)
+    # what follows the image is of no concern
+    assert np.array_equal(mmcv.imfrombytes(whole + b'more'), image)
+    for backend in ('cv2', 'pillow'):
+        with pytest.raises(OSError, match='truncated'):
+            mmcv.imfrombytes(whole[:-100], backend=backend)
+    # MMCV's own option still leaves such images out
+    path = tmp_path / 'cut.jpg'
+    path.write_bytes(whole[:-100])
+    lenient = LoadImageFromFile(ignore_empty=True)
+    assert lenient(dict(img_path=str(path))) is None

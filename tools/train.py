@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Train a config. See docs/en/get_started.md."""
 import argparse
+import errno
 import os
 
 from common import (PreflightError, add_common_arguments, build_runner,
@@ -108,7 +109,15 @@ def main() -> None:
     runner = build_runner(cfg)
     if note:
         runner.logger.warning(note)
-    runner.train()
+    try:
+        runner.train()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        kept = newest_checkpoint(cfg.work_dir) or 'no checkpoint yet'
+        refuse(
+            args, f'a disk is full ({error}). work_dir {cfg.work_dir} has '
+            f'{kept}: make room, and go on with --resume')
     if note:
         runner.logger.warning(f'This was no training. {note}')
     if lock is not None:

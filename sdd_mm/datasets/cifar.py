@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import os.path as osp
 import pickle
+from typing import Any
 
 from mmpretrain.datasets import CIFAR100
 from mmpretrain.registry import DATASETS
@@ -15,7 +16,8 @@ class VerifiedCIFAR100(CIFAR100):
         verify (str): 'md5' asks for the official files, as MMPretrain does.
             'content' asks for the official content in any order and pickle
             format: 50,000 and 10,000 images of 32 x 32 x 3 bytes, as many
-            labels from 0 to 99, and equally many of each. Defaults to 'md5'.
+            labels from 0 to 99, and equally many of each. A pickle of other
+            things than arrays is refused unread. Defaults to 'md5'.
         download (bool): Whether to download the official files if they are
             absent. Defaults to False.
         **kwargs: The other arguments of ``CIFAR100``.
@@ -75,11 +77,16 @@ class VerifiedCIFAR100(CIFAR100):
         path = osp.join(folder, self.split)
         if not osp.isfile(path):
             return False
-        with open(path, 'rb') as file:
-            entry = pickle.load(file, encoding='latin1')
-        size, labels = self.sizes[self.split], entry['fine_labels']
-        counts = [labels.count(label) for label in range(100)]
-        found = (entry['data'].shape, str(entry['data'].dtype), len(labels))
+        size = self.sizes[self.split]
+        try:
+            with open(path, 'rb') as file:
+                entry = Arrays(file, encoding='latin1').load()
+            images, labels = entry['data'], entry['fine_labels']
+            found = (images.shape, str(images.dtype), len(labels))
+            counts = [labels.count(label) for label in range(100)]
+        except Exception as error:  # another file may raise anything
+            raise RuntimeError(f'{path} is not CIFAR-100: '
+                               f'{type(error).__name__}: {error}') from error
         if found != ((size, 3072), 'uint8',
                      size) or set(counts) != {size // 100}:
             raise RuntimeError(
@@ -89,3 +96,22 @@ class VerifiedCIFAR100(CIFAR100):
                 f'({size}, 3072) uint8, {size} labels and {size // 100} of '
                 'each class are expected')
         return True
+
+
+class Arrays(pickle.Unpickler):
+    """Reads a pickle of NumPy's arrays, and runs nothing else.
+
+    Raises:
+        pickle.UnpicklingError: If the file asks for something else.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle may ask for."""
+        package = module.split('.')[0]
+        if (package, name) not in (('numpy', 'ndarray'), ('numpy', 'dtype'),
+                                   ('numpy', '_reconstruct'),
+                                   ('numpy', '_frombuffer'), ('_codecs',
+                                                              'encode')):
+            raise pickle.UnpicklingError(
+                f'it asks for {module}.{name}, which data do not need')
+        return super().find_class(module, name)

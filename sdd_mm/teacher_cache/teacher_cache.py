@@ -29,6 +29,7 @@ from .row_store import RowStore, RowStoreError
 
 FORMAT = 1  # of what a row holds and how it is checked
 DTYPES = ('float16', 'float32')
+FEWEST = 16  # images that the teacher is asked for at once
 PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
 
 
@@ -154,21 +155,11 @@ class TeacherCache:
         missing = np.flatnonzero(~found)
         self.asked += len(index)
         if len(missing):
-            rows[missing] = self._answer(
-                self._chosen(inputs, missing), index[missing])
+            chosen = inputs
+            if len(missing) < len(inputs):
+                chosen = inputs[torch.from_numpy(missing).to(inputs.device)]
+            rows[missing] = self._answer(chosen, index[missing])
         return self._as_record(rows, inputs.device)
-
-    @staticmethod
-    def _chosen(inputs: Tensor, missing: np.ndarray) -> Tensor:
-        """The images that the teacher is asked for.
-
-        On a GPU a few more, so that cuDNN has few batch sizes to tune for.
-        """
-        if len(missing) == len(inputs):
-            return inputs
-        if inputs.is_cuda:
-            missing = np.pad(missing, (0, -len(missing) % 16), 'edge')
-        return inputs[torch.from_numpy(missing).to(inputs.device)]
 
     def fill(self, batch_size: int = 256) -> None:
         """Ask the teacher for every view that is not there yet.
@@ -254,7 +245,7 @@ class TeacherCache:
     def _answer(self, inputs: Tensor, index: np.ndarray) -> np.ndarray:
         """Ask the teacher and keep what it says, rounded."""
         self.forwards += len(index)
-        rows = self._rows(self._ask(inputs))[:len(index)]
+        rows = self._rows(self._ask(_filled_up(inputs)))[:len(index)]
         rows = rows.float().cpu().numpy()
         with np.errstate(over='ignore'):  # told below
             rows = rows.astype(self.store.dtype)
@@ -286,6 +277,22 @@ class TeacherCache:
         if self.plan is not None:
             rows = self.plan.expand(rows)
         return LocalLogits(rows, self.scales, self.pooling, true)
+
+
+def _filled_up(inputs: Tensor) -> Tensor:
+    """Images with copies of the last, so that company changes no answer.
+
+    On a CPU convolutions of few images differ in their last bits from those
+    of 16 and more. On a GPU cuDNN has its own way for every number of images:
+    multiples of 16 are few.
+    """
+    least = max(FEWEST, len(inputs))
+    if inputs.is_cuda:
+        least += -least % FEWEST
+    if least == len(inputs):
+        return inputs
+    more = inputs[-1:].expand(least - len(inputs), *inputs.shape[1:])
+    return torch.cat([inputs, more])
 
 
 def _check_views(model, dataset) -> None:

@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import os
 import pickle
 
 import numpy as np
@@ -45,7 +46,17 @@ def test_dominant_digit_is_the_largest_and_gives_the_label():
         assert item['gt_label'] in labels
 
 
-def write_cifar(root, change=None):
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}', )
+
+
+def write_cifar(root, change=None, protocol=2):
     """Files with CIFAR-100's content in another order."""
     folder = root / 'cifar-100-python'
     folder.mkdir(exist_ok=True)
@@ -55,7 +66,7 @@ def write_cifar(root, change=None):
             fine_labels=[i % 100 for i in range(size)])
         if change and split == 'train':
             change(entry)
-        (folder / split).write_bytes(pickle.dumps(entry, protocol=2))
+        (folder / split).write_bytes(pickle.dumps(entry, protocol))
     return dict(
         type='VerifiedCIFAR100',
         data_root=str(root),
@@ -63,8 +74,9 @@ def write_cifar(root, change=None):
         pipeline=[])
 
 
-def test_cifar_by_content(tmp_path):
-    config = write_cifar(tmp_path)
+@pytest.mark.parametrize('protocol', [2, 5])
+def test_cifar_by_content(tmp_path, protocol):
+    config = write_cifar(tmp_path, protocol=protocol)
     dataset = DATASETS.build(dict(config, verify='content'))
     assert len(dataset) == 50000 and dataset[101]['gt_label'] == 1
     with pytest.raises(RuntimeError, match="md5.*verify='content'"):
@@ -77,11 +89,24 @@ def test_cifar_by_content(tmp_path):
     lambda entry: entry['fine_labels'].__setitem__(0, 5),
     lambda entry: entry['fine_labels'].__setitem__(0, 100),
     lambda entry: entry['fine_labels'].pop(),
+    lambda entry: entry.pop('data'),
 ])
 def test_content_that_is_not_cifar_is_refused(tmp_path, change):
     config = write_cifar(tmp_path, change)
     with pytest.raises(RuntimeError, match='is not CIFAR-100'):
         DATASETS.build(dict(config, verify='content'))
+
+
+def test_content_that_would_run_code_does_not(tmp_path):
+    ran = tmp_path / 'ran'
+    config = write_cifar(tmp_path,
+                         lambda entry: entry.update(more=Malicious(ran)))
+    with pytest.raises(RuntimeError, match='train is not .*asks for .*system'):
+        DATASETS.build(dict(config, verify='content'))
+    assert not ran.exists()
+    # it would have
+    pickle.loads((tmp_path / 'cifar-100-python' / 'train').read_bytes())
+    assert ran.exists()
 
 
 def test_absent_cifar_says_where_and_what(tmp_path):

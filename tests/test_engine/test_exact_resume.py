@@ -58,7 +58,12 @@ def scenes(in_memory, **kwargs):
     return data
 
 
-def config(work_dir, in_memory=False, by_epoch=True, workers=0, **kwargs):
+def config(work_dir,
+           in_memory=False,
+           by_epoch=True,
+           workers=0,
+           cache_in_files=False,
+           **kwargs):
     """A distillation with everything that could be lost."""
     loader = dict(
         batch_size=4,
@@ -86,6 +91,8 @@ def config(work_dir, in_memory=False, by_epoch=True, workers=0, **kwargs):
     if in_memory:
         model['architecture'].pop('train_cfg')
         hooks.append(dict(type='TeacherCacheHook'))
+        if cache_in_files:
+            hooks[-1]['cache_dir'] = str(Path(work_dir) / 'teachers')
     cfg = dict(
         model=model,
         work_dir=str(work_dir),

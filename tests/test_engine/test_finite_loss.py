@@ -85,3 +85,12 @@ def test_another_wrapper_is_told(tmp_path):
     run.train()
     logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
     assert 'cannot watch OptimWrapper' in logs
+
+
+def test_a_full_disk_does_not_hide_the_number(tmp_path):
+    run = broken(tmp_path, 4)
+    (tmp_path / 'non_finite_iter_5.pth').symlink_to('/dev/full')
+    with pytest.raises(
+            NonFiniteError,
+            match='(?s)iteration 5 .*iter_5.pth could not be written: '):
+        run.train()

@@ -118,8 +118,12 @@ class FiniteLossHook(Hook):
         facts['samples'] = [known(sample) for sample in samples] if isinstance(
             samples, (list, tuple)) else []
         path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}.pth')
-        torch.save(
-            dict(facts, state_dict=bare_model(runner).state_dict()), path)
+        kept = f'all of this is in {path}'
+        try:
+            torch.save(
+                dict(facts, state_dict=bare_model(runner).state_dict()), path)
+        except (OSError, RuntimeError) as error:  # torch's own of a full disk
+            kept = f'{path} could not be written: {error}'
         wrong = [
             name for name, value in facts['losses'].items()
             if not torch.tensor(value).isfinite()
@@ -131,7 +135,7 @@ class FiniteLossHook(Hook):
             f'iteration {bad + 1} (epoch {facts["epoch"] + 1}, rank '
             f'{get_rank()}): {what}. Losses: {facts["losses"]}. Learning '
             f'rate: {facts["lr"]}. Samples: {facts["samples"]}. Weights were '
-            f'not changed since; all of this is in {path}. Often a smaller '
+            f'not changed since; {kept}. Often a smaller '
             'optim_wrapper.optimizer.lr or optim_wrapper.clip_grad mends it')
 
 
