@@ -24,10 +24,11 @@ OPTIONS = [
 
 
 def train(work_dir, *args):
-    result = subprocess.run([*COMMAND, '--work-dir', work_dir, *args, *OPTIONS],
-                            stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT,
-                            text=True)
+    result = subprocess.run(
+        [*COMMAND, '--work-dir', work_dir, *args, *OPTIONS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True)
     files = sorted(path.name for path in work_dir.iterdir())
     return dict(code=result.returncode, said=result.stdout, files=files)
 
