@@ -71,12 +71,8 @@ def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
     assert ('mmcv-lite' in requires) == wants_lite
 
 
-def test_the_licence_of_every_dependency_is_listed():
-    page = ROOT / 'docs' / 'en' / 'dependencies.md'
-    listed = {
-        same(line.split('|')[1])
-        for line in page.read_text().splitlines() if line.startswith('| ')
-    }
+def dependencies():
+    """The installed packages that this project needs, with their needs."""
     waiting = [
         same(Requirement(line).name)
         for name in ('runtime', 'mmcv-lite', 'demo', 'tests')
@@ -99,7 +95,30 @@ def test_the_licence_of_every_dependency_is_listed():
                     dict(extra='')):
                 waiting.append(same(requirement.name))
     assert len(seen) > 30
-    assert not seen - listed
+    return seen
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    page = ROOT / 'docs' / 'en' / 'dependencies.md'
+    listed = {
+        same(line.split('|')[1])
+        for line in page.read_text().splitlines() if line.startswith('| ')
+    }
+    assert not dependencies() - listed
+
+
+def test_every_dependency_is_pinned():
+    lines = (ROOT / 'requirements' / 'constraints.txt').read_text()
+    pinned = [
+        Requirement(line) for line in lines.splitlines()
+        if line and not line.startswith('#')
+    ]
+    assert all(str(pin.specifier).startswith('==') for pin in pinned)
+    here = {
+        same(pin.name)
+        for pin in pinned if pin.marker is None or pin.marker.evaluate()
+    }
+    assert not dependencies() - here
 
 
 def same(name):
