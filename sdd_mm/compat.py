@@ -37,6 +37,7 @@ import os
 import pickle
 import re
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlparse
@@ -71,6 +72,10 @@ def repair() -> None:
     import_mmrazor()
     if torch_version() >= (2, 6):
         allow_checkpoint()
+    else:
+        warnings.warn(
+            f'torch {torch.__version__} lets a checkpoint run code when it is '
+            'loaded: only load what you trust, or install torch >= 2.10')
     if not torch.cuda.is_available():
         launch_on_cpu()
     write_atomically()
