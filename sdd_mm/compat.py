@@ -19,6 +19,9 @@ repair                    needed by          what breaks without it
                           without a GPU      set whatever the backend
 :func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
                                              saves leaves half a checkpoint
+:func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
+                                             fails on a GPU, where cuBLAS wants
+                                             a variable to be set
 :func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
                           OpenCV < 5         off is grey, without an error
 ========================  =================  ================================
@@ -80,6 +83,7 @@ def repair() -> None:
         launch_on_cpu()
     write_atomically()
     verify_downloads()
+    free_cublas()
     name_bad_images()
 
 
@@ -304,6 +308,29 @@ def verify_downloads() -> None:
             **safe)
 
     checkpoint.load_url = load_url
+
+
+def free_cublas() -> None:
+    """Let ``randomness=dict(deterministic=True)`` train on a GPU.
+
+    MMEngine forbids algorithms that are not deterministic, and torch then
+    refuses matrix products until cuBLAS is told its workspace.
+    """
+    from mmengine.runner import Runner
+    original = Runner.set_randomness
+    if getattr(original, '_sdd_mm', False):
+        return
+
+    def set_randomness(self,
+                       seed,
+                       diff_rank_seed=False,
+                       deterministic=False) -> None:
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        original(self, seed, diff_rank_seed, deterministic)
+
+    set_randomness._sdd_mm = True
+    Runner.set_randomness = set_randomness
 
 
 # --- mmcv 2.1.0 with OpenCV < 5 --------------------------------------------

@@ -1,9 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""A distributed run of 20 steps, for test_distributed.py.
+"""A run of 20 steps, for test_distributed.py.
 
-    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal]
+    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal | sync]
 
-With the second argument one rank fails, or gets SIGTERM.
+One rank fails, or gets SIGTERM; or batch norm is synchronised, on GPUs.
 """
 import os
 import signal
@@ -62,25 +62,21 @@ def loader(split, num_scenes, batch_size):
         collate_fn=dict(type='default_collate'))
 
 
-def config(work_dir, criterion, launcher, world_size):
+def config(work_dir, criterion, world_size, sync=False):
     model = toy.algorithm(
         student_loss_weight=1.0,
         distiller=dict(
             type='SDDDistiller',
             distill_losses=dict(loss_sdd=toy.sdd_loss(criterion))))
-    # batch norm would see other batches
-    model['architecture']['backbone']['norm_cfg'] = dict(
-        type='GN', num_groups=2)
-    return dict(
+    if not sync:  # batch norm would see other batches
+        model['architecture']['backbone']['norm_cfg'] = dict(
+            type='GN', num_groups=2)
+    cfg = dict(
         model=model,
         work_dir=str(work_dir),
         experiment_name=f'{criterion}_{world_size}',
-        launcher=launcher,
-        env_cfg=dict(dist_cfg=dict(backend='gloo')),
-        model_wrapper_cfg=dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False),
+        launcher='pytorch' if world_size > 1 else 'none',
+        sync_bn='torch' if sync else None,
         train_dataloader=loader('train', 4 * BATCH, BATCH // world_size),
         val_dataloader=loader('test', VALIDATED, 4),
         val_evaluator=dict(type='Counted'),
@@ -96,16 +92,24 @@ def config(work_dir, criterion, launcher, world_size):
         custom_hooks=[dict(type='FrozenTeacherHook')],
         default_scope='mmpretrain',
         randomness=dict(seed=3))
+    if not sync:
+        cfg.update(
+            env_cfg=dict(dist_cfg=dict(backend='gloo')),
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False))
+    return cfg
 
 
-def train(work_dir, criterion, launcher='none', world_size=1, trouble=None):
+def train(work_dir, criterion, world_size, trouble):
     """The trained student, and what validation counted."""
-    cfg = config(work_dir, criterion, launcher, world_size)
+    cfg = config(work_dir, criterion, world_size, trouble == 'sync')
     runner = Runner.from_cfg(Config(cfg, format_python_code=False))
-    if trouble:
+    if trouble in ('fail', 'signal') and get_dist_info()[0] == 1:
         runner.register_hook(Troubled(trouble))
     model = runner.model
-    if launcher != 'none':
+    if world_size > 1:
         assert isinstance(model, DistributedDataParallel)
         assert not model.find_unused_parameters
         model = model.module
@@ -126,11 +130,11 @@ def main():
     trouble = sys.argv[2] if len(sys.argv) > 2 else None
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    found = {}
-    for criterion in CRITERIA:
-        second = os.environ['RANK'] == '1'
-        found[criterion] = train(out, criterion, 'pytorch', 2,
-                                 trouble if second else None)
+    world_size = int(os.environ['WORLD_SIZE'])
+    found = {
+        criterion: train(out, criterion, world_size, trouble)
+        for criterion in CRITERIA
+    }
     if get_dist_info()[0] == 0:
         torch.save(found, out / 'found.pth')
 

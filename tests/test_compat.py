@@ -18,6 +18,7 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import Runner
 from PIL import Image
 
 from sdd_mm import compat
@@ -287,3 +288,17 @@ def test_a_jpeg_that_is_cut_off_is_no_image(tmp_path):
     path.write_bytes(whole[:-100])
     lenient = LoadImageFromFile(ignore_empty=True)
     assert lenient(dict(img_path=str(path))) is None
+
+
+def test_deterministic_runs_may_multiply_matrices_on_a_gpu(monkeypatch):
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    run = object.__new__(Runner)
+    try:
+        run.set_randomness(0)
+        assert 'CUBLAS_WORKSPACE_CONFIG' not in os.environ
+        run.set_randomness(0, deterministic=True)
+        assert os.environ.pop('CUBLAS_WORKSPACE_CONFIG') == ':4096:8'
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False

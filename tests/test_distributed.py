@@ -11,57 +11,77 @@ import ranks
 import torch
 
 
-def launch(folder, *args):
+def launch(folder, processes, *args):
     command = [
-        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2',
-        '--master_port', '29531', ranks.__file__, folder, *args
+        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node',
+        processes, '--master_port', '29531', ranks.__file__, folder, *args
     ]
     root = Path(__file__).resolve().parents[1]
+    environ = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1')
+    if 'sync' not in args:
+        environ['CUDA_VISIBLE_DEVICES'] = ''
     return subprocess.run(
         list(map(str, command)),
-        env=dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1'),
+        env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=300,
         text=True)
 
 
+def both(tmp_path_factory, *args):
+    """What one process found, and what two did."""
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path_factory.mktemp('run')
+        result = launch(folder, processes, *args)
+        assert result.returncode == 0, result.stdout
+        found.append(torch.load(folder / 'found.pth'))
+    return found
+
+
 @pytest.fixture(scope='module')
-def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('two')
-    result = launch(folder)
-    assert result.returncode == 0, result.stdout
-    return torch.load(folder / 'found.pth')
+def plain(tmp_path_factory):
+    return both(tmp_path_factory)
+
+
+def compare(one, two):
+    """Weights in float64 after 20 steps: equal to 1e-10."""
+    weights, counted = one
+    others, counted_too = two
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        if value.is_floating_point():
+            assert value.dtype == torch.float64
+        torch.testing.assert_close(others[name], value, rtol=0, atol=1e-10)
+    # each sample once, though 21 are no multiple of 2
+    assert counted == counted_too == dict(samples=21, distinct=21)
 
 
 @pytest.mark.parametrize('criterion', ranks.CRITERIA)
-def test_two_processes_train_what_one_does(found, criterion, tmp_path):
-    """Global batch, float64, group norm, 20 steps: equal to 1e-10."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        expected, counted = ranks.train(tmp_path, criterion)
-    finally:
-        torch.set_default_dtype(before)
-    weights, theirs = found[criterion]
-    assert weights.keys() == expected.keys()
-    for name, value in expected.items():
-        assert value.dtype == torch.float64
-        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-10)
-    # each sample once, though 21 are no multiple of 2
-    assert counted == theirs == dict(samples=21, distinct=21)
+def test_two_processes_train_what_one_does(plain, criterion):
+    """The same global batch, and group norm."""
+    compare(plain[0][criterion], plain[1][criterion])
+
+
+@pytest.mark.skipif(
+    torch.cuda.device_count() < 2, reason='SyncBN needs two GPUs')
+def test_two_gpus_with_synchronised_batch_norm(tmp_path_factory):
+    one, two = both(tmp_path_factory, 'sync')
+    for criterion in ranks.CRITERIA:
+        compare(one[criterion], two[criterion])
 
 
 def test_a_rank_that_fails_ends_the_job(tmp_path):
     start = time.monotonic()
-    result = launch(tmp_path, 'fail')
+    result = launch(tmp_path, 2, 'fail')
     assert result.returncode != 0
     assert 'ZeroDivisionError: this rank fails' in result.stdout
     assert time.monotonic() - start < 120
 
 
 def test_a_signal_to_one_rank_stops_all_and_saves(tmp_path):
-    result = launch(tmp_path, 'signal')
+    result = launch(tmp_path, 2, 'signal')
     assert result.returncode != 0
     assert 'SIGTERM: stopped after iteration 4' in result.stdout
     meta = torch.load(tmp_path / 'stopped.pth')['meta']

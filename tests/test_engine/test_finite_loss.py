@@ -94,3 +94,24 @@ def test_a_full_disk_does_not_hide_the_number(tmp_path):
             NonFiniteError,
             match='(?s)iteration 5 .*iter_5.pth could not be written: '):
         run.train()
+
+
+AMP = dict(type='DeferredAmpOptimWrapper', loss_scale='dynamic')
+NEEDS_GPU = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='float16 needs a GPU')
+
+
+@NEEDS_GPU
+def test_an_infinite_gradient_in_float16_makes_the_scale_smaller(tmp_path):
+    run = broken(tmp_path, 4, math.inf, 'gradient', wrapper=AMP)
+    run.train()
+    assert run.iter == 12
+    assert run.optim_wrapper.loss_scaler.get_scale() < 2**16
+    assert all(value.isfinite().all()
+               for value in run.model.state_dict().values())
+
+
+@NEEDS_GPU
+def test_an_infinite_loss_in_float16_ends_the_run(tmp_path):
+    with pytest.raises(NonFiniteError, match='iteration 5 .*loss not finite'):
+        broken(tmp_path, 4, wrapper=AMP).train()
