@@ -12,6 +12,8 @@ repair                    needed by          what breaks without it
 :func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
                           with torch >= 2.6  refuses the types of the log
                                              history (weights_only)
+:func:`weights_only`      torch < 2.6        a checkpoint may run code: without
+                                             it ``torch.load`` reads any pickle
 :func:`verify_downloads`  mmengine 0.10.7    a checkpoint from a URL is not
                                              compared with the hash in its
                                              name, and may run code
@@ -30,6 +32,7 @@ repair                    needed by          what breaks without it
 else of this package is imported. Nothing here imports sdd_mm, and nothing
 elsewhere in sdd_mm works around the stack.
 """
+import codecs
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -40,7 +43,7 @@ import os
 import pickle
 import re
 import sys
-import warnings
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlparse
@@ -76,9 +79,7 @@ def repair() -> None:
     if torch_version() >= (2, 6):
         allow_checkpoint()
     else:
-        warnings.warn(
-            f'torch {torch.__version__} lets a checkpoint run code when it is '
-            'loaded: only load what you trust, or install torch >= 2.10')
+        weights_only()
     if not torch.cuda.is_available():
         launch_on_cpu()
     write_atomically()
@@ -204,29 +205,87 @@ def checkpoint_attr(owner, name: str):
         'not one that mmengine\'s checkpoints refer to')
 
 
-def allow_checkpoint() -> None:
-    """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints.
+def checkpoint_types() -> dict:
+    """What mmengine's checkpoints hold beside weights, by its name.
 
-    Adds exactly the types of a log history and of a one-cycle schedule to
-    torch's allow-list.
+    The types of a log history and of a one-cycle schedule.
     """
     import numpy
     from mmengine.logging import HistoryBuffer
     from mmengine.optim import OneCycleParamScheduler
     core = 'numpy._core' if hasattr(numpy, '_core') else 'numpy.core'
     multiarray = importlib.import_module(f'{core}.multiarray')
-    safe = [
+    types = [
         HistoryBuffer, OneCycleParamScheduler, numpy.ndarray, numpy.dtype,
         *(type(numpy.dtype(name))
           for name in ('bool', 'int32', 'int64', 'float32', 'float64'))
     ]
+    found = {f'{one.__module__}.{one.__qualname__}': one for one in types}
     # arrays saved under numpy 1 and 2 name their parts differently
     for part in ('_reconstruct', 'scalar'):
         for package in ('numpy._core', 'numpy.core'):
-            safe.append((getattr(multiarray,
-                                 part), f'{package}.multiarray.{part}'))
-    safe.append((checkpoint_attr, 'builtins.getattr'))
-    torch.serialization.add_safe_globals(safe)
+            found[f'{package}.multiarray.{part}'] = getattr(multiarray, part)
+    found['builtins.getattr'] = checkpoint_attr
+    return found
+
+
+def allow_checkpoint() -> None:
+    """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints.
+
+    Adds exactly :func:`checkpoint_types` to torch's allow-list.
+    """
+    torch.serialization.add_safe_globals([
+        (found, name) for name, found in checkpoint_types().items()
+    ])
+
+
+# --- torch < 2.6 -----------------------------------------------------------
+
+
+def weights_only() -> None:
+    """Let ``torch.load`` read weights only where it is not told otherwise.
+
+    As torch >= 2.6 does, by an unpickler that knows tensors and
+    :func:`checkpoint_types`: the ``weights_only`` of these versions knows no
+    log history, and ran code all the same (CVE-2025-32434).
+    """
+    original = torch.load
+    if getattr(original, '_sdd_mm', False):
+        return
+    from torch._weights_only_unpickler import _get_allowed_globals
+    types = {
+        **_get_allowed_globals(),
+        **checkpoint_types(),
+        # that later ones allow
+        'builtins.set': set,
+        'collections.Counter': Counter,
+        '_codecs.encode': codecs.encode
+    }
+
+    class WeightsUnpickler(pickle.Unpickler):
+
+        def find_class(self, module, name):
+            # as Python 2 calls it, whose protocol torch writes
+            full = f'{module}.{name}'.replace('__builtin__', 'builtins')
+            if full not in types:
+                raise pickle.UnpicklingError(
+                    f'{full} is not what weights are made of: the file is '
+                    'refused')
+            return types[full]
+
+    weights = ModuleType('weights')
+    weights.Unpickler = WeightsUnpickler
+    weights.load = lambda file, **kwargs: WeightsUnpickler(file, **kwargs
+                                                           ).load()
+
+    def load(f, map_location=None, pickle_module=None, **kwargs):
+        if pickle_module is None and kwargs.get('weights_only') is not False:
+            kwargs.pop('weights_only', None)
+            pickle_module = weights
+        return original(f, map_location, pickle_module, **kwargs)
+
+    load._sdd_mm = True
+    torch.load = load
 
 
 # --- mmengine 0.10.7 without a GPU -----------------------------------------
@@ -289,7 +348,7 @@ def verify_downloads() -> None:
     """
     from mmengine.runner import checkpoint
     original = torch.hub.load_state_dict_from_url
-    # torch 2.1 has no such argument
+    # torch 2.1 has no such argument, and asks torch.load
     safe = dict(weights_only=True)
     if 'weights_only' not in inspect.signature(original).parameters:
         safe = {}

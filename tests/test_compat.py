@@ -83,14 +83,13 @@ def history():
     return dict(message_hub=hub.state_dict(), meta=dict(epoch=1))
 
 
-@pytest.mark.skipif(
-    compat.torch_version() < (2, 6), reason='torch loads anything before 2.6')
 def test_log_history_loads_under_weights_only(tmp_path):
     path = tmp_path / 'checkpoint.pth'
     torch.save(history(), path)
     # without the repair: a fresh interpreter that only has mmengine
     alone = python(f'import torch, mmengine; torch.load({str(path)!r})')
-    assert 'UnpicklingError' in alone.stderr
+    assert ('UnpicklingError' in alone.stderr) == (
+        compat.torch_version() >= (2, 6))
     loaded = torch.load(path, weights_only=True)['message_hub']
     buffer = loaded['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
@@ -109,8 +108,6 @@ class Attack:
         return self.call
 
 
-@pytest.mark.skipif(
-    compat.torch_version() < (2, 6), reason='torch loads anything before 2.6')
 @pytest.mark.parametrize('owner, name', [
     (HistoryBuffer, '__init__'),
     (HistoryBuffer, '__subclasses__'),
@@ -251,8 +248,6 @@ def test_downloads_are_what_their_names_say(served):
         download(f'{address}/net-0badc0de.pth')
 
 
-@pytest.mark.skipif(
-    compat.torch_version() < (2, 2), reason='torch 2.1 cannot be told')
 def test_downloads_do_not_run(served, tmp_path):
     folder, address = served
 
@@ -266,8 +261,9 @@ def test_downloads_do_not_run(served, tmp_path):
         download(f'{address}/net.pth')
     assert not (tmp_path / 'ran').exists()
     # and would have, without the repair
-    torch.hub.load_state_dict_from_url(f'{address}/net.pth')
-    assert (tmp_path / 'ran').exists()
+    if compat.torch_version() >= (2, 2):  # 2.1 asks the torch.load of ours
+        torch.hub.load_state_dict_from_url(f'{address}/net.pth')
+        assert (tmp_path / 'ran').exists()
 
 
 def test_a_jpeg_that_is_cut_off_is_no_image(tmp_path):
