@@ -21,6 +21,8 @@ repair                    needed by          what breaks without it
                           without a GPU      set whatever the backend
 :func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
                                              saves leaves half a checkpoint
+:func:`read_plain_yaml`   mmengine 0.10.7    a YAML file, such as one of
+                                             annotations, may run code
 :func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
                                              fails on a GPU, where cuBLAS wants
                                              a variable to be set
@@ -33,6 +35,7 @@ else of this package is imported. Nothing here imports sdd_mm, and nothing
 elsewhere in sdd_mm works around the stack.
 """
 import codecs
+import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -50,6 +53,7 @@ from urllib.parse import urlparse
 from uuid import uuid4
 
 import torch
+import yaml
 
 _NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
@@ -84,6 +88,7 @@ def repair() -> None:
         launch_on_cpu()
     write_atomically()
     verify_downloads()
+    read_plain_yaml()
     free_cublas()
     name_bad_images()
 
@@ -339,6 +344,30 @@ def write_atomically() -> None:
     LocalBackend.put, LocalBackend.put_text = put, put_text
 
 
+HASH = re.compile(r'-([a-f0-9]{8,})\.')
+
+
+def names_hash(name: str) -> bool:
+    """Whether a file's name ends in a hash, and not in a date."""
+    found = HASH.search(name)
+    return found is not None and (not re.fullmatch(r'20\d{6}', found[1]) or
+                                  re.search(r'\d{8}-\w+\.', name) is not None)
+
+
+def compare_hash(path: Path) -> None:
+    """Refuse a file that is not what its name says."""
+    wanted = HASH.search(path.name)[1]
+    with open(path, 'rb') as file:
+        found = hashlib.sha256()
+        while part := file.read(1 << 20):
+            found.update(part)
+    if not found.hexdigest().startswith(wanted):
+        raise RuntimeError(
+            f'{path} is not what its name says: its SHA-256 begins with '
+            f'{found.hexdigest()[:len(wanted)]}, not {wanted}. Remove it, and '
+            'it will be downloaded again')
+
+
 def verify_downloads() -> None:
     """Compare a downloaded checkpoint with its name, and read weights only.
 
@@ -355,9 +384,12 @@ def verify_downloads() -> None:
 
     def load_url(url, model_dir=None, map_location=None, progress=True):
         name = os.path.basename(urlparse(url).path)
-        found = re.search(r'-([a-f0-9]{8,})\.', name)
-        # eight decimal digits are a date
-        check = found is not None and not found[1].isdigit()
+        check = names_hash(name)
+        cached = Path(
+            model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'),
+            name)
+        if check and cached.is_file():  # which torch would take as it is
+            compare_hash(cached)
         return original(
             url,
             model_dir=model_dir,
@@ -367,6 +399,15 @@ def verify_downloads() -> None:
             **safe)
 
     checkpoint.load_url = load_url
+
+
+def read_plain_yaml() -> None:
+    """Let a YAML file hold data only.
+
+    MMEngine asks PyYAML for its full loader, which calls what a file names.
+    """
+    from mmengine.fileio.handlers import yaml_handler
+    yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
 
 def free_cublas() -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from threading import Thread
 
 import mmcv
+import mmengine
 import numpy as np
 import pytest
 import torch
+import yaml
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import PARAM_SCHEDULERS
@@ -246,6 +248,46 @@ def test_downloads_are_what_their_names_say(served):
     path.rename(folder / 'net-0badc0de.pth')
     with pytest.raises(RuntimeError, match='invalid hash value'):
         download(f'{address}/net-0badc0de.pth')
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('resnet50_8xb32_in1k_20210831-ea4938fc.pth', True),
+    ('wide-resnet50_3rdparty_8xb32_in1k_20220304-66678344.pth', True),
+    ('wide-resnet50_3rdparty_8xb32_in1k_20220304-20220304.pth', True),
+    ('resnet50-19c8e357.pth', True),
+    ('resnet50-66678344.pth', True),
+    ('net-20210831.pth', False),
+    ('net-50.pth', False),
+    ('net.pth', False),
+])
+def test_names_that_end_in_a_hash(name, expected):
+    assert compat.names_hash(name) == expected
+
+
+def test_a_download_that_is_there_is_compared_too(served):
+    folder, address = served
+    torch.save(dict(a=torch.ones(2)), folder / 'net.pth')
+    digest = hashlib.sha256((folder / 'net.pth').read_bytes()).hexdigest()
+    name = f'net-{digest[:8]}.pth'
+    (folder / 'net.pth').rename(folder / name)
+    download(f'{address}/{name}')
+    cached = Path(torch.hub.get_dir(), 'checkpoints', name)
+    cached.write_bytes(cached.read_bytes() + b'x')
+    with pytest.raises(RuntimeError, match='is not what its name says'):
+        download(f'{address}/{name}')
+
+
+def test_yaml_holds_data_only(tmp_path):
+    path, ran = tmp_path / 'annotations.yaml', tmp_path / 'ran'
+    path.write_text(f'a: !!python/object/apply:os.system ["touch {ran}"]')
+    with pytest.raises(yaml.YAMLError):
+        mmengine.load(path)
+    assert not ran.exists()
+    # it would have
+    yaml.load(path.read_text(), yaml.UnsafeLoader)
+    assert ran.exists()
+    path.write_text('a: [1, 2.5, text]')
+    assert mmengine.load(path) == dict(a=[1, 2.5, 'text'])
 
 
 def test_downloads_do_not_run(served, tmp_path):

@@ -57,6 +57,8 @@ def load_config(args: argparse.Namespace) -> Config:
     except Exception as error:  # a config file may do anything
         raise PreflightError(f'{type(error).__name__}: {error}') from error
     check_options(cfg, args.cfg_options)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -68,9 +70,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
                   **loader_defaults) -> None:
-    """Dataloader defaults and, last, ``--cfg-options``."""
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    """What the machine and the launcher ask of a config."""
     if args.launcher != 'none' and not torch.cuda.is_available():
         cfg.env_cfg.dist_cfg.backend = 'gloo'
         cfg.setdefault(

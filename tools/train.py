@@ -2,14 +2,18 @@
 """Train a config. See docs/en/get_started.md."""
 import argparse
 import errno
+import logging
 import os
+from typing import Optional
 
 from common import (PreflightError, add_common_arguments, build_runner,
                     finish_config, load_config, refuse)
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import cuda
 
-from sdd_mm.engine.checkpoints import newest_checkpoint
+from sdd_mm.engine.checkpoints import (NoWholeCheckpointError,
+                                       newest_checkpoint)
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.engine.work_dir import WorkDirError, hold
@@ -69,11 +73,10 @@ def configure(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.type = 'DeferredAmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = args.resume
-        if args.resume == 'auto':
-            cfg.load_from = newest_checkpoint(cfg.work_dir)
-            cfg.resume = cfg.load_from is not None
+        found = find_newest(cfg) if args.resume == 'auto' else args.resume
+        cfg.resume = found is not None
+        if found is not None:
+            cfg.load_from = found
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise PreflightError('--auto-scale-lr needs auto_scale_lr=dict('
@@ -92,6 +95,23 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def find_newest(cfg: Config) -> Optional[str]:
+    """What ``--resume`` goes on from."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    for key in ('filename_tmpl', 'out_dir'):
+        if hook.get(key) is not None:
+            raise PreflightError(
+                f'default_hooks.checkpoint.{key} names checkpoints that '
+                '--resume does not look for: name one, as --resume PATH')
+    found = newest_checkpoint(cfg.work_dir)
+    if found is None:
+        print_log(
+            f'--resume: nothing to go on from in {cfg.work_dir}, so the run '
+            'starts from its beginning',
+            level=logging.WARNING)
+    return found
+
+
 def _writes(launcher: str) -> bool:
     """Whether this is the process that writes, before they know each other."""
     return launcher == 'none' or os.environ.get(RANKS[launcher], '0') == '0'
@@ -104,7 +124,7 @@ def main() -> None:
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         check_training(cfg)
         lock = hold(cfg.work_dir) if _writes(args.launcher) else None
-    except (PreflightError, WorkDirError) as error:
+    except (PreflightError, NoWholeCheckpointError, WorkDirError) as error:
         refuse(args, error)
     runner = build_runner(cfg)
     if note:

@@ -99,19 +99,20 @@ class VerifiedCIFAR100(CIFAR100):
 
 
 class Arrays(pickle.Unpickler):
-    """Reads a pickle of NumPy's arrays, and runs nothing else.
+    """Reads a pickle of NumPy's arrays, and imports nothing else.
 
     Raises:
         pickle.UnpicklingError: If the file asks for something else.
     """
+    known = {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
+             ('numpy.core.multiarray', '_reconstruct'),
+             ('numpy._core.multiarray', '_reconstruct'),
+             ('numpy.core.numeric', '_frombuffer'),
+             ('numpy._core.numeric', '_frombuffer')}
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle may ask for."""
-        package = module.split('.')[0]
-        if (package, name) not in (('numpy', 'ndarray'), ('numpy', 'dtype'),
-                                   ('numpy', '_reconstruct'),
-                                   ('numpy', '_frombuffer'), ('_codecs',
-                                                              'encode')):
+        if (module, name) not in self.known:
             raise pickle.UnpicklingError(
                 f'it asks for {module}.{name}, which data do not need')
         return super().find_class(module, name)

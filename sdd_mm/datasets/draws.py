@@ -119,10 +119,18 @@ class DrawnDataset(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
+    current: Optional[Draw] = None
+    """The draw that a data set of this process is being asked for."""
+
     def __getitem__(self, index: int) -> Any:
-        if isinstance(index, Draw):
-            seed_everything(DATA, *index.key)
-        return self.dataset[int(index)]
+        if not isinstance(index, Draw):
+            return self.dataset[index]
+        seed_everything(DATA, *index.key)
+        DrawnDataset.current = index
+        try:
+            return self.dataset[int(index)]
+        finally:
+            DrawnDataset.current = None
 
     def __getitems__(self, indices: Sequence[int]) -> list:
         return [self[index] for index in indices]
@@ -153,7 +161,7 @@ class Worker:
     Args:
         begin (Callable, optional): What a worker does first.
     """
-    seconds = 30
+    seconds = 5
 
     def __init__(self, begin: Optional[Callable[[int], None]]) -> None:
         self.begin = begin
@@ -164,12 +172,15 @@ class Worker:
         self._done.value = 1
 
     def _hear(self, number, frame) -> None:
-        if self._done.value:
+        # or its process is gone
+        if self._done.value or os.getppid() != self._parent:
             os._exit(0)
         signal.alarm(self.seconds)
 
     def __call__(self, worker_id: int) -> None:
+        self._parent = os.getppid()
         signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGALRM, self._hear)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.begin is not None:
             self.begin(worker_id)

@@ -21,7 +21,7 @@ from torch.utils.data import get_worker_info
 
 from ..memory import available_memory, size_text
 from ..structures import DataSampleBatch
-from .draws import Draw
+from .draws import Draw, DrawnDataset, stream_seed
 
 # transforms that draw nothing: run once for an image
 STILL = (LoadImageFromFile, Resize, ResizeEdge, CenterCrop,
@@ -330,8 +330,12 @@ class InMemoryDataset:
         count = len(indices)
         if len(self._views) == 1:
             return np.zeros(count, np.int64)
-        if isinstance(indices[0], Draw):
-            generator = torch.Generator().manual_seed(indices[0].seed)
+        first, asked = indices[0], DrawnDataset.current
+        if isinstance(first, Draw):
+            generator = torch.Generator().manual_seed(first.seed)
+        elif asked is not None:  # of a wrapper, maybe for several images
+            generator = torch.Generator().manual_seed(
+                stream_seed(*asked.key, int(first)))
         else:
             generator = self._own_generator()
         crops = len(self._views) // self._num_flips
@@ -344,7 +348,6 @@ class InMemoryDataset:
     def _own_generator(self) -> torch.Generator:
         """A worker has a new seed every epoch, a process keeps its own."""
         worker = get_worker_info()
-        # the process's seed changes where a wrapper is told of draws
         seed = [0 if worker is None else worker.seed, torch.initial_seed()]
         if self._generator is None or seed != self._seed:
             self._seed = seed

@@ -3,26 +3,33 @@
 import logging
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Optional
 
+import torch
 from mmengine.logging import print_log
 
 STOPPED = 'stopped.pth'
 RESUMABLE = re.compile(rf'(epoch|iter)_\d+\.pth|{STOPPED}')
 
 
-def is_whole(path: str) -> bool:
-    """Whether a checkpoint can be read to its end.
+class NoWholeCheckpointError(RuntimeError):
+    """A run of which only broken checkpoints are left."""
 
-    Every part of it is compared with its checksum.
+
+def is_whole(path: str) -> bool:
+    """Whether a checkpoint can be read.
+
+    What every part of it holds is compared with its checksum.
     """
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+            if file.testzip() is not None:
+                return False
+        torch.load(path, map_location='cpu')
+    except Exception:  # damaged files raise anything
         return False
+    return True
 
 
 def newest_checkpoint(work_dir: str) -> Optional[str]:
@@ -31,6 +38,9 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
     Args:
         work_dir (str): Where the run saves. Only what a run goes on from
             counts: ``epoch_N.pth``, ``iter_N.pth`` and ``stopped.pth``.
+
+    Raises:
+        NoWholeCheckpointError: If there are some, and none is whole.
 
     Returns:
         str | None: Its path, None if there is none.
@@ -47,4 +57,9 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
             'goes on from the one before',
             logger='current',
             level=logging.WARNING)
+    if found:
+        raise NoWholeCheckpointError(
+            f'all of the {len(found)} checkpoints of {work_dir} are broken '
+            f'({", ".join(path.name for path in found)}): remove them to '
+            'start anew')
     return None

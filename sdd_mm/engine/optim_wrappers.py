@@ -58,6 +58,9 @@ class _Deferred:
         with torch.no_grad():
             before = [param.clone() for param in params]
             super().step(**kwargs)
+            # an update may overflow though its gradients do not
+            norms = torch.stack(torch._foreach_norm(params))
+            self._finite &= norms.isfinite().all()
             for param, old in zip(params, before):
                 param.copy_(torch.where(self._finite, param, old))
 

@@ -109,6 +109,15 @@ def test_content_that_would_run_code_does_not(tmp_path):
     assert ran.exists()
 
 
+def test_content_that_would_import_does_not(tmp_path):
+    """A module of NumPy runs a program when it is imported."""
+    config = write_cifar(tmp_path)
+    (tmp_path / 'cifar-100-python' / 'train').write_bytes(
+        b'cnumpy.f2py.__main__\nndarray\n.')
+    with pytest.raises(RuntimeError, match='asks for numpy.f2py.__main__'):
+        DATASETS.build(dict(config, verify='content'))
+
+
 def test_absent_cifar_says_where_and_what(tmp_path):
     with pytest.raises(RuntimeError, match='no train and test .*data_root'):
         DATASETS.build(

@@ -3,13 +3,14 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Optional
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import (all_gather_object, barrier, get_dist_info,
                            is_main_process)
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import (BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop)
 from torch.utils.data import DataLoader, IterableDataset
@@ -19,7 +20,7 @@ from ...datasets.draws import (MODEL, ORDER, VALIDATION, NumberedBatches,
 from ..checkpoints import STOPPED
 from .utils import bare_model, log_interval
 
-GRADIENTS = 'pending_gradients'
+GRADIENTS, STATES = 'pending_gradients', 'hook_states'
 SAMPLER_SEED = 'sampler_seed'
 
 
@@ -36,7 +37,9 @@ class ExactResumeHook(Hook):
       the iteration, with a checkpoint ``stopped.pth`` from which ``--resume``
       goes on in the middle of the epoch. Distributed processes agree once in
       a log interval.
-    - Gradients that are being accumulated are in the checkpoint.
+    - Gradients that are being accumulated are in the checkpoint, and so is
+      what an ``EarlyStoppingHook`` has counted, or any hook that has
+      ``state_dict()`` and ``load_state_dict()``.
 
     On a CPU the resumed run is the same to the bit; on a GPU with
     ``randomness.deterministic=True``. The number of processes must be the
@@ -52,7 +55,7 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._signal: Optional[signal.Signals] = None
-        self._agreed = self._validated = False
+        self._agreed = self._validated = self._validating = False
         self._sampler_seed: Optional[int] = None
         self._before, self._workers = {}, []
         self._seed = self._rank = 0
@@ -63,6 +66,7 @@ class ExactResumeHook(Hook):
         loop = runner._train_loop
         if not isinstance(loop, BaseLoop) or 'run' in vars(loop):
             return  # it only validates or tests, or was told before
+        _count_before_saving(runner._hooks)
         run = loop.run
 
         def listening():
@@ -108,6 +112,9 @@ class ExactResumeHook(Hook):
             loader = runner.val_loop.dataloader
             loader.worker_init_fn = Worker(loader.worker_init_fn)
             self._workers.append(loader.worker_init_fn)
+        loop.stop_training = loop.stop_training or any(
+            hook.wait_count >= hook.patience
+            for hook in runner.hooks if isinstance(hook, EarlyStoppingHook))
         if loop.iter > 0:
             self._go_on(runner, loop)
 
@@ -146,17 +153,19 @@ class ExactResumeHook(Hook):
         batches = _batches(runner.train_loop)
         if batches is not None:
             batches.epoch = runner.epoch
-        if runner.iter > 0 and self._asked(runner):
+        if runner.iter > 0 and self._asked(runner) and _in_checkpoint(runner):
             self._end(runner, runner.iter, validated=True)
         # for samplers that have no seed of their own
         seed_everything(ORDER, self._seed, runner.epoch)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Let the model's randomness depend on the iteration."""
+        self._validating = False
         seed_everything(MODEL, self._seed, runner.iter, self._rank)
 
     def before_val_epoch(self, runner) -> None:
         """As for an iteration, should a validation be random."""
+        self._validating = True
         seed_everything(VALIDATION, self._seed, runner.iter, self._rank)
 
     def after_train_iter(self,
@@ -168,10 +177,9 @@ class ExactResumeHook(Hook):
         if get_dist_info()[1] > 1 and not (self._agreed or batch_idx %
                                            log_interval(runner) == 0):
             return
-        # the last one of an epoch belongs with what comes after it; gradients
-        # of several processes are in no checkpoint
-        if not self._ends_epoch(runner) and self._asked(runner) and (
-                get_dist_info()[1] == 1 or _updated(runner)):
+        # the last one of an epoch belongs with what comes after it
+        if not self._ends_epoch(runner) and self._asked(
+                runner) and _in_checkpoint(runner):
             self._end(runner, runner.iter + 1)
 
     def _end(self, runner, done: int, validated: bool = False) -> None:
@@ -194,7 +202,13 @@ class ExactResumeHook(Hook):
         self._restore()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keep gradients that are being accumulated, and the data's seed."""
+        """Keep what else a run depends on."""
+        # CheckpointHook saves an epoch again if it was the best
+        checkpoint['meta'].setdefault('validated', self._validating)
+        checkpoint[STATES] = {
+            name: hook.state_dict()
+            for name, hook in _stateful(runner).items()
+        }
         sampler = _sampler(runner.train_loop.dataloader)
         seed = getattr(sampler, 'seed', None)
         if isinstance(seed, int):
@@ -220,6 +234,10 @@ class ExactResumeHook(Hook):
         meta = checkpoint.get('meta', {})
         self._sampler_seed = meta.get(SAMPLER_SEED)
         self._validated = meta.get('validated', False)
+        states = checkpoint.get(STATES, {})
+        for name, hook in _stateful(runner).items():
+            if name in states:
+                hook.load_state_dict(states[name])
         gradients = checkpoint.get(GRADIENTS, {})
         for name, weight in bare_model(runner).named_parameters():
             if name in gradients:
@@ -327,6 +345,57 @@ def _updated(runner) -> bool:
     """Whether no gradients are waiting for others."""
     wrapper = runner.optim_wrapper
     return not hasattr(wrapper, '_inner_count') or wrapper.should_update()
+
+
+def _in_checkpoint(runner) -> bool:
+    """Whether a checkpoint has all gradients: not those of many processes."""
+    return get_dist_info()[1] == 1 or _updated(runner)
+
+
+class EarlyStoppingState:
+    """What an ``EarlyStoppingHook`` has counted.
+
+    Args:
+        hook (EarlyStoppingHook): MMEngine's hook, which keeps no state.
+    """
+
+    def __init__(self, hook: EarlyStoppingHook) -> None:
+        self.hook = hook
+
+    def state_dict(self) -> dict:
+        """Its counts."""
+        return dict(
+            wait_count=self.hook.wait_count,
+            best_score=float(self.hook.best_score))
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on counting."""
+        vars(self.hook).update(state)
+
+
+def _stateful(runner) -> dict:
+    """Hooks with a state, by their type and their place among its like."""
+    found, seen = {}, Counter()
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStoppingHook):
+            stateful = EarlyStoppingState(hook)
+        elif hasattr(hook, 'state_dict') and hasattr(hook, 'load_state_dict'):
+            stateful = hook
+        else:
+            continue
+        name = type(hook).__name__
+        found[f'{name}.{seen[name]}'] = stateful
+        seen[name] += 1
+    return found
+
+
+def _count_before_saving(hooks: list) -> None:
+    """Early stopping hears of a validation before it is saved."""
+    early = [hook for hook in hooks if isinstance(hook, EarlyStoppingHook)]
+    saving = [hook for hook in hooks if isinstance(hook, CheckpointHook)]
+    for hook in early if saving else ():
+        hooks.remove(hook)
+        hooks.insert(hooks.index(saving[0]), hook)
 
 
 def _nothing() -> None:

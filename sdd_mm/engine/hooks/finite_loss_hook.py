@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Optional
 
 import torch
-from mmengine.dist import all_gather_object, get_rank
+from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor
 
 from .utils import bare_model, log_interval
@@ -117,23 +118,26 @@ class FiniteLossHook(Hook):
         samples = facts['samples']
         facts['samples'] = [known(sample) for sample in samples] if isinstance(
             samples, (list, tuple)) else []
-        path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}.pth')
+        rank, world_size = get_dist_info()
+        which = f'_rank_{rank}' * (world_size > 1)
+        path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}{which}.pth')
         kept = f'all of this is in {path}'
         try:
-            torch.save(
-                dict(facts, state_dict=bare_model(runner).state_dict()), path)
-        except (OSError, RuntimeError) as error:  # torch's own of a full disk
+            save_checkpoint(
+                dict(facts, state_dict=bare_model(runner).state_dict()),
+                str(path))
+        except OSError as error:
             kept = f'{path} could not be written: {error}'
         wrong = [
             name for name, value in facts['losses'].items()
             if not torch.tensor(value).isfinite()
         ]
-        what = (f'{", ".join(wrong)} not finite'
-                if wrong else 'a gradient, or another rank, is not finite')
+        what = (f'{", ".join(wrong)} not finite' if wrong else
+                'a gradient, a weight or another rank is not finite')
         self._recent.clear()
         raise NonFiniteError(
             f'iteration {bad + 1} (epoch {facts["epoch"] + 1}, rank '
-            f'{get_rank()}): {what}. Losses: {facts["losses"]}. Learning '
+            f'{rank}): {what}. Losses: {facts["losses"]}. Learning '
             f'rate: {facts["lr"]}. Samples: {facts["samples"]}. Weights were '
             f'not changed since; {kept}. Often a smaller '
             'optim_wrapper.optimizer.lr or optim_wrapper.clip_grad mends it')
