@@ -1,7 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
+from functools import partial
+
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import DefaultScope
 
 torch.set_num_threads(2)
@@ -28,6 +31,19 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if 'long' in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def no_gpu_needed(monkeypatch):
+    """Mixed precision where there is no GPU: the CPU has all of it, too."""
+    if torch.cuda.is_available():
+        return
+    if not hasattr(getattr(torch, 'amp', None), 'GradScaler'):
+        pytest.skip('this torch has no GradScaler for the CPU')
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
+                        lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler',
+                        partial(torch.amp.GradScaler, 'cpu'))
 
 
 @pytest.fixture(autouse=True)

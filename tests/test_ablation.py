@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmrazor.registry import MODELS
 
 from sdd_mm import FeatureHead
-from sdd_mm.engine.preflight import PreflightError
+from sdd_mm.engine.errors import PreflightError
 from sdd_mm.functional import kd_loss, local_logits
 from sdd_mm.functional.scale_decoupled import complementary_cells
 

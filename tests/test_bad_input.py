@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from PIL import Image
 from toy import build_classifier
 
-from sdd_mm.engine.preflight import PreflightError, check_training
+from sdd_mm.engine.errors import PreflightError
+from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.work_dir import hold
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -95,6 +96,16 @@ def resumed(content):
         cfg.update(resume=True, load_from=str(path))
 
     return apply
+
+
+def resumed_weights(cfg):
+    content = students_own(None, cfg)
+    content['state_dict'] = {
+        name: value
+        for name, value in content['state_dict'].items()
+        if not name.startswith('teacher.')
+    }
+    resumed(saved(content))(cfg)
 
 
 def saved(content):
@@ -255,6 +266,30 @@ CASES = {
     'key of a metric': ({
         'val_evaluator.topkk': 1
     }, "val_evaluator: .* takes no 'topkk'. Did you mean 'topk'"),
+    'type of a wrapper': ({
+        'optim_wrapper.type': 'DeferedOptimWrapper'
+    }, "optim_wrapper: there is no .*Did you mean 'DeferredOptimWrapper'"),
+    'key of a wrapper': ({
+        'optim_wrapper.accumulative_count': 2
+    }, "takes no 'accumulative_count'. Did you mean 'accumulative_counts'"),
+    'key of clipping': ({
+        'optim_wrapper.clip_grad.maxnorm': 2
+    }, "takes no 'maxnorm'. Did you mean 'max_norm'"),
+    'key of a dataloader': ({
+        'train_dataloader.batchsize': 2
+    }, "takes no 'batchsize'. Did you mean 'batch_size'"),
+    'type of a sampler': ({
+        'train_dataloader.sampler.type': 'DefaultSamplr'
+    }, "train_dataloader.sampler: .*Did you mean 'DefaultSampler'"),
+    'key of a sampler': ({
+        'train_dataloader.sampler.shufle': True
+    }, "takes no 'shufle'. Did you mean 'shuffle'"),
+    'half of a validation': ({
+        'val_evaluator': None
+    }, 'val_evaluator must be set to validate: set all of'),
+    'value of a metric': ({
+        'val_evaluator.topk': 'abc'
+    }, "val_evaluator.topk must be positive integers, got 'abc'"),
     # values of the loss
     'no scales': ({
         f'{LOSS}.scales': ()
@@ -355,6 +390,15 @@ CASES = {
     (images(lambda root, dataset: (root / 'b' / 'one.jpg').unlink()),
      'train_dataloader.dataset: 1 class folders in .*images are empty: b'
      '.*data_root'),
+    'no scenes': ({
+        f'{DATA}.num_scenes': 0
+    }, 'num_scenes must be a positive integer, got 0'),
+    'an empty pipeline': ({
+        f'{DATA}.pipeline': []
+    }, 'train_dataloader.dataset.pipeline is empty'),
+    'pickled annotations': (images(lambda root, dataset: (
+        (root / 'a.pkl').write_bytes(b''), dataset.update(ann_file='a.pkl'))),
+                            'ann_file .*a.pkl is a pickle.*make a JSON'),
     'absent images': (images(
         lambda root, dataset: dataset.update(data_root=str(root / 'nowhere'))),
                       'images.nowhere.*data_root'),
@@ -404,10 +448,64 @@ CASES = {
     'run of another network to resume':
     (resumed(saved(dict(state_dict=dict(a=torch.ones(1))))),
      '--resume|checkpoint .*start.pth does not fit.*its own config'),
+    'weights to resume': (resumed_weights, '--resume .*start.pth has no meta, '
+                          'message_hub, optimizer.*epoch_N.pth'),
+    'meta that is damaged': (resumed(saved(dict(state_dict={}, meta=5))),
+                             'its meta is a int, not a dict'),
+    'a number for the teacher': ({
+        'model.teacher_ckpt': 5
+    }, 'model.teacher_ckpt must be text'),
     'average on another device': ({
         'custom_hooks': [dict(type='EMAHook', device='cpu')]
     }, 'EMAHook.*leave device out'),
 }
+
+VALUES = {
+    f'{value!r} for {key}': ({
+        key: value
+    }, f'{key} must be {what}')
+    for key, value, what in (
+        ('train_dataloader.batch_size', -4, 'a positive integer, got -4'),
+        ('train_dataloader.batch_size', 3.5, 'a positive integer, got 3.5'),
+        ('train_dataloader.batch_size', 'abc',
+         "a positive integer, got 'abc'"),
+        ('train_dataloader.batch_size', None, 'a positive integer, got None'),
+        ('val_dataloader.batch_size', 0, 'a positive integer'),
+        ('train_dataloader.num_workers', -1, 'an integer >= 0'),
+        ('train_dataloader.dataset', 'abc', 'a dict'),
+        ('train_dataloader.dataset.type', None, 'the name of a data set'),
+        ('train_dataloader', None, 'a dict, got None'),
+        ('model', None, 'a dict, got None'),
+        ('train_cfg', None, 'a dict, got None'),
+        ('train_cfg.max_epochs', 0, 'a positive integer'),
+        ('train_cfg.max_epochs', 'many', 'a positive integer'),
+        ('train_cfg.val_interval', 0, 'a positive integer'),
+        ('optim_wrapper', None, 'a dict, got None'),
+        ('optim_wrapper.optimizer', None, 'a dict, got None'),
+        ('optim_wrapper.optimizer.lr', 'abc', 'a number >= 0'),
+        ('optim_wrapper.optimizer.lr', -0.1, 'a number >= 0'),
+        ('optim_wrapper.optimizer.lr', float('nan'), 'a number >= 0'),
+        ('optim_wrapper.optimizer.weight_decay', 'abc', 'a number >= 0'),
+        ('optim_wrapper.clip_grad.max_norm', -5, 'a positive number'),
+        ('optim_wrapper.clip_grad', 5, 'a dict'),
+        ('optim_wrapper.accumulative_counts', 0, 'a positive integer'),
+        ('param_scheduler.eta_max', 'big', 'a number'),
+        ('param_scheduler', 'abc', 'a dict or a list of dicts'),
+        ('default_hooks.logger.interval', 0, 'a positive integer'),
+        ('default_hooks.logger', 'abc', 'a dict, or None'),
+        ('default_hooks.checkpoint.interval', 'often',
+         'a positive integer, or'),
+        ('custom_hooks', 'abc', 'a list of dicts'),
+        ('randomness.seed', -1, 'an integer from 0'),
+        ('randomness.deterministic', 'maybe', 'True or False'),
+        ('log_level', 'LOUD', 'DEBUG, INFO'),
+        ('env_cfg', None, 'a dict'),
+        ('work_dir', 5, 'text'),
+        ('model.student_loss_weight', 'abc', 'a number >= 0'),
+        ('model.student_loss_weight', -1, 'a number >= 0'),
+    )
+}
+CASES.update(VALUES)
 
 # as CASES, but only a run can find them
 RUNS = {

@@ -18,8 +18,8 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sdd_mm.engine.preflight import (PreflightError,  # noqa: E402,E501
-                                     check_options)
+from sdd_mm.engine.config_keys import check_options  # noqa: E402
+from sdd_mm.engine.errors import PreflightError  # noqa: E402
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

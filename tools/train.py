@@ -14,6 +14,7 @@ from torch import cuda
 
 from sdd_mm.engine.checkpoints import (NoWholeCheckpointError,
                                        newest_checkpoint)
+from sdd_mm.engine.config_values import check_values
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.engine.work_dir import WorkDirError, hold
@@ -66,6 +67,7 @@ def positive(text: str) -> int:
 
 def configure(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
+    check_values(cfg)
     if args.amp:
         if not cuda.is_available():
             raise PreflightError('--amp needs a GPU: MMEngine\'s '

@@ -19,7 +19,7 @@ class DigitScenes(BaseDataset):
 
     Args:
         split (str): 'train' or 'test'.
-        num_scenes (int): How many scenes to compose.
+        num_scenes (int): How many scenes to compose, at least 1.
         seed (int): Seed of the composition. Defaults to 0.
         size (int): Height and width of a scene in pixels. Defaults to 32.
         main_size (tuple[int]): Smallest and largest size of the dominant
@@ -61,6 +61,9 @@ class DigitScenes(BaseDataset):
         if split not in self.splits:
             raise ValueError(f'split must be one of {list(self.splits)}, got '
                              f'{split!r}')
+        if not (isinstance(num_scenes, int) and num_scenes > 0):
+            raise ValueError('num_scenes must be a positive integer, got '
+                             f'{num_scenes!r}')
         self.split = split
         self.num_scenes = num_scenes
         self.seed = seed

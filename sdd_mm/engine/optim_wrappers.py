@@ -52,7 +52,7 @@ class _Deferred:
             return super().step(**kwargs)
         params = self._params()
         grads = [param.grad for param in params if param.grad is not None]
-        if grads and not self._scales_loss():
+        if grads and self._scaler() is None:
             norms = torch.stack(torch._foreach_norm(grads))
             self._finite &= norms.isfinite().all()
         with torch.no_grad():
@@ -64,10 +64,15 @@ class _Deferred:
             for param, old in zip(params, before):
                 param.copy_(torch.where(self._finite, param, old))
 
-    def _scales_loss(self) -> bool:
-        """Whether gradients may be infinite, and are then left out."""
+    def _scaler(self):
+        """What scales the loss. Its gradients may be infinite."""
         scaler = getattr(self, 'loss_scaler', None)
-        return scaler is not None and scaler.is_enabled()
+        return scaler if scaler is not None and scaler.is_enabled() else None
+
+    def loss_scale(self) -> Optional[float]:
+        """The scale of the loss, None if it has none; waits for the device."""
+        scaler = self._scaler()
+        return None if scaler is None else scaler.get_scale()
 
     def _clip_grad(self) -> None:
         params = [param for param in self._params() if param.grad is not None]

@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What must be right before a run may touch its work directory."""
+import copy
 import functools
-import inspect
 import logging
 import os
 import os.path as osp
@@ -14,10 +14,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
-from mmengine.registry import (DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS,
-                               PARAM_SCHEDULERS, DefaultScope)
-from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop, Runner,
-                             find_latest_checkpoint)
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
+from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.datasets import CIFAR10, CustomDataset
 from mmpretrain.registry import DATASETS as PRETRAIN_DATASETS
@@ -29,55 +28,11 @@ from torch import nn
 from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
+from .config_keys import as_list, check_keys, dotted, find_type
+from .config_values import check_values
+from .errors import PreflightError
 from .hooks.frozen_teacher_hook import META
 from .images import channel_order, datasets_of
-
-# top-level keys that are read beside Runner's own arguments
-OTHER_KEYS = ('compile', 'find_unused_parameters', 'model_wrapper_cfg',
-              'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline')
-RUNNER_KEYS = (*inspect.signature(Runner).parameters, *OTHER_KEYS)
-
-
-class PreflightError(RuntimeError):
-    """A set-up that cannot be right, found before anything was written."""
-
-
-def check_options(cfg: Config, options: Optional[dict]) -> None:
-    """Refuse ``--cfg-options`` that nothing would read.
-
-    MMEngine merges any key. But only the runner's own arguments are read; the
-    other names of a config file have been used when it was read.
-
-    Args:
-        cfg (Config): The config.
-        options (dict, optional): What ``--cfg-options`` parsed.
-
-    Raises:
-        PreflightError: If nothing reads a key.
-    """
-    for option in options or {}:
-        first, *_, last = [*option.split('.'), option.split('.')[-1]]
-        if first in RUNNER_KEYS:
-            continue
-        read = [
-            name for name in _names(cfg)
-            if name.split('.')[0] in RUNNER_KEYS and name.endswith(f'.{last}')
-        ]
-        hint = f' Is it one of {", ".join(read[:4])}?' if read else ''
-        near = get_close_matches(first, RUNNER_KEYS, n=1)
-        if near and not read:
-            hint = f' Did you mean {near[0]!r}?'
-        raise PreflightError(
-            f'--cfg-options {option}: nothing reads the key {first!r} after '
-            f'the config file.{hint}')
-
-
-def _names(value, prefix: str = '') -> Iterator[str]:
-    """Dotted names of everything in a config."""
-    if isinstance(value, (dict, Config)):
-        for key, inner in value.items():
-            yield f'{prefix}{key}'
-            yield from _names(inner, f'{prefix}{key}.')
 
 
 def check_training(cfg: Config) -> nn.Module:
@@ -93,9 +48,11 @@ def check_training(cfg: Config) -> nn.Module:
         PreflightError: If something is unknown, absent, unreadable or does
             not fit.
     """
+    check_values(cfg)
     with _scope(cfg):
-        _check_keys(cfg)
+        check_keys(cfg)
         model = _build_model(cfg)
+        _check_built(cfg, model)
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
     loaded = channel_order(cfg.train_dataloader)
@@ -118,9 +75,26 @@ def check_training(cfg: Config) -> nn.Module:
     return model
 
 
+def _check_built(cfg: Config, model: nn.Module) -> None:
+    """What is built from the config alone, or from it and the model."""
+    for key, build in (('optim_wrapper',
+                        lambda value: build_optim_wrapper(model, value)),
+                       ('val_evaluator', METRICS.build)):
+        for value in as_list(cfg.get(key)):
+            if not isinstance(value, dict):
+                continue
+            try:
+                build(copy.deepcopy(value))
+            except Exception as error:
+                raise PreflightError(f'{key} cannot be built: '
+                                     f'{_says(error)}') from error
+
+
 def _check_ema(cfg: Config) -> None:
     """The averaged model and the student's have one teacher."""
     for hook in cfg.get('custom_hooks') or ():
+        if not isinstance(hook, dict):
+            continue
         if hook.get('type') == 'EMAHook' and hook.get('device') is not None:
             raise PreflightError(
                 f"custom_hooks: EMAHook(device={hook['device']!r}) would move "
@@ -166,6 +140,25 @@ def _check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
             f'--resume {checkpoint} was distilled from another teacher: '
             f'SHA-256 {theirs}, not {teacher}. Set model.teacher_ckpt to the '
             'teacher that the run began with')
+    _check_resumable(cfg, checkpoint, content)
+
+
+def _check_resumable(cfg: Config, checkpoint: str, content: dict) -> None:
+    """All that a run goes on with, not weights alone."""
+    wanted = ['state_dict', 'meta', 'message_hub', 'optimizer']
+    if cfg.get('param_scheduler'):
+        wanted.append('param_schedulers')
+    absent = [key for key in wanted if key not in content]
+    absent += [
+        f'meta.{key}' for key in ('epoch', 'iter')
+        if key not in content.get('meta', {})
+    ]
+    if absent:
+        raise PreflightError(
+            f'--resume {checkpoint} has no {", ".join(absent)}: it was not '
+            'saved to go on from. Resume from an epoch_N.pth, iter_N.pth or '
+            'stopped.pth of the run, or start a new run from its weights with '
+            'load_from')
 
 
 def _check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
@@ -173,7 +166,7 @@ def _check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
     for name, module in model.named_modules():
         if name.split('.')[0] == 'teacher':
             continue
-        for init_cfg in _as_list(getattr(module, 'init_cfg', None)):
+        for init_cfg in as_list(getattr(module, 'init_cfg', None)):
             if not isinstance(init_cfg, dict) or init_cfg.get('type') not in (
                     'Pretrained', PretrainedInit):
                 continue
@@ -291,85 +284,6 @@ def _scope(cfg: Config):
         cfg.get('default_scope', 'mmpretrain'))
 
 
-def _check_keys(cfg: Config) -> None:
-    """Unknown types and arguments of what the runner will build late."""
-    train_cfg = cfg.get('train_cfg') or {}
-    if 'type' not in train_cfg:
-        loop = (
-            EpochBasedTrainLoop
-            if train_cfg.get('by_epoch', True) else IterBasedTrainLoop)
-        _check_arguments('train_cfg', loop, train_cfg, ('by_epoch', ))
-    for name, hook in (cfg.get('default_hooks') or {}).items():
-        _check_built(f'default_hooks.{name}', HOOKS, hook)
-    for field, registry in (('custom_hooks', HOOKS), ('param_scheduler',
-                                                      PARAM_SCHEDULERS),
-                            ('val_evaluator', METRICS)):
-        for config in _as_list(cfg.get(field)):
-            _check_built(
-                field, registry, config,
-                ('convert_to_iter_based', ) if field == 'param_scheduler' else
-                ())
-    wrapper = cfg.get('optim_wrapper') or {}
-    if 'constructor' not in wrapper and isinstance(wrapper, dict):
-        _check_built('optim_wrapper.optimizer', OPTIMIZERS,
-                     wrapper.get('optimizer'))
-
-
-def _as_list(value) -> list:
-    if value is None or isinstance(value, dict):
-        return [value]
-    return list(value)
-
-
-def _check_built(field: str, registry, config, extra: tuple = ()) -> None:
-    if not isinstance(config, dict) or not isinstance(config.get('type'), str):
-        return
-    found = _find(registry, config['type'])
-    if found is None:
-        raise PreflightError(f'{field}: there is no {config["type"]!r} in the '
-                             f'registry {registry.name!r}')
-    _check_arguments(field, found, config, ('type', '_scope_', *extra))
-
-
-def _find(registry, name):
-    """What a config's type stands for in the scope of the config."""
-    if not isinstance(name, str):
-        return name
-    with registry.switch_scope_and_registry(None) as scoped:
-        return scoped.get(name)
-
-
-def _check_arguments(field: str, function, config: dict, extra: tuple) -> None:
-    parameters = _parameters(function)
-    if parameters is None:
-        return
-    unknown = [
-        key for key in config
-        if key not in parameters and key not in extra and key != 'priority'
-    ]
-    if unknown:
-        near = get_close_matches(unknown[0], parameters, n=1)
-        hint = f' Did you mean {near[0]!r}?' if near else ''
-        raise PreflightError(f'{field}: {function.__name__} takes no '
-                             f'{unknown[0]!r}.{hint}')
-
-
-def _parameters(function) -> Optional[set]:
-    """Names that a call takes, None if it takes any."""
-    inits = [
-        base.__init__ for base in inspect.getmro(function)
-        if base is not object and '__init__' in vars(base)
-    ] if inspect.isclass(function) else [function]
-    names = set()
-    for init in inits:  # as long as each hands the rest on to the next
-        parameters = inspect.signature(init).parameters
-        names.update(parameters)
-        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD
-               for parameter in parameters.values()):
-            return names
-    return None
-
-
 def _build_model(cfg: Config) -> nn.Module:
     model = cfg.model.copy()
     if cfg.get('data_preprocessor') is not None:
@@ -389,7 +303,7 @@ def _suspects(model: dict, error: str) -> str:
     argument = re.search(r"unexpected keyword argument '(\w+)'", error)
     absent = re.match(r"'(?:\w+\.)?(\w+) is not in the", error)
     names, near = [], []
-    for name in _names(model, 'model.'):
+    for name in dotted(model, 'model.'):
         if argument and name.endswith(f'.{argument[1]}'):
             names.append(name)
         elif absent and name.endswith('.type'):
@@ -411,13 +325,13 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
     if cfg.get(field) is None:
         return
     for key, config in datasets_of(f'{field}.dataset', cfg[field].dataset):
-        found = _find(DATASETS, config['type'])
+        found = find_type(DATASETS, config['type'])
         if found is None:
             near = get_close_matches(config['type'], _known_datasets(), n=1)
             hint = f' Did you mean {near[0]!r}?' if near else ''
             raise PreflightError(f'{key}.type: there is no data set '
                                  f'{config["type"]!r}.{hint}')
-        if not (inspect.isclass(found) and issubclass(found, BaseDataset)):
+        if not (isinstance(found, type) and issubclass(found, BaseDataset)):
             continue  # what it takes is its own affair
         try:
             dataset = DATASETS.build(dict(config, lazy_init=True))
@@ -440,7 +354,15 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                 except Exception as error:
                     raise PreflightError(f'{key}: {error}') from error
         _check_classes(key, dataset, model)
-    if _find(DATASETS, cfg[field].dataset['type']) is InMemoryDataset:
+        if osp.splitext(dataset.ann_file)[1] in ('.pkl', '.pickle'):
+            raise PreflightError(
+                f'{key}.ann_file {dataset.ann_file} is a pickle, which may '
+                'run code when it is read. If it is your own, make a JSON of '
+                'it: mmengine.dump(mmengine.load(OLD), NEW)')
+        if not dataset.pipeline.transforms:
+            raise PreflightError(f'{key}.pipeline is empty: it ends with '
+                                 "dict(type='PackInputs')")
+    if find_type(DATASETS, cfg[field].dataset['type']) is InMemoryDataset:
         _check_in_memory(field, cfg[field], model)
 
 
@@ -523,6 +445,12 @@ def _read(checkpoint: str, key: str) -> dict:
     if not isinstance(content, dict):
         raise PreflightError(f'{key} {checkpoint} holds a '
                              f'{type(content).__name__}, not a checkpoint')
+    for part in ('meta', 'state_dict'):
+        if not isinstance(content.get(part, {}), dict):
+            raise PreflightError(
+                f'{key} {checkpoint}: its {part} is a '
+                f'{type(content[part]).__name__}, not a dict: it is damaged, '
+                'or no checkpoint')
     return content
 
 

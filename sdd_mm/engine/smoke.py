@@ -7,8 +7,8 @@ from urllib.parse import urlparse
 import torch
 from mmengine.config import Config
 
+from .errors import PreflightError
 from .images import LOADERS, innermost, loads_files
-from .preflight import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
 

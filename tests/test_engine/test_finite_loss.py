@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from short_run import runner
+from short_run import SGD, runner
 from torch import nn
 
 from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
@@ -15,6 +15,8 @@ HOOKS = [dict(type='FiniteLossHook')]
 class Broken(nn.Module):
     """The head's linear layer, which says something wrong in an iteration."""
 
+    always = False
+
     def __init__(self, layer, iteration, value, where):
         super().__init__()
         self.layer, self.where = layer, where
@@ -23,7 +25,7 @@ class Broken(nn.Module):
     def forward(self, inputs):
         logits = self.layer(inputs)
         self.left -= 1
-        if self.left == -1:
+        if self.left == -1 or self.always:
             if self.where == 'loss':
                 return logits * self.value
             logits.register_hook(lambda grad: grad * self.value)
@@ -97,21 +99,40 @@ def test_a_failing_disk_does_not_hide_the_number(tmp_path):
 
 
 AMP = dict(type='DeferredAmpOptimWrapper', loss_scale='dynamic')
-NEEDS_GPU = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='float16 needs a GPU')
 
 
-@NEEDS_GPU
-def test_an_infinite_gradient_in_float16_makes_the_scale_smaller(tmp_path):
+def test_an_infinite_gradient_in_float16_makes_the_scale_smaller(
+        no_gpu_needed, tmp_path):
     run = broken(tmp_path, 4, math.inf, 'gradient', wrapper=AMP)
     run.train()
     assert run.iter == 12
-    assert run.optim_wrapper.loss_scaler.get_scale() < 2**16
+    assert run.optim_wrapper.loss_scaler.get_scale() == 2**15
     assert all(value.isfinite().all()
                for value in run.model.state_dict().values())
 
 
-@NEEDS_GPU
-def test_an_infinite_loss_in_float16_ends_the_run(tmp_path):
+def test_an_infinite_loss_in_float16_ends_the_run(no_gpu_needed, tmp_path):
     with pytest.raises(NonFiniteError, match='iteration 5 .*loss not finite'):
         broken(tmp_path, 4, wrapper=AMP).train()
+
+
+def test_gradients_that_are_never_finite_end_the_run(no_gpu_needed, tmp_path):
+    """Or every update would be left out, without a word."""
+    run = broken(tmp_path, 0, wrapper=AMP, where='gradient', epochs=12)
+    run.model.head.fc.always = True
+    with pytest.raises(NonFiniteError, match='loss scale has fallen to'):
+        run.train()
+    assert run.iter < 40
+
+
+def test_an_update_that_overflows_ends_the_run(tmp_path):
+    run = broken(
+        tmp_path,
+        10**9,
+        optim_wrapper=dict(
+            type='DeferredOptimWrapper', optimizer=dict(SGD, lr=3e38)))
+    with pytest.raises(NonFiniteError, match='iteration [12] '):
+        run.train()
+    for path in tmp_path.glob('*.pth'):
+        state = torch.load(path)['state_dict']
+        assert all(value.isfinite().all() for value in state.values())

@@ -1,10 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import copy
-from functools import partial
 
 import pytest
 import torch
-from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -61,17 +59,6 @@ def test_state_is_mmengines(kinds):
 # --- mixed precision ---------------------------------------------------------
 
 AMP = 'DeferredAmpOptimWrapper'
-
-
-@pytest.fixture
-def no_gpu_needed(monkeypatch):
-    """The CPU has autocast and a loss scale, too."""
-    if not hasattr(getattr(torch, 'amp', None), 'GradScaler'):
-        pytest.skip('this torch has no GradScaler for the CPU')
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
-                        lambda: True)
-    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler',
-                        partial(torch.amp.GradScaler, 'cpu'))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

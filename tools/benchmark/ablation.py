@@ -14,7 +14,7 @@ from mmengine.config import Config, DictAction
 from runs import Run, RunError, check_teacher, digest
 from suite import train_all, write
 
-from sdd_mm.engine.preflight import PreflightError
+from sdd_mm.engine.errors import PreflightError
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # the pair's SD-KD config and the config that trains its teacher

@@ -14,7 +14,7 @@ from common import check_options  # noqa: E402
 from launch import RunError, curve, train  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
-from sdd_mm.engine.preflight import RUNNER_KEYS  # noqa: E402
+from sdd_mm.engine.config_keys import RUNNER_KEYS  # noqa: E402
 
 # workers of a killed training notice its end within five seconds
 PATIENCE = 15

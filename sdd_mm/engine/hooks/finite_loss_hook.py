@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .utils import bare_model, log_interval
 
+SMALLEST_SCALE = 1e-3  # healthy ones are above 1
+
 
 class NonFiniteError(RuntimeError):
     """A loss or a gradient that is no finite number."""
@@ -31,7 +33,8 @@ class FiniteLossHook(Hook):
     buffers of the model as they are then.
 
     Needs ``DeferredOptimWrapper`` or ``DeferredAmpOptimWrapper``. In float16
-    an infinite gradient is no error: the loss scale is made smaller.
+    a gradient that is not finite is no error: the update is left out, and the
+    loss scale made smaller. That the scale falls to next to nothing is one.
 
     Raises:
         NonFiniteError: With the iteration, its losses, samples and learning
@@ -108,6 +111,7 @@ class FiniteLossHook(Hook):
             bad = min(all_gather_object(bad))
         if bad >= done:
             self._recent.clear()
+            _check_scale(runner)
             return
         facts = next((one for one in self._recent if one['iteration'] == bad),
                      self._recent[0])
@@ -141,6 +145,18 @@ class FiniteLossHook(Hook):
             f'rate: {facts["lr"]}. Samples: {facts["samples"]}. Weights were '
             f'not changed since; {kept}. Often a smaller '
             'optim_wrapper.optimizer.lr or optim_wrapper.clip_grad mends it')
+
+
+def _check_scale(runner) -> None:
+    """Where all gradients are not finite, all updates are left out."""
+    scale = runner.optim_wrapper.loss_scale()
+    if scale is not None and scale < SMALLEST_SCALE:
+        raise NonFiniteError(
+            f'iteration {runner.iter + 1}: the loss scale has fallen to '
+            f'{scale:g}: gradients of the last iterations were not finite, '
+            'and no update was made. Often a smaller '
+            'optim_wrapper.optimizer.lr mends it, or '
+            "optim_wrapper.dtype='bfloat16'")
 
 
 def known(sample) -> dict:

@@ -1,10 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ...datasets import InMemoryDataset
 from .utils import bare_model
 
 
@@ -36,6 +37,10 @@ class LabelCheckHook(Hook):
         student = getattr(model, 'architecture', model)
         self._classes: Optional[int] = getattr(
             getattr(student, 'head', None), 'num_classes', None)
+        dataset = runner.train_dataloader.dataset
+        if self._classes is not None and isinstance(dataset, InMemoryDataset):
+            # its batches may be on the device already
+            self._check(dataset.get_gt_labels(), 'image {}'.format)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Look at a batch's labels."""
@@ -47,15 +52,15 @@ class LabelCheckHook(Hook):
             if label is None or label.device.type != 'cpu':
                 continue
             # NumPy's view of it: torch would count it as a read
-            values = label.numpy()
-            wrong = (values < 0) | (values >= self._classes)
-            if wrong.any():
-                where = sample.get('img_path') or sample.get('sample_idx')
-                ids = sample.get('image_ids')
-                if ids is not None:
-                    where = f'image {np.asarray(ids)[wrong][0]}'
-                raise LabelError(
-                    f'{where}: label {values[wrong][0]} is not one of the '
-                    f'{self._classes} classes of the student: correct the '
-                    'annotations of train_dataloader.dataset, or set '
-                    'head.num_classes of student and teacher')
+            self._check(
+                label.numpy(),
+                lambda _: sample.get('img_path') or sample.get('sample_idx'))
+
+    def _check(self, labels: np.ndarray, name: Callable[[int], str]) -> None:
+        wrong = np.flatnonzero((labels < 0) | (labels >= self._classes))
+        if len(wrong):
+            raise LabelError(
+                f'{name(wrong[0])}: label {labels[wrong[0]]} is not one of '
+                f'the {self._classes} classes of the student: correct the '
+                'annotations of train_dataloader.dataset, or set '
+                'head.num_classes of student and teacher')
