@@ -284,6 +284,9 @@ CASES = {
     'key of a sampler': ({
         'train_dataloader.sampler.shufle': True
     }, "takes no 'shufle'. Did you mean 'shuffle'"),
+    'more than there are classes': ({
+        'val_evaluator.topk': [1, 50]
+    }, r'val_evaluator.topk is \[1, 50\], and there are 10 classes'),
     'half of a validation': ({
         'val_evaluator': None
     }, 'val_evaluator must be set to validate: set all of'),
@@ -416,6 +419,9 @@ CASES = {
     'CIFAR-100 that would run code': (cifar(write_malicious, verify='content'),
                                       'is not CIFAR-100: .*asks for'),
     # checkpoints
+    'a teacher whose meta is damaged':
+    (teacher_file(lambda content, cfg: dict(state_dict=content, meta=5)),
+     'its meta is a int.*model.teacher_ckpt|model.teacher_ckpt.*its meta'),
     'no teacher': ({
         'model.teacher_ckpt': None
     }, 'has no weights: set model.teacher_ckpt'),
@@ -503,6 +509,9 @@ VALUES = {
         ('work_dir', 5, 'text'),
         ('model.student_loss_weight', 'abc', 'a number >= 0'),
         ('model.student_loss_weight', -1, 'a number >= 0'),
+        ('model.teacher_inference', 'abc', 'a dict'),
+        ('data_preprocessor.std', [64.0, 0.0, 64.0], 'positive numbers'),
+        ('data_preprocessor.mean', [64.0, 64.0], '1 or 3 numbers'),
     )
 }
 CASES.update(VALUES)

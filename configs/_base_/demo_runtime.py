@@ -1,5 +1,4 @@
 _base_ = './default_runtime.py'
 
-default_hooks = dict(
-    logger=dict(interval=24), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=24))
 randomness = dict(seed=0)

@@ -62,6 +62,14 @@ RULES: Tuple[Rule, ...] = (
     (r'randomness\.(deterministic|diff_rank_seed)', *FLAG),
     (r'auto_scale_lr\.base_batch_size', *COUNT),
     (r'model\.student_loss_weight', *MAGNITUDE),
+    (r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.std',
+     'positive numbers', lambda value: value is None or all(
+         number(one) and one > 0 for one in value)),
+    (r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.mean',
+     '1 or 3 numbers', lambda value: value is None or len(value) in
+     (1, 3) and all(map(number, value))),
+    (r'model\.teacher_inference', 'a dict',
+     lambda value: isinstance(value, dict)),
     (r'(model\.teacher_ckpt|load_from)', 'text or None',
      lambda value: value is None or isinstance(value, str)),
     ('log_level', 'DEBUG, INFO, WARNING, ERROR or CRITICAL',

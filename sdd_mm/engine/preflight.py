@@ -53,6 +53,7 @@ def check_training(cfg: Config) -> nn.Module:
         check_keys(cfg)
         model = _build_model(cfg)
         _check_built(cfg, model)
+        _check_topk(cfg, model)
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
     loaded = channel_order(cfg.train_dataloader)
@@ -73,6 +74,24 @@ def check_training(cfg: Config) -> nn.Module:
     _check_pretrained(model, loaded)
     _check_start(cfg, model, loaded)
     return model
+
+
+def _check_topk(cfg: Config, model: nn.Module) -> None:
+    """No metric of more classes than there are."""
+    classes = _num_classes(model)
+    for value in as_list(cfg.get('val_evaluator')):
+        topk = value.get('topk', 1) if isinstance(value, dict) else 1
+        largest = max(topk) if isinstance(topk, (list, tuple)) else topk
+        if classes is not None and largest > classes:
+            raise PreflightError(
+                f'val_evaluator.topk is {topk}, and there are '
+                f'{classes} classes')
+
+
+def _num_classes(model: nn.Module) -> Optional[int]:
+    """Classes of a student's head."""
+    student = getattr(model, 'architecture', model)
+    return getattr(getattr(student, 'head', None), 'num_classes', None)
 
 
 def _check_built(cfg: Config, model: nn.Module) -> None:
@@ -427,7 +446,7 @@ def _paths(dataset: BaseDataset) -> Iterator[Tuple[str, str]]:
 def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
     classes = dataset.metainfo.get('classes')
     student = getattr(model, 'architecture', model)
-    outputs = getattr(getattr(student, 'head', None), 'num_classes', None)
+    outputs = _num_classes(model)
     if classes is not None and outputs is not None and len(classes) > outputs:
         raise PreflightError(
             f'{key} ({type(dataset).__name__}) has {len(classes)} classes, '

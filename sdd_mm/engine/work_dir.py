@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A work dir belongs to one run at a time."""
+import errno
 import fcntl
 import os
 import os.path as osp
@@ -37,6 +38,11 @@ def hold(work_dir: str) -> IO:
         # not flock: the workers of a killed run would go on holding it
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            file.close()
+            raise WorkDirError(
+                f'{path} cannot be locked: {error}. Set a '
+                '--work-dir on a file system that locks files') from error
         file.seek(0)
         owner = file.read().strip()
         file.close()

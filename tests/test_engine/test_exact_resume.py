@@ -22,7 +22,9 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from toy import algorithm, build_classifier
 
-from sdd_mm.engine.checkpoints import is_whole, newest_checkpoint
+from sdd_mm.datasets.draws import Worker
+from sdd_mm.engine.checkpoints import (NoWholeCheckpointError, is_whole,
+                                       newest_checkpoint)
 
 COUNT = itertools.count()
 FOLDER = tempfile.TemporaryDirectory()
@@ -296,7 +298,63 @@ def test_a_second_signal_ends_at_once(tmp_path):
     assert not (tmp_path / 'stopped.pth').exists()
 
 
-@pytest.mark.parametrize('damage', ['cut', 'flip', 'empty', 'text'])
+def plateau(work_dir):
+    """The best epoch is saved again after its validation, which steps."""
+    cfg = config(work_dir)
+    cfg['param_scheduler'] = dict(
+        type='ReduceOnPlateauLR',
+        monitor='accuracy/top1',
+        rule='greater',
+        factor=0.5,
+        patience=1,
+        threshold=1000.)
+    cfg['default_hooks']['checkpoint'].update(
+        save_best='accuracy/top1', rule='greater')
+    return cfg
+
+
+def early(work_dir):
+    """Ends after two epochs that are no better."""
+    cfg = config(work_dir)
+    cfg['optim_wrapper']['optimizer']['lr'] = 1e-9
+    cfg['custom_hooks'].append(
+        dict(
+            type='EarlyStoppingHook',
+            monitor='accuracy/top1',
+            min_delta=50.,
+            patience=2))
+    cfg['train_cfg']['max_epochs'] = 6
+    return cfg
+
+
+@pytest.mark.parametrize('make', [plateau, early])
+@pytest.mark.parametrize('number, iteration', [(None, 6),
+                                               (signal.SIGTERM, 13)])
+def test_hooks_and_schedules_that_hear_of_validations_go_on(
+        tmp_path, make, number, iteration):
+    build(make(tmp_path / 'whole')).train()
+    work_dir = tmp_path / 'run'
+    with pytest.raises(SystemExit if number else ZeroDivisionError):
+        build(make(work_dir), [StopAt(iteration, number)]).train()
+    cfg = make(work_dir)
+    cfg.update(resume=True, load_from=newest_checkpoint(work_dir))
+    build(cfg).train()
+    found = [
+        sorted(path.name for path in folder.glob('epoch_*.pth'))
+        for folder in (tmp_path / 'whole', work_dir)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 3
+    same(final(tmp_path / 'whole'), final(work_dir))
+    assert lines(tmp_path / 'whole') == lines(work_dir)
+    if make is early:  # and does not begin again
+        cfg = make(work_dir)
+        cfg.update(resume=True, load_from=str(work_dir / 'epoch_3.pth'))
+        build(cfg).train()
+        assert not (work_dir / 'epoch_4.pth').exists()
+
+
+@pytest.mark.parametrize('damage',
+                         ['cut', 'flip', 'directory', 'empty', 'text'])
 def test_the_newest_whole_checkpoint(tmp_path, damage):
     assert newest_checkpoint(tmp_path) is None
     for number, name in enumerate(('epoch_1', 'epoch_2', 'best_x_epoch_2')):
@@ -309,14 +367,20 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
     data = bytearray(path.read_bytes())
     if damage == 'flip':
         data[len(data) // 2] ^= 1
+    elif damage == 'directory':  # an attribute that says it is encrypted
+        data[data.rfind(b'PK\x01\x02') + 8] ^= 1
     path.write_bytes({
         'cut': data[:-100],
         'flip': data,
+        'directory': data,
         'empty': b'',
         'text': b'a checkpoint'
     }[damage])
     os.utime(path, (1, 1))
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
+    (tmp_path / 'epoch_1.pth').unlink()
+    with pytest.raises(NoWholeCheckpointError, match='remove them to start'):
+        newest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize('kills',
@@ -343,12 +407,13 @@ class SignalAll(StopAt):
         if runner.iter == self.iteration:
             for child in multiprocessing.active_children():
                 os.kill(child.pid, self.number)
-            time.sleep(0.2)
+            time.sleep(3 * Worker.seconds)  # that they wait for an end
             os.kill(os.getpid(), self.number)
             os.kill(os.getpid(), self.number)
 
 
-def test_a_signal_to_all_processes_of_a_run(tmp_path):
+def test_a_signal_to_all_processes_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Worker, 'seconds', 1)
     case = dict(workers=2)
     build(config(tmp_path / 'whole', **case)).train()
     with pytest.raises(SystemExit):
@@ -401,14 +466,16 @@ def test_a_pipeline_that_a_hook_changes(tmp_path):
     assert len(seen) == 2 * 22
 
 
-def test_wrapped_data_in_memory(tmp_path):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_wrapped_data_in_memory(tmp_path, workers):
     """A wrapper hands on positions that know nothing of draws."""
     states = []
     for name in ('whole', 'run'):
         cfgs = []
         for _ in range(2):
-            cfg = config(tmp_path / name, in_memory=True)
+            cfg = config(tmp_path / name, in_memory=True, workers=workers)
             loader = cfg['train_dataloader']
+            loader['persistent_workers'] = workers > 0
             loader['dataset'] = dict(
                 type='RepeatDataset', times=1, dataset=loader['dataset'])
             loader['collate_fn'] = dict(type='default_collate')

@@ -105,6 +105,10 @@ def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
         raise TeacherError(
             f'teacher checkpoint {checkpoint} holds no state dict of tensors '
             f'(model.teacher_ckpt). {CONVERTERS}')
+    if not isinstance(meta, dict):
+        raise TeacherError(
+            f'teacher checkpoint {checkpoint} is damaged (model.teacher_ckpt):'
+            f' its meta is a {type(meta).__name__}, not a dict')
     weights = {
         name[len('module.'):] if name.startswith('module.') else name: value
         for name, value in weights.items()
