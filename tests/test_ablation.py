@@ -129,7 +129,7 @@ def test_numbers_of_every_row(pair, teacher, tmp_path):
         rows = make_runs(table, pair, teacher, tmp_path)
         published = ablation.PUBLISHED.get((table, pair))
         assert published is None or len(published) == len(rows)
-        return {title: numbers(run) for title, (run, ) in rows.items()}
+        return {title: numbers(row.runs[0]) for title, row in rows.items()}
 
     assert list(found('table6').values()) == [
         [(0.9, )],
@@ -160,7 +160,8 @@ def test_numbers_of_every_row(pair, teacher, tmp_path):
 @pytest.mark.parametrize('pair', PAIRS)
 def test_rows_without_a_change_are_the_configs(pair, teacher, tmp_path):
     rows = make_runs('table6', pair, teacher, tmp_path)
-    (kd, ), (sd_kd, ) = rows['none (KD)'], rows['both (SD-KD)']
+    (kd, ), (sd_kd, ) = (
+        rows[title].runs for title in ('none (KD)', 'both (SD-KD)'))
     path = ablation.CONFIGS / ablation.PAIRS[pair][0]
     plain = Config.fromfile(path.with_name(path.name.replace('sd-kd', 'kd')))
     for run, cfg in ((kd, plain), (sd_kd, Config.fromfile(path))):
@@ -181,7 +182,10 @@ def test_equal_rows_are_one_run_and_others_are_not(teacher, tmp_path):
 
     def folders(table, teacher=teacher, **options):
         rows = make_runs(table, 'demo', teacher, tmp_path, **options)
-        return {t: [run.directory for run in row] for t, row in rows.items()}
+        return {
+            title: [run.directory for run in row.runs]
+            for title, row in rows.items()
+        }
 
     table6, table7, table8 = map(folders, ablation.TABLES)
     assert table6['none (KD)'] == table7['M = {1}']
@@ -251,7 +255,7 @@ def interrupted(tmp_path_factory, teacher):
     process.kill()
     process.wait()
     rows = make_runs('table7', 'demo', teacher, work_dir / 'demo', **SMALL)
-    first = rows['M = {1}'][0]
+    first = rows['M = {1}'].runs[0]
     # the training itself is still there, and nobody trains beside it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs_module, 'PATIENCE', 0)
@@ -264,26 +268,27 @@ def interrupted(tmp_path_factory, teacher):
 
 def test_a_killed_table_goes_on_and_a_done_one_rests(interrupted, teacher,
                                                      tmp_path, capsys):
-    rows, first = interrupted, interrupted['M = {1}'][0]
+    rows, first = interrupted, interrupted['M = {1}'].runs[0]
+    for row, paper in zip(rows.values(), (74.07, 75.10)):
+        row.paper = paper
     done = first.epochs_done()
     path = tmp_path / 'table.json'
-    assert '| M = {1} | 74.07 |  |  |  |' in write(path, rows, (74.07, 75.10),
-                                                   [])
+    assert '| M = {1} | 74.07 |  |  |  |' in write(path, rows, [])
     assert len(list(train_all(rows))) == 2
     assert f'{done} of 3 epochs are done' in capsys.readouterr().out
     logs = sorted(first.directory.glob('*/*.log'))
     assert f'resumed epoch: {done}' in logs[-1].read_text()
-    assert all(run.done() for row in rows.values() for run in row)
+    assert all(run.done() for row in rows.values() for run in row.runs)
 
     files = {
         file: file.stat().st_mtime_ns
-        for run in (first, *rows['M = {1, 2}'])
+        for run in (first, *rows['M = {1, 2}'].runs)
         for file in run.directory.rglob('*') if file.name != 'lock'
     }
     list(train_all(rows))
     assert {file: file.stat().st_mtime_ns for file in files} == files
 
-    text = write(path, rows, (74.07, 75.10), ['a note'])
+    text = write(path, rows, ['a note'])
     results = json.loads(path.read_text())['rows']
     for result in results:
         (run, ) = result['runs']
@@ -291,11 +296,15 @@ def test_a_killed_table_goes_on_and_a_done_one_rests(interrupted, teacher,
         assert run['last'] == run['accuracy']['3']
         assert run['best'] == max(run['accuracy'].values())
         assert (f'| {result["title"]} | {result["paper"]:.2f} | '
-                f'{run["last"]:.2f} | {run["best"]:.2f} | 0 |') in text
+                f'{run["last"]:.2f} | {run["mean_of_last_10"]:.2f} | '
+                f'{run["best"]:.2f} | 0 |') in text
+        assert run['mean_of_last_10'] == pytest.approx(
+            sum(run['accuracy'].values()) / 3)
+        assert run['seconds'] > 0 and run['facts']['torch']
     assert path.with_suffix('.md').read_text() == text
 
     # killed while it writes what it measured
-    run = rows['M = {1, 2}'][0]
+    (run, ) = rows['M = {1, 2}'].runs
     (scalars, ) = run.directory.glob('*/vis_data/scalars.json')
     scalars.write_text(scalars.read_text()[:-3])
     assert not run.done() and run.epochs_done() == 2
@@ -307,10 +316,10 @@ def test_a_killed_table_goes_on_and_a_done_one_rests(interrupted, teacher,
 @pytest.mark.long
 def test_a_killed_run_ends_as_if_it_had_never_been(interrupted, teacher,
                                                    tmp_path):
-    (first, ) = interrupted['M = {1}']
+    (first, ) = interrupted['M = {1}'].runs
     first.train()
     rows = make_runs('table7', 'demo', teacher, tmp_path, **SMALL)
-    (whole, ) = rows['M = {1}']
+    (whole, ) = rows['M = {1}'].runs
     whole.train()
     assert whole.accuracy() == first.accuracy()
     weights, again = (

@@ -14,17 +14,26 @@ ROOT = Path(__file__).resolve().parents[1]
 METRIC = 'accuracy/top1'
 EPOCH = re.compile(rf'Epoch\(val\) +\[ *(\d+)\].*{METRIC}: (\S+)')
 
+RUNNING = set()
+
 
 class RunError(RuntimeError):
     """A run that cannot start, or that failed."""
+
+
+def stop() -> None:
+    """Ask all trainings of this process to save and end."""
+    for process in tuple(RUNNING):
+        process.terminate()
 
 
 def train(config: Path,
           work_dir: Path,
           *arguments: str,
           title: str,
-          pass_fds: tuple = ()) -> float:
-    """Train a config, showing its epochs in one line.
+          pass_fds: tuple = (),
+          every: float = 0) -> float:
+    """Train a config, showing its epochs.
 
     Args:
         config (Path): The config file.
@@ -33,6 +42,8 @@ def train(config: Path,
         title (str): What the line begins with.
         pass_fds (tuple[int]): File descriptors that the process inherits.
             Defaults to ().
+        every (float): Seconds between two lines of progress. Defaults to 0:
+            one line that changes with every epoch.
 
     Returns:
         float: Seconds that it took.
@@ -55,23 +66,28 @@ def train(config: Path,
             text=True,
             pass_fds=pass_fds,
             env=dict(os.environ, PYTHONUNBUFFERED='1')) as process:
+        RUNNING.add(process)
+        told = start
         try:
             for line in process.stdout:
                 tail.append(line)
                 epoch = EPOCH.search(line)
-                if epoch:
+                if epoch and time.time() >= told + every:
+                    told = time.time()
                     print(
-                        f'\r{title:14} epoch {epoch[1]:>2}, top-1 '
-                        f'{float(epoch[2]):5.2f} %, '
-                        f'{time.time() - start:3.0f} s',
-                        end='',
+                        f'{"" if every else chr(13)}{title:14} epoch '
+                        f'{epoch[1]:>2}, top-1 {float(epoch[2]):5.2f} %, '
+                        f'{told - start:3.0f} s',
+                        end='\n' if every else '',
                         flush=True)
         except BaseException:  # Ctrl-C: leave no training behind
             process.terminate()
             process.wait()
             raise
         finally:
-            print()
+            RUNNING.discard(process)
+            if not every:
+                print()
     if process.returncode:
         raise RunError(f'{"".join(tail)}{title}: training failed with exit '
                        f'code {process.returncode}, see {work_dir}')

@@ -12,7 +12,7 @@ from typing import Dict, Optional
 
 from mmengine.config import Config, DictAction
 from runs import Run, RunError, check_teacher, digest
-from suite import train_all, write
+from suite import Row, train_all, write
 
 from sdd_mm.engine.errors import PreflightError
 
@@ -183,11 +183,12 @@ def make_runs(rows: Dict[str, dict], pair: str, seeds: list, work_dir: Path,
               options: dict) -> Dict[str, list]:
     """The runs of every row, one for each seed."""
     return {
-        title: [
+        title:
+        Row([
             Run(CONFIGS / PAIRS[pair][0], work_dir, {
                 **options, LOSSES: dict(losses, _delete_=True)
             }, seed) for seed in seeds
-        ]
+        ])
         for title, losses in rows.items()
     }
 
@@ -206,11 +207,14 @@ def main() -> None:
         f'{options}.', *NOTES.get(args.table, [])
     ]
     published = PUBLISHED.get((args.table, args.pair))
+    if published is not None:
+        for row, paper in zip(rows.values(), published, strict=True):
+            row.paper = paper
     # a trial with other options leaves the table alone
     trial = f'-{digest(args.cfg_options)}' if args.cfg_options else ''
     path = work_dir / f'{args.table}{trial}.json'
     for _ in train_all(rows):
-        text = write(path, rows, published, notes)
+        text = write(path, rows, notes)
     print(f'\n{text}\nWritten to {path} and {path.with_suffix(".md")}')
 
 

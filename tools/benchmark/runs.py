@@ -3,15 +3,18 @@
 import fcntl
 import hashlib
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from claims.measure import environment  # noqa: E402
 from common import check_options  # noqa: E402
-from launch import RunError, curve, train  # noqa: E402
+from launch import RunError, curve, stop, train  # noqa: E402,F401
 from mmengine.config import Config  # noqa: E402
 
 from sdd_mm.engine.config_keys import RUNNER_KEYS  # noqa: E402
@@ -72,6 +75,7 @@ class Run:
             interval=cfg.train_cfg.get('val_interval', 1), max_keep_ckpts=2)
         cfg.merge_from_dict({'randomness.seed': seed})
         self.cfg = cfg
+        self.config = str(config)
         self.seed = seed
         self.max_epochs = cfg.train_cfg.max_epochs
         self.directory = work_dir / (f'{Path(config).stem}-seed{seed}-'
@@ -96,12 +100,26 @@ class Run:
         """Whether the run has come to its end."""
         return self.epochs_done() == self.max_epochs
 
-    def train(self, title: str = '') -> None:
+    def seconds(self) -> float:
+        """Wall time of all attempts, as far as they have come."""
+        return sum(
+            scalars.stat().st_mtime - datetime.strptime(
+                scalars.parents[1].name, '%Y%m%d_%H%M%S').timestamp()
+            for scalars in self.directory.glob('*/vis_data/scalars.json'))
+
+    def facts(self) -> dict:
+        """Hardware, versions and commit of every attempt, told once."""
+        path = self.directory / 'facts.json'
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def train(self, title: str = '', every: float = 0) -> None:
         """Train what is left of the run.
 
         Args:
             title (str): What the line of progress begins with. Defaults to
                 the directory's name.
+            every (float): Seconds between two lines of progress. Defaults to
+                0: one line that changes with every epoch.
 
         Raises:
             RunError: If training fails, or if the run is being trained by
@@ -114,17 +132,27 @@ class Run:
                 return
             config = self.directory / 'config.py'
             self.cfg.dump(str(config))
+            self._tell_facts()
             resume = ('--resume', str(self.checkpoint(done))) if done else ()
             train(
                 config,
                 self.directory,
                 *resume,
                 title=title or self.directory.name,
-                pass_fds=(lock.fileno(), ))
+                pass_fds=(lock.fileno(), ),
+                every=every)
             if not self.done():
                 raise RunError(
                     f'{self.directory}: training ended without the checkpoint '
                     f'and the accuracy of epoch {self.max_epochs}')
+
+    def _tell_facts(self) -> None:
+        """Each fact as the list of what it was in the attempts."""
+        facts = self.facts()
+        for name, value in environment().items():
+            if name != 'load' and value not in facts.setdefault(name, []):
+                facts[name].append(value)
+        replace(self.directory / 'facts.json', json.dumps(facts, indent=1))
 
     @contextmanager
     def _lock(self):
@@ -143,6 +171,13 @@ class Run:
                         ) from None
                 time.sleep(0.2)
             yield lock
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file so that it is never half written."""
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(text)
+    os.replace(part, path)
 
 
 def identity(cfg: Config) -> str:

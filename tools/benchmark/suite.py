@@ -1,108 +1,168 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Many runs, and the table of what they measured."""
 import json
-import os
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional
 
-from runs import Run
+from runs import Run, replace, stop
 
-Rows = Dict[str, List[Run]]
+TENTH = 10  # last epochs whose mean is told
 
 
-def train_all(rows: Rows) -> Iterator[Run]:
+@dataclass
+class Row:
+    """A row of a table: the same training with several seeds.
+
+    Args:
+        runs (list[Run]): One for each seed.
+        paper (float, optional): The paper's accuracy. Defaults to None.
+        log (list[float]): Accuracies of the authors' logs. Defaults to [].
+        panel (str): Where its curve is drawn. Defaults to ''.
+    """
+    runs: List[Run]
+    paper: Optional[float] = None
+    log: List[float] = field(default_factory=list)
+    panel: str = ''
+
+    def done(self) -> List[Run]:
+        """The runs that have come to their end."""
+        return [run for run in self.runs if run.done()]
+
+
+Rows = Dict[str, Row]
+
+
+def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
     """Train what is not done of all rows, seed by seed.
 
     Args:
-        rows (dict[str, list[Run]]): The runs of every row, by its title.
+        rows (dict[str, Row]): The rows by their titles.
+        jobs (int): Trainings at a time. Defaults to 1.
 
     Yields:
         Run: Every run as it is done. Equal runs of two rows come once.
     """
     todo = {}
-    for runs in zip(*rows.values(), strict=True):
+    for runs in zip(*(row.runs for row in rows.values()), strict=True):
         for title, run in zip(rows, runs):
             todo.setdefault(run.directory, (f'{title}, seed {run.seed}', run))
-    for number, (title, run) in enumerate(todo.values(), 1):
+    start, trained = time.time(), 0
+
+    def train(number: int, title: str, run: Run) -> Run:
         print(
             f'Run {number} of {len(todo)}: {title}: {run.epochs_done()} of '
-            f'{run.max_epochs} epochs are done',
+            f'{run.max_epochs} epochs are done\n',
+            end='',  # of one piece, or two jobs would share a line
             flush=True)
-        run.train(title)
-        yield run
+        run.train(title, every=60 if jobs > 1 else 0)
+        return run
+
+    waiting = [(title, run) for title, run in todo.values() if not run.done()]
+    for title, run in todo.values():
+        if run.done():
+            yield run
+    number = len(todo) - len(waiting)
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(train, number + count, title, run)
+            for count, (title, run) in enumerate(waiting, 1)
+        ]
+        try:
+            for future in as_completed(futures):
+                run, trained = future.result(), trained + 1
+                left = (time.time() - start) / trained * (
+                    len(waiting) - trained)
+                last = run.accuracy()[run.max_epochs]
+                print(
+                    f'{run.directory.name}: {last:.2f} %, eta '
+                    f'{left / 60:.0f} min\n',
+                    end='',
+                    flush=True)
+                yield run
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            stop()
+            raise
 
 
-def write(path: Path, rows: Rows, published: Optional[Sequence[float]],
-          notes: List[str]) -> str:
+def write(path: Path, rows: Rows, notes: List[str]) -> str:
     """Write what was measured as JSON and, beside it, as a table.
 
     Args:
         path (Path): The JSON file.
-        rows (dict[str, list[Run]]): The runs of every row, by its title. Runs
-            that are not done are left out.
-        published (Sequence[float], optional): Published accuracies of the
-            rows.
+        rows (dict[str, Row]): The rows by their titles. Runs that are not
+            done are left out.
         notes (list[str]): What to know about the numbers.
 
     Returns:
         str: The table, in Markdown.
     """
     results = [
-        dict(title=title, paper=paper, runs=_measured(runs))
-        for (title, runs), paper in zip(
-            rows.items(), published or [None] * len(rows), strict=True)
+        dict(
+            title=title,
+            paper=row.paper,
+            log=row.log,
+            runs=list(map(_measured, row.done())))
+        for title, row in rows.items()
     ]
-    text = '\n'.join([_table(results), '', _LEGEND, *notes, ''])
-    _replace(path, json.dumps(dict(rows=results, notes=notes), indent=1))
-    _replace(path.with_suffix('.md'), text)
+    text = '\n'.join([table(results), '', *notes, ''])
+    replace(path, json.dumps(dict(rows=results, notes=notes), indent=1))
+    replace(path.with_suffix('.md'), text)
     return text
 
 
-def _measured(runs: List[Run]) -> List[dict]:
-    found = []
-    for run in runs:
-        if run.done():
-            accuracy = run.accuracy()
-            found.append(
-                dict(
-                    seed=run.seed,
-                    directory=str(run.directory),
-                    last=accuracy[run.max_epochs],
-                    best=max(accuracy.values()),
-                    accuracy=accuracy))
-    return found
+def _measured(run: Run) -> dict:
+    accuracy = run.accuracy()
+    return dict(
+        seed=run.seed,
+        config=run.config,
+        directory=run.directory.name,
+        epochs=run.max_epochs,
+        last=accuracy[run.max_epochs],
+        mean_of_last_10=statistics.mean(list(accuracy.values())[-TENTH:]),
+        best=max(accuracy.values()),
+        seconds=round(run.seconds()),
+        facts=run.facts(),
+        accuracy=accuracy)
 
 
-_LEGEND = (
-    'Top-1 (%), mean +- standard deviation over the seeds. The paper\'s '
-    'numbers are of the best epoch on the test set.')
+LEGEND = (
+    'Top-1 (%) on the test set, mean +- standard deviation over the seeds. '
+    'The best epoch is the best on that same test set, as published numbers '
+    'are.')
 
 
-def _table(results: List[dict]) -> str:
-    lines = [
-        '| | paper | last epoch | best epoch | seeds |',
-        '|---|---|---|---|---|'
+def table(results: List[dict]) -> str:
+    """The table of what was measured, in Markdown."""
+    head = [
+        '', 'paper', "authors' log", 'last epoch', 'mean of last 10',
+        'best epoch', 'seeds'
     ]
-    for row in results:
-        cells = [
-            row['title'], '' if row['paper'] is None else f'{row["paper"]:.2f}'
-        ]
-        for key in ('last', 'best'):
-            cells.append(_spread([run[key] for run in row['runs']]))
-        cells.append(', '.join(str(run['seed']) for run in row['runs']))
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    cells = [head] + [[
+        row['title'],
+        '' if row['paper'] is None else f'{row["paper"]:.2f}',
+        ', '.join(f'{value:.2f}' for value in row['log']),
+        *(spread([run[key] for run in row['runs']])
+          for key in ('last', 'mean_of_last_10', 'best')),
+        ', '.join(str(run['seed']) for run in row['runs']),
+    ] for row in results]
+    kept = [
+        column for column, name in enumerate(head)
+        if name not in head[1:3] or any(row[column] for row in cells[1:])
+    ]
+    first, *lines = [
+        f'| {" | ".join(row[column] for column in kept)} |' for row in cells
+    ]
+    return '\n'.join([first, '|---' * len(kept) + '|', *lines, '', LEGEND])
 
 
-def _spread(values: List[float]) -> str:
+def spread(values: List[float]) -> str:
+    """Mean and standard deviation."""
     if len(values) < 2:
         return ''.join(f'{value:.2f}' for value in values)
     return f'{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f}'
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is never half written."""
-    part = path.with_suffix('.part')
-    part.write_text(text)
-    os.replace(part, path)

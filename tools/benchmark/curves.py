@@ -1,0 +1,77 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The curves of a suite."""
+import statistics
+from pathlib import Path
+
+import matplotlib
+from suite import Rows
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+# Okabe and Ito's colours, told apart by all readers; rows without a panel
+# are drawn in grey in all of them
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+
+
+def draw(rows: Rows, path: Path, title: str) -> None:
+    """Accuracy over epochs: the mean of the seeds, and their range.
+
+    Args:
+        rows (dict[str, Row]): The rows by their titles.
+        path (Path): The picture.
+        title (str): Its title.
+    """
+    done = {title: row for title, row in rows.items() if row.done()}
+    panels = list(
+        dict.fromkeys(row.panel
+                      for row in done.values() if row.panel)) or ['']
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure, grid = plt.subplots(
+        down,
+        across,
+        figsize=(4.2 * across + 0.6, 3.6 * down + 0.5),
+        layout='constrained',
+        sharex=True,
+        sharey=True,
+        squeeze=False)
+    for number, axes in enumerate(grid.flat):
+        if number >= len(panels):
+            axes.set_visible(False)
+            continue
+        colors = iter(COLORS)
+        for name, row in done.items():
+            if row.panel not in ('', panels[number]):
+                continue
+            color = '0.5' if row.panel == '' and panels != [''
+                                                            ] else next(colors)
+            _line(axes, row, name, color)
+        axes.set(
+            title=panels[number],
+            xlabel='epoch',
+            ylabel='' if number % across else 'top-1 on test (%)')
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.grid(alpha=0.25, lw=0.5)
+        axes.legend(
+            loc='lower right', frameon=False, fontsize=8, title='last epoch')
+        axes.tick_params(labelbottom=True)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _line(axes, row, name: str, color: str) -> None:
+    runs = [run.accuracy() for run in row.done()]
+    epochs = sorted(set.intersection(*map(set, runs)))
+    columns = [[run[epoch] for run in runs] for epoch in epochs]
+    mean = list(map(statistics.mean, columns))
+    axes.plot(epochs, mean, color=color, label=f'{mean[-1]:.1f}  {name}')
+    if len(runs) > 1:
+        axes.fill_between(
+            epochs,
+            list(map(min, columns)),
+            list(map(max, columns)),
+            color=color,
+            alpha=0.15,
+            lw=0)

@@ -1,0 +1,199 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Run a suite of benchmarks. See docs/en/benchmark.md.
+
+    python tools/benchmark/reproduce.py demo --jobs 2
+
+Trains the suite's teacher, then every row with every seed, each by
+tools/train.py. What is done is not trained again; kill it at any time, the
+same command goes on.
+"""
+import argparse
+import signal
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Dict, Optional
+
+import yaml
+from curves import draw
+from mmengine.config import Config, DictAction
+from runs import Run, RunError, check_teacher, digest
+from suite import Row, Rows, train_all, write
+
+from sdd_mm.engine.errors import PreflightError
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = ROOT / 'benchmarks' / 'suites'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Run a suite of benchmarks/suites. What is done is not '
+        'trained again: kill it at any time, the same command goes on')
+    parser.add_argument('suite', help='name of a suite, or path of another')
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', help='other seeds than the suite\'s')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='trainings at a time')
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/benchmarks'))
+    parser.add_argument(
+        '--teacher-ckpt', help='take this teacher, and train none')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='a trial: settings to override in every run')
+    return parser.parse_args()
+
+
+def load(name: str) -> Config:
+    """A suite by its name or its path."""
+    path = SUITES / f'{name}.py' if not name.endswith('.py') else Path(name)
+    if not path.is_file():
+        known = sorted(path.stem for path in SUITES.glob('*.py'))
+        near = get_close_matches(name, known, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        raise RunError(f'there is no suite {name!r}, only '
+                       f'{", ".join(known)}.{hint}')
+    return Config.fromfile(path)
+
+
+def find_teachers(suite: Config, work_dir: Path, options: dict) -> Dict:
+    """The run of every teacher that the suite trains, by its config."""
+    configs = {
+        row.get('teacher', suite.get('teacher'))
+        for row in suite.rows.values()
+    } - {None}
+    return {
+        config:
+        Run(
+            ROOT / config, work_dir, {
+                **suite.get('options', {}),
+                **suite.get('teacher_options', {}),
+                **options
+            })
+        for config in sorted(configs)
+    }
+
+
+def make_rows(suite: Config, seeds: list, work_dir: Path, options: dict,
+              teachers: Dict[str, str]) -> Rows:
+    """The rows of a suite.
+
+    Args:
+        suite (Config): The suite.
+        seeds (list[int]): The seeds of every row.
+        work_dir (Path): Where the runs go.
+        options (dict): A trial's settings.
+        teachers (dict[str, str]): Checkpoints by the teachers' configs.
+
+    Returns:
+        dict[str, Row]: Each row by its title.
+    """
+    rows, published = {}, publications()
+    for title, row in suite.rows.items():
+        own = {**suite.get('options', {}), **row.get('options', {}), **options}
+        teacher = row.get('teacher', suite.get('teacher'))
+        if teacher is not None and 'teacher' in Config.fromfile(
+                ROOT / row.config).model:
+            own['model.teacher_ckpt'] = teachers[teacher]
+        # changed rows and other schedules stand beside no published number
+        known = {} if own.keys() - {'model.teacher_ckpt'} else published.get(
+            row.config, {})
+        rows[title] = Row(
+            [Run(ROOT / row.config, work_dir, own, seed) for seed in seeds],
+            known.get('Paper'), known.get("Authors' log", []),
+            row.get('panel', ''))
+    return rows
+
+
+def publications() -> Dict[str, dict]:
+    """Published accuracies by the path of the config."""
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    return {
+        model['Config']: model.get('Metadata', {}).get('Published', {})
+        for path in index['Import']
+        for model in yaml.safe_load((ROOT / path).read_text())['Models']
+    }
+
+
+def train_teachers(teachers: Dict[str, Run]) -> list:
+    """Train what is not done, and say what came out."""
+    notes = []
+    for config, run in teachers.items():
+        run.train('teacher')
+        accuracy = run.accuracy()
+        notes.append(
+            f'Teacher: {config}, seed {run.seed}, {run.max_epochs} epochs: '
+            f'{accuracy[run.max_epochs]:.2f} % after the last, '
+            f'{max(accuracy.values()):.2f} % at best.')
+        print(notes[-1], flush=True)
+    return notes
+
+
+def facts(rows: Rows) -> Optional[str]:
+    """Hardware and versions of all runs that are done."""
+    found = {}
+    for row in rows.values():
+        for run in row.done():
+            for name, values in run.facts().items():
+                kept = found.setdefault(name, [])
+                kept += [value for value in values if value not in kept]
+    if not found:
+        return None
+    text = {
+        name: ' and '.join(map(str, values))
+        for name, values in found.items()
+    }
+    device = text['gpu'] if found['gpu'] != [None] else (
+        f'{text["processor"]}, {text["threads"]} threads a run')
+    return (f'{device}; Python {text["python"]}, torch {text["torch"]}, '
+            f'mmengine {text["mmengine"]}, mmpretrain {text["mmpretrain"]}, '
+            f'mmrazor {text["mmrazor"]}; commit {text["commit"]}.')
+
+
+def main() -> None:
+    args = parse_args()
+    suite = load(args.suite)
+    name = Path(args.suite).stem
+    seeds = list(dict.fromkeys(args.seeds or suite.seeds))
+    work_dir = args.work_dir / name
+    if args.teacher_ckpt is None:
+        runs = find_teachers(suite, work_dir, args.cfg_options)
+        told = train_teachers(runs)
+        teachers = {
+            config: str(run.checkpoint(run.max_epochs))
+            for config, run in runs.items()
+        }
+    else:
+        check_teacher(args.teacher_ckpt, 'Name another by --teacher-ckpt')
+        teachers = dict.fromkeys([
+            row.get('teacher', suite.get('teacher'))
+            for row in suite.rows.values()
+        ], args.teacher_ckpt)
+        told = [f'Teacher: {Path(args.teacher_ckpt).name}.']
+    rows = make_rows(suite, seeds, work_dir, args.cfg_options, teachers)
+    # trials leave the suite's own page alone
+    trial = args.cfg_options or args.seeds or args.teacher_ckpt
+    own = not trial and not args.suite.endswith('.py')
+    suffix = f'-{digest(args.cfg_options)}' if args.cfg_options else ''
+    path = (SUITES.parent if own else work_dir) / f'{name}{suffix}.json'
+    text = ''
+    for _ in train_all(rows, args.jobs):
+        text = write(path, rows, [*suite.notes, *told, facts(rows)])
+    draw(rows, path.with_suffix('.png'), name)
+    print(f'\n{text}\nWritten to {path}, {path.with_suffix(".md")} and '
+          f'{path.with_suffix(".png")}')
+
+
+if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except (PreflightError, RunError) as error:
+        sys.exit(f'ERROR: {error}')
+    except KeyboardInterrupt:
+        print('Interrupted. The same command goes on from here')
+        sys.exit(130)
