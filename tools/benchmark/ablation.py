@@ -5,13 +5,11 @@ Every row is trained by tools/train.py with every seed. What is done is not
 trained again; kill it at any time, the same command goes on.
 """
 import argparse
-import signal
-import sys
 from pathlib import Path
 from typing import Dict, Optional
 
 from mmengine.config import Config, DictAction
-from runs import Run, RunError, check_teacher, digest
+from runs import Run, as_command, check_teacher, digest
 from suite import Row, train_all, write
 
 from sdd_mm.engine.errors import PreflightError
@@ -219,11 +217,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        main()
-    except (PreflightError, RunError) as error:
-        sys.exit(f'ERROR: {error}')
-    except KeyboardInterrupt:
-        print('Interrupted. The same command goes on from here')
-        sys.exit(130)
+    as_command(main)

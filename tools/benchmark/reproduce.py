@@ -8,8 +8,6 @@ tools/train.py. What is done is not trained again; kill it at any time, the
 same command goes on.
 """
 import argparse
-import signal
-import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Dict, Optional
@@ -17,10 +15,8 @@ from typing import Dict, Optional
 import yaml
 from curves import draw
 from mmengine.config import Config, DictAction
-from runs import Run, RunError, check_teacher, digest
+from runs import Run, RunError, as_command, check_teacher, digest
 from suite import Row, Rows, train_all, write
-
-from sdd_mm.engine.errors import PreflightError
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ROOT / 'benchmarks' / 'suites'
@@ -189,11 +185,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        main()
-    except (PreflightError, RunError) as error:
-        sys.exit(f'ERROR: {error}')
-    except KeyboardInterrupt:
-        print('Interrupted. The same command goes on from here')
-        sys.exit(130)
+    as_command(main)

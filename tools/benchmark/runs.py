@@ -4,12 +4,13 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Dict
+from typing import Callable, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from claims.measure import environment  # noqa: E402
@@ -18,6 +19,7 @@ from launch import RunError, curve, stop, train  # noqa: E402,F401
 from mmengine.config import Config  # noqa: E402
 
 from sdd_mm.engine.config_keys import RUNNER_KEYS  # noqa: E402
+from sdd_mm.engine.errors import PreflightError  # noqa: E402
 
 # workers of a killed training notice its end within five seconds
 PATIENCE = 15
@@ -171,6 +173,18 @@ class Run:
                         ) from None
                 time.sleep(0.2)
             yield lock
+
+
+def as_command(main: Callable[[], None]) -> None:
+    """Run a tool that may be interrupted, and say what went wrong."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except (PreflightError, RunError) as error:
+        sys.exit(f'ERROR: {error}')
+    except KeyboardInterrupt:
+        print('Interrupted. The same command goes on from here')
+        sys.exit(130)
 
 
 def replace(path: Path, text: str) -> None:
