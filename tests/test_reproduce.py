@@ -61,6 +61,7 @@ def start(work_dir, suite, teacher):
             PYTHONUNBUFFERED='1'))
 
 
+@pytest.mark.long
 def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
     suite = tmp_path / 'small.py'
     suite.write_text(MINIATURE)

@@ -39,8 +39,12 @@ def broken(work_dir, iteration, value=math.nan, where='loss', **kwargs):
     return run
 
 
-@pytest.mark.parametrize('where', ['loss', 'gradient'])
-@pytest.mark.parametrize('value', [math.nan, math.inf])
+@pytest.mark.parametrize('where, value', [
+    ('loss', math.nan),
+    ('gradient', math.inf),
+    pytest.param('loss', math.inf, marks=pytest.mark.long),
+    pytest.param('gradient', math.nan, marks=pytest.mark.long),
+])
 @pytest.mark.parametrize('iteration', [0, 1, 4, 5, 7, 11])
 def test_the_first_iteration_is_named_and_the_weights_are_kept(
         tmp_path, iteration, value, where):
