@@ -112,9 +112,9 @@ class ExactResumeHook(Hook):
             loader = runner.val_loop.dataloader
             loader.worker_init_fn = Worker(loader.worker_init_fn)
             self._workers.append(loader.worker_init_fn)
-        loop.stop_training = loop.stop_training or any(
-            hook.wait_count >= hook.patience
-            for hook in runner.hooks if isinstance(hook, EarlyStoppingHook))
+        if any(hook.wait_count >= hook.patience for hook in runner.hooks
+               if isinstance(hook, EarlyStoppingHook)):
+            loop.stop_training = True
         if loop.iter > 0:
             self._go_on(runner, loop)
 
