@@ -266,6 +266,7 @@ def interrupted(tmp_path_factory, teacher):
     return {title: rows[title] for title in ('M = {1}', 'M = {1, 2}')}
 
 
+@pytest.mark.long
 def test_a_killed_table_goes_on_and_a_done_one_rests(interrupted, teacher,
                                                      tmp_path, capsys):
     rows, first = interrupted, interrupted['M = {1}'].runs[0]
