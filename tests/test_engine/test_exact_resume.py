@@ -220,7 +220,9 @@ def whole(request, tmp_path_factory):
 # of epochs of 6 iterations, with gradients of 4 that are summed
 @pytest.mark.parametrize('number, iteration', [
     pytest.param(
-        number, iteration, marks=[pytest.mark.long] * (iteration in (0, 8, 11)))
+        number,
+        iteration,
+        marks=[pytest.mark.long] * (iteration in (0, 8, 11)))
     for number in (None, signal.SIGTERM) for iteration in (0, 7, 8, 11, 12)
 ])
 def test_resumed_is_uninterrupted(whole, tmp_path, iteration, number):
