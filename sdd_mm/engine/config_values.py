@@ -109,7 +109,7 @@ def _check_shapes(cfg: Config) -> None:
           lambda value: isinstance(value, (str, type)))
     if 'constructor' not in cfg.optim_wrapper:
         _want(cfg, 'optim_wrapper.optimizer', 'a dict', _is_dict)
-    for key in ('val_dataloader', 'env_cfg', 'default_hooks', 'randomness',
+    for key in ('val_dataloader', 'default_hooks', 'randomness',
                 'optim_wrapper.clip_grad'):
         _want(cfg, key, 'a dict',
               lambda value: value is None or _is_dict(value))

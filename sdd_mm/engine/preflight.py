@@ -32,6 +32,7 @@ from .config_keys import as_list, check_keys, dotted, find_type
 from .config_values import check_values
 from .errors import PreflightError
 from .hooks.frozen_teacher_hook import META
+from .hooks.utils import num_classes
 from .images import channel_order, datasets_of
 
 
@@ -78,7 +79,7 @@ def check_training(cfg: Config) -> nn.Module:
 
 def _check_topk(cfg: Config, model: nn.Module) -> None:
     """No metric of more classes than there are."""
-    classes = _num_classes(model)
+    classes = num_classes(model)
     for value in as_list(cfg.get('val_evaluator')):
         topk = value.get('topk', 1) if isinstance(value, dict) else 1
         largest = max(topk) if isinstance(topk, (list, tuple)) else topk
@@ -86,12 +87,6 @@ def _check_topk(cfg: Config, model: nn.Module) -> None:
             raise PreflightError(
                 f'val_evaluator.topk is {topk}, and there are '
                 f'{classes} classes')
-
-
-def _num_classes(model: nn.Module) -> Optional[int]:
-    """Classes of a student's head."""
-    student = getattr(model, 'architecture', model)
-    return getattr(getattr(student, 'head', None), 'num_classes', None)
 
 
 def _check_built(cfg: Config, model: nn.Module) -> None:
@@ -446,7 +441,7 @@ def _paths(dataset: BaseDataset) -> Iterator[Tuple[str, str]]:
 def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
     classes = dataset.metainfo.get('classes')
     student = getattr(model, 'architecture', model)
-    outputs = _num_classes(model)
+    outputs = num_classes(model)
     if classes is not None and outputs is not None and len(classes) > outputs:
         raise PreflightError(
             f'{key} ({type(dataset).__name__}) has {len(classes)} classes, '

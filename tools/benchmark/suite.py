@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, Optional
 
 from runs import Run, replace, stop
 
-TENTH = 10  # last epochs whose mean is told
+LAST = 10  # epochs whose mean is told
 
 
 @dataclass
@@ -124,7 +124,7 @@ def _measured(run: Run) -> dict:
         directory=run.directory.name,
         epochs=run.max_epochs,
         last=accuracy[run.max_epochs],
-        mean_of_last_10=statistics.mean(list(accuracy.values())[-TENTH:]),
+        mean_of_last_10=statistics.mean(list(accuracy.values())[-LAST:]),
         best=max(accuracy.values()),
         seconds=round(run.seconds()),
         facts=run.facts(),

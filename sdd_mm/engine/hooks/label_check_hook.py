@@ -1,12 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Callable, Optional
+from typing import Callable
 
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ...datasets import InMemoryDataset
-from .utils import bare_model
+from .utils import bare_model, num_classes
 
 
 class LabelError(ValueError):
@@ -33,10 +33,7 @@ class LabelCheckHook(Hook):
 
     def before_train(self, runner) -> None:
         """Find the number of classes."""
-        model = bare_model(runner)
-        student = getattr(model, 'architecture', model)
-        self._classes: Optional[int] = getattr(
-            getattr(student, 'head', None), 'num_classes', None)
+        self._classes = num_classes(bare_model(runner))
         dataset = runner.train_dataloader.dataset
         if self._classes is not None and isinstance(dataset, InMemoryDataset):
             # its batches may be on the device already

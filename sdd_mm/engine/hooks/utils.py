@@ -1,4 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from typing import Optional
+
 from mmengine.hooks import LoggerHook
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -8,6 +10,12 @@ def bare_model(runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     model = runner.model
     return model.module if is_model_wrapper(model) else model
+
+
+def num_classes(model: nn.Module) -> Optional[int]:
+    """Classes of the head of a student, or of a network alone."""
+    student = getattr(model, 'architecture', model)
+    return getattr(getattr(student, 'head', None), 'num_classes', None)
 
 
 def log_interval(runner) -> int:
