@@ -1,9 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A run of 20 steps, for test_distributed.py.
 
-    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal | sync]
+    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal | nan | sync]
 
-One rank fails, or gets SIGTERM; or batch norm is synchronised, on GPUs.
+One rank fails, gets SIGTERM or a loss that is NaN; or batch norm is
+synchronised, on GPUs.
 """
 import os
 import signal
@@ -46,6 +47,9 @@ class Troubled(Hook):
         if runner.iter == 3:
             if self.trouble == 'fail':
                 raise ZeroDivisionError('this rank fails')
+            if self.trouble == 'nan':
+                runner.model.module.student_loss_weight = float('nan')
+                return
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -106,7 +110,7 @@ def train(work_dir, criterion, world_size, trouble):
     """The trained student, and what validation counted."""
     cfg = config(work_dir, criterion, world_size, trouble == 'sync')
     runner = Runner.from_cfg(Config(cfg, format_python_code=False))
-    if trouble in ('fail', 'signal') and get_dist_info()[0] == 1:
+    if trouble in ('fail', 'signal', 'nan') and get_dist_info()[0] == 1:
         runner.register_hook(Troubled(trouble))
     model = runner.model
     if world_size > 1:

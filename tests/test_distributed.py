@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Two processes train what one does."""
+import math
 import os
 import subprocess
 import sys
@@ -86,3 +87,12 @@ def test_a_signal_to_one_rank_stops_all_and_saves(tmp_path):
     assert 'SIGTERM: stopped after iteration 4' in result.stdout
     meta = torch.load(tmp_path / 'stopped.pth')['meta']
     assert (meta['iter'], meta['epoch'], meta['validated']) == (4, 1, True)
+
+
+def test_a_loss_of_one_rank_ends_all_and_each_keeps_its_own(tmp_path):
+    result = launch(tmp_path, 2, 'nan')
+    assert result.returncode != 0 and 'NonFiniteError' in result.stdout
+    healthy, ill = (
+        torch.load(tmp_path / f'non_finite_iter_4_rank_{rank}.pth')['losses']
+        for rank in (0, 1))
+    assert math.isfinite(healthy['loss']) and math.isnan(ill['student.loss'])
