@@ -385,6 +385,24 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
         newest_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize('step', [7, pytest.param(1, marks=pytest.mark.long)])
+def test_a_flipped_bit_loads_no_other_values(tmp_path, step):
+    """Anywhere in a file: headers have no checksum."""
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(a=torch.rand(50), b=torch.rand(20), epoch=1), path)
+    saved, data = torch.load(path), path.read_bytes()
+    refused = 0
+    for bit in range(0, 8 * len(data), step):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        if is_whole(path):
+            same(torch.load(path), saved)
+        else:
+            refused += 1
+    assert refused * step > 8 * 50 * 4  # the values' own bits at least
+
+
 @pytest.mark.parametrize('kills',
                          [3, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_at_random_moments(kills):
