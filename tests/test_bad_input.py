@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LOSS = 'model.distiller.distill_losses.loss_sdd'
 STUDENT, TEACHER = 'model.architecture', 'model.teacher'
 DATA = 'train_dataloader.dataset'
+CHILDREN = []
 
 
 def teacher_file(change):
@@ -185,6 +188,29 @@ def cifar(change, **kwargs):
 
 def write_malicious(folder, root):
     (folder / 'train').write_bytes(pickle.dumps(Malicious(root / 'ran')))
+
+
+def under_a_file(cfg):
+    file = Path(cfg.work_dir).parent / 'file'
+    file.write_text('')
+    cfg.work_dir = str(file / 'run')
+
+
+def occupied(cfg):
+    """Another process trains there."""
+    cfg.work_dir = str(Path(cfg.work_dir).parent / 'occupied')
+    child = subprocess.Popen([
+        sys.executable, '-c', 'import fcntl, os, sys\n'
+        'os.mkdir(sys.argv[1])\n'
+        'file = open(f"{sys.argv[1]}/.lock", "a+")\n'
+        'fcntl.lockf(file, fcntl.LOCK_EX)\n'
+        'print("held", flush=True)\n'
+        'sys.stdin.read()', cfg.work_dir
+    ],
+                             stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b'held\n'
+    CHILDREN.append(child)  # it ends with this process
 
 
 def recorder(**kwargs):
@@ -516,6 +542,14 @@ VALUES = {
 }
 CASES.update(VALUES)
 
+# work dirs; a disk that is full is in test_full_disk.py
+CASES.update({
+    'a work dir that cannot be written':
+    (under_a_file, 'file/run cannot be written.*--work-dir'),
+    'two runs in one work dir':
+    (occupied, 'occupied belongs to another run.*another --work-dir'),
+})
+
 # as CASES, but only a run can find them
 RUNS = {
     'a JPEG that is cut off': (spoilt(lambda data: data[:-200]),
@@ -571,6 +605,7 @@ def test_a_mistake_is_a_clear_error(cfg, name, tmp_path):
     mistake(cfg, change)
     with pytest.raises(PreflightError, match=f'(?s){message}'):
         check_training(cfg)
+        hold(cfg.work_dir)
     assert not (tmp_path / 'run').exists() and not (tmp_path / 'ran').exists()
 
 

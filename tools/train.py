@@ -12,12 +12,11 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import cuda
 
-from sdd_mm.engine.checkpoints import (NoWholeCheckpointError,
-                                       newest_checkpoint)
+from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.config_values import check_values
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
-from sdd_mm.engine.work_dir import WorkDirError, hold
+from sdd_mm.engine.work_dir import hold
 
 RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
@@ -126,7 +125,7 @@ def main() -> None:
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         check_training(cfg)
         lock = hold(cfg.work_dir) if _writes(args.launcher) else None
-    except (PreflightError, NoWholeCheckpointError, WorkDirError) as error:
+    except PreflightError as error:
         refuse(args, error)
     runner = build_runner(cfg)
     if note:

@@ -10,12 +10,10 @@ from typing import Optional
 import torch
 from mmengine.logging import print_log
 
+from .errors import PreflightError
+
 STOPPED = 'stopped.pth'
 RESUMABLE = re.compile(rf'(epoch|iter)_\d+\.pth|{STOPPED}')
-
-
-class NoWholeCheckpointError(RuntimeError):
-    """A run of which only broken checkpoints are left."""
 
 
 def is_whole(path: str) -> bool:
@@ -48,7 +46,7 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
             counts: ``epoch_N.pth``, ``iter_N.pth`` and ``stopped.pth``.
 
     Raises:
-        NoWholeCheckpointError: If there are some, and none is whole.
+        PreflightError: If there are some, and none is whole.
 
     Returns:
         str | None: Its path, None if there is none.
@@ -66,7 +64,7 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
             logger='current',
             level=logging.WARNING)
     if found:
-        raise NoWholeCheckpointError(
+        raise PreflightError(
             f'all of the {len(found)} checkpoints of {work_dir} are broken '
             f'({", ".join(path.name for path in found)}): remove them to '
             'start anew')

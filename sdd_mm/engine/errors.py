@@ -2,4 +2,4 @@
 
 
 class PreflightError(RuntimeError):
-    """A set-up that cannot be right, found before anything was written."""
+    """A set-up that cannot be right, found before training."""

@@ -6,11 +6,9 @@ import os
 import os.path as osp
 from typing import IO
 
+from .errors import PreflightError
+
 LOCK = '.lock'
-
-
-class WorkDirError(RuntimeError):
-    """A work dir that a run cannot have."""
 
 
 def hold(work_dir: str) -> IO:
@@ -22,7 +20,7 @@ def hold(work_dir: str) -> IO:
         work_dir (str): Where a run writes.
 
     Raises:
-        WorkDirError: If it cannot be written, or another run holds it.
+        PreflightError: If it cannot be written, or another run holds it.
 
     Returns:
         IO: The lock: close it, or end, to let the work dir go.
@@ -32,7 +30,7 @@ def hold(work_dir: str) -> IO:
         os.makedirs(work_dir, exist_ok=True)
         file = open(path, 'a+')
     except OSError as error:
-        raise WorkDirError(f'work_dir {work_dir} cannot be written: {error}. '
+        raise PreflightError(f'work_dir {work_dir} cannot be written: {error}. '
                            'Set another --work-dir') from error
     try:
         # not flock: the workers of a killed run would go on holding it
@@ -40,13 +38,13 @@ def hold(work_dir: str) -> IO:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             file.close()
-            raise WorkDirError(
+            raise PreflightError(
                 f'{path} cannot be locked: {error}. Set a '
                 '--work-dir on a file system that locks files') from error
         file.seek(0)
         owner = file.read().strip()
         file.close()
-        raise WorkDirError(
+        raise PreflightError(
             f'work_dir {work_dir} belongs to another run ({owner}): both '
             'would write the same checkpoints. Wait for it, or set another '
             '--work-dir') from error

@@ -23,8 +23,8 @@ from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from toy import algorithm, build_classifier
 
 from sdd_mm.datasets.draws import Worker
-from sdd_mm.engine.checkpoints import (NoWholeCheckpointError, is_whole,
-                                       newest_checkpoint)
+from sdd_mm.engine.checkpoints import is_whole, newest_checkpoint
+from sdd_mm.engine.errors import PreflightError
 
 COUNT = itertools.count()
 FOLDER = tempfile.TemporaryDirectory()
@@ -381,7 +381,7 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
     os.utime(path, (1, 1))
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(NoWholeCheckpointError, match='remove them to start'):
+    with pytest.raises(PreflightError, match='remove them to start'):
         newest_checkpoint(tmp_path)
 
 
