@@ -23,6 +23,8 @@ repair                    needed by          what breaks without it
                                              saves leaves half a checkpoint
 :func:`read_plain_yaml`   mmengine 0.10.7    a YAML file, such as one of
                                              annotations, may run code
+:func:`read_plain_text`   mmengine 0.10.7    the config in a checkpoint is run,
+                                             as Python, when it is resumed
 :func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
                                              fails on a GPU, where cuBLAS wants
                                              a variable to be set
@@ -34,6 +36,8 @@ repair                    needed by          what breaks without it
 else of this package is imported. Nothing here imports sdd_mm, and nothing
 elsewhere in sdd_mm works around the stack.
 """
+import ast
+import builtins
 import codecs
 import hashlib
 import importlib
@@ -89,6 +93,7 @@ def repair() -> None:
     write_atomically()
     verify_downloads()
     read_plain_yaml()
+    read_plain_text()
     free_cublas()
     name_bad_images()
 
@@ -408,6 +413,65 @@ def read_plain_yaml() -> None:
     """
     from mmengine.fileio.handlers import yaml_handler
     yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+
+PLAIN = (ast.Module, ast.Assign, ast.Name, ast.Attribute, ast.Store, ast.Load,
+         ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Call,
+         ast.keyword, ast.UnaryOp, ast.USub)
+
+
+def is_plain(config: str) -> bool:
+    """Whether running the text of a config can only fill its variables.
+
+    As the dump of any config does. Beside what Python runs, MMEngine runs a
+    ``_base_``, and puts variables of the environment in place of braces.
+    """
+    if '{{' in config:
+        return False
+    try:
+        parts = list(ast.walk(ast.parse(config)))
+    except (SyntaxError, ValueError):  # it cannot run at all
+        return True
+    names = [part for part in parts if isinstance(part, ast.Name)]
+    own = {part.id for part in names if isinstance(part.ctx, ast.Store)}
+    # a name that nobody knows cannot be called
+    known = own | set(dir(builtins)) - {'dict', 'set'}
+    return '_base_' not in own and all(
+        isinstance(part, PLAIN) and
+        (not isinstance(part, ast.Call)
+         or isinstance(part.func, ast.Name) and part.func.id not in known) and
+        (not isinstance(part, ast.Attribute) or isinstance(part.ctx, ast.Load))
+        for part in parts)
+
+
+def read_plain_text() -> None:
+    """Let the config in a checkpoint hold data only.
+
+    MMEngine runs it as Python: the runner that resumes, and the inferencer
+    that is given a checkpoint alone. Weights only are no protection.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+    original = CheckpointLoader.load_checkpoint
+    if getattr(original, '_sdd_mm', False):
+        return
+    places = (('meta', 'config'), ('meta', 'cfg'), ('message_hub',
+                                                    'runtime_info', 'cfg'))
+
+    def load_checkpoint(cls, filename, map_location=None, logger='current'):
+        content = original(filename, map_location, logger)
+        for place in places:
+            text = content
+            for key in place:
+                text = text.get(key) if isinstance(text, dict) else None
+            if isinstance(text, str) and not is_plain(text):
+                raise RuntimeError(
+                    f'{filename}: its {".".join(place)} is no plain config '
+                    'but code, that MMEngine would run: the checkpoint is '
+                    'refused')
+        return content
+
+    load_checkpoint._sdd_mm = True
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
 def free_cublas() -> None:

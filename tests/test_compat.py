@@ -290,6 +290,54 @@ def test_yaml_holds_data_only(tmp_path):
     assert mmengine.load(path) == dict(a=[1, 2.5, 'text'])
 
 
+@pytest.mark.parametrize('place', ['meta.config', 'message_hub.runtime_info'])
+def test_the_config_in_a_checkpoint_does_not_run(tmp_path, place):
+    """As a checkpoint of text and numbers only, which any reader takes."""
+    path, ran = tmp_path / 'epoch_1.pth', tmp_path / 'ran'
+    code = f'a = __import__("os").system("touch {ran}")'
+    content = dict(meta=dict(epoch=1, iter=1), state_dict={}, message_hub={})
+    if place == 'meta.config':
+        content['meta']['config'] = code
+    else:
+        content['message_hub']['runtime_info'] = dict(cfg=code)
+    torch.save(content, path)
+    runner = Runner(
+        torch.nn.Identity(),
+        str(tmp_path),
+        experiment_name=f'evil_{place}',
+        train_dataloader=dict(),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict())
+    with pytest.raises(RuntimeError, match=f'{place}.* is no plain config'):
+        runner.resume(str(path))
+    assert not ran.exists()
+    # it would have
+    mmengine.Config.fromstring(code, '.py')
+    assert ran.exists()
+
+
+@pytest.mark.parametrize('code', [
+    'a = __import__("os")', 'a = eval\nb = a("1")',
+    'dict = eval\nb = dict("1")', '_base_ = "other.py"',
+    'a = "{{$NOBODY:\'+eval(\'1\')+\'}}"', 'a = [x for x in (1, )]',
+    'a = dict(b=dict(c=set(print())))', 'print()', 'a = dict.fromkeys((1, ))',
+    'a = lambda: 1', 'dict.a = 1', 'a = f"{print()}"', 'def a():\n    pass',
+    'from mmengine import Config'
+])
+def test_code_is_not_plain(code):
+    assert not compat.is_plain(code)
+
+
+def test_configs_are_plain():
+    paths = sorted((ROOT / 'configs').glob('*/*.py'))
+    assert len(paths) > 100
+    for path in paths[::7]:
+        assert compat.is_plain(mmengine.Config.fromfile(path).pretty_text)
+    for unusual in ('a = dict(b=PosixPath("c"), d=-1.5, e=inf, f=torch.half)',
+                    'a = <function f at 0x7f>', ''):
+        assert compat.is_plain(unusual)
+
+
 def test_downloads_do_not_run(served, tmp_path):
     folder, address = served
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sdd_mm.engine.errors import PreflightError
-from sdd_mm.engine.errors import PreflightError
 
 ROOT = Path(__file__).resolve().parents[1]
 

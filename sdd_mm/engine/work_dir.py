@@ -30,8 +30,9 @@ def hold(work_dir: str) -> IO:
         os.makedirs(work_dir, exist_ok=True)
         file = open(path, 'a+')
     except OSError as error:
-        raise PreflightError(f'work_dir {work_dir} cannot be written: {error}. '
-                           'Set another --work-dir') from error
+        raise PreflightError(
+            f'work_dir {work_dir} cannot be written: {error}. '
+            'Set another --work-dir') from error
     try:
         # not flock: the workers of a killed run would go on holding it
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
