@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import os.path as osp
 import pickle
-from typing import Any
+from typing import Any, Optional
 
 from mmpretrain.datasets import CIFAR100
 from mmpretrain.registry import DATASETS
@@ -20,10 +20,19 @@ class VerifiedCIFAR100(CIFAR100):
             things than arrays is refused unread. Defaults to 'md5'.
         download (bool): Whether to download the official files if they are
             absent. Defaults to False.
+        num_classes (int): Take the first classes only, for a smaller data set
+            of its own. Defaults to 100.
         **kwargs: The other arguments of ``CIFAR100``.
 
     Raises:
         RuntimeError: If the files are absent or not what ``verify`` asks.
+
+    Examples:
+        >>> # in a config: 20 classes, 9,000 of their images to train on
+        >>> dataset = dict(
+        ...     type='VerifiedCIFAR100', data_root='data/cifar100',
+        ...     split='train', num_classes=20, indices=9000,
+        ...     pipeline=[dict(type='PackInputs')])
     """
 
     sizes = dict(train=50000, test=10000)
@@ -32,19 +41,33 @@ class VerifiedCIFAR100(CIFAR100):
                  data_root: str = '',
                  verify: str = 'md5',
                  download: bool = False,
+                 num_classes: int = 100,
+                 metainfo: Optional[dict] = None,
                  **kwargs) -> None:
         if verify not in ('md5', 'content'):
             raise ValueError(
                 f"verify must be 'md5' or 'content', got {verify!r}")
+        if num_classes not in range(1, 101):
+            raise ValueError(
+                f'num_classes must be from 1 to 100, got {num_classes!r}')
         self.verify = verify
         self._verified = False
-        super().__init__(data_root=data_root, download=download, **kwargs)
+        self.num_classes = num_classes
+        classes = self.METAINFO['classes'][:num_classes]
+        super().__init__(
+            data_root=data_root,
+            download=download,
+            metainfo=dict(dict(classes=classes), **(metainfo or {})),
+            **kwargs)
 
     def load_data_list(self):
         """Load images and labels of the split."""
         if not self.download:
             self.check_files()
-        return super().load_data_list()
+        return [
+            image for image in super().load_data_list()
+            if image['gt_label'] < self.num_classes
+        ]
 
     def check_files(self) -> None:
         """Refuse files that are absent or not what ``verify`` asks."""

@@ -18,7 +18,8 @@ class DigitScenes(BaseDataset):
     of disjoint digits.
 
     Args:
-        split (str): 'train' or 'test'.
+        split (str): 'train' or 'test'; or 'fit' and 'held_out', two parts of
+            the training digits, to choose settings on.
         num_scenes (int): How many scenes to compose, at least 1.
         seed (int): Seed of the composition. Defaults to 0.
         size (int): Height and width of a scene in pixels. Defaults to 32.
@@ -43,7 +44,11 @@ class DigitScenes(BaseDataset):
     """
 
     METAINFO = {'classes': [str(digit) for digit in range(10)]}
-    splits = dict(train=slice(0, 1200), test=slice(1200, None))
+    splits = dict(
+        train=slice(0, 1200),
+        test=slice(1200, None),
+        fit=slice(0, 960),
+        held_out=slice(960, 1200))
 
     def __init__(self,
                  split: str,
