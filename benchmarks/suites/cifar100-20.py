@@ -15,7 +15,8 @@ def _epochs(count):
 options = {
     f'{loader}_dataloader.{key}': value
     for loader in ('train', 'val', 'test')
-    for key, value in (('num_workers', 0), ('dataset.num_classes', 20))
+    for key, value in (('num_workers', 0), ('dataset.num_classes', 20),
+                       ('dataset.verify', 'content'))
 }
 options['data_preprocessor.num_classes'] = 20
 teacher = 'configs/vanilla/res20_cifar100.py'
