@@ -29,6 +29,9 @@ options = {
 rows = {
     'student alone': dict(config='configs/demo/student.py'),
     'SD-KD': dict(config='configs/demo/sd-kd.py', panel='SD-KD'),
+    'too fast': dict(
+        config='configs/demo/student.py',
+        options={'optim_wrapper.optimizer.lr': 1e38, 'param_scheduler': []}),
 }
 notes = ['A miniature.']
 '''
@@ -83,10 +86,10 @@ def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
     assert whole.read_text() == again.read_text()
     assert '| SD-KD | ' in whole.read_text()
     assert whole.with_suffix('.png').stat().st_size > 10000
-    runs = [
-        row['runs'][0]
-        for row in json.loads(whole.with_suffix('.json').read_text())['rows']
-    ]
+    assert '| too fast |  |  |  |  | 0 |' in whole.read_text()
+    rows = json.loads(whole.with_suffix('.json').read_text())['rows']
+    assert [row['diverged'] for row in rows] == [[], [], [0]]
+    runs = [row['runs'][0] for row in rows[:2]]
     for run in runs:
         assert run['epochs'] == 3 and list(run['accuracy']) == list('123')
         assert run['seed'] == 0 and run['seconds'] > 0

@@ -102,6 +102,10 @@ class Run:
         """Whether the run has come to its end."""
         return self.epochs_done() == self.max_epochs
 
+    def diverged(self) -> bool:
+        """Whether the run has ended with a loss that is not finite."""
+        return any(self.directory.glob('non_finite_iter_*.pth'))
+
     def seconds(self) -> float:
         """Wall time of all attempts, as far as they have come."""
         return sum(
@@ -115,7 +119,7 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def train(self, title: str = '', every: float = 0) -> None:
-        """Train what is left of the run.
+        """Train what is left of the run, unless it has diverged.
 
         Args:
             title (str): What the line of progress begins with. Defaults to
@@ -130,19 +134,24 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._lock() as lock:
             done = self.epochs_done()
-            if done == self.max_epochs:
+            if done == self.max_epochs or self.diverged():
                 return
             config = self.directory / 'config.py'
             self.cfg.dump(str(config))
             self._tell_facts()
             resume = ('--resume', str(self.checkpoint(done))) if done else ()
-            train(
-                config,
-                self.directory,
-                *resume,
-                title=title or self.directory.name,
-                pass_fds=(lock.fileno(), ),
-                every=every)
+            try:
+                train(
+                    config,
+                    self.directory,
+                    *resume,
+                    title=title or self.directory.name,
+                    pass_fds=(lock.fileno(), ),
+                    every=every)
+            except RunError:
+                if not self.diverged():
+                    raise
+                return
             if not self.done():
                 raise RunError(
                     f'{self.directory}: training ended without the checkpoint '

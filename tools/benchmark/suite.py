@@ -32,6 +32,10 @@ class Row:
         """The runs that have come to their end."""
         return [run for run in self.runs if run.done()]
 
+    def diverged(self) -> List[int]:
+        """The seeds whose loss was not finite."""
+        return [run.seed for run in self.runs if run.diverged()]
+
 
 Rows = Dict[str, Row]
 
@@ -44,7 +48,8 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
         jobs (int): Trainings at a time. Defaults to 1.
 
     Yields:
-        Run: Every run as it is done. Equal runs of two rows come once.
+        Run: Every run as it is done, or has diverged. Equal runs of two rows
+            come once.
     """
     todo = {}
     for runs in zip(*(row.runs for row in rows.values()), strict=True):
@@ -61,9 +66,13 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
         run.train(title, every=60 if jobs > 1 else 0)
         return run
 
-    waiting = [(title, run) for title, run in todo.values() if not run.done()]
-    for title, run in todo.values():
-        if run.done():
+    ended = {
+        name: run.done() or run.diverged()
+        for name, (_, run) in todo.items()
+    }
+    waiting = [found for name, found in todo.items() if not ended[name]]
+    for name, (_, run) in todo.items():
+        if ended[name]:
             yield run
     number = len(todo) - len(waiting)
     with ThreadPoolExecutor(jobs) as pool:
@@ -76,9 +85,10 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
                 run, trained = future.result(), trained + 1
                 left = (time.time() - start) / trained * (
                     len(waiting) - trained)
-                last = run.accuracy()[run.max_epochs]
+                last = run.accuracy().get(run.max_epochs)
                 print(
-                    f'{run.directory.name}: {last:.2f} %, eta '
+                    f'{run.directory.name}: '
+                    f'{"diverged" if last is None else f"{last:.2f} %"}, eta '
                     f'{left / 60:.0f} min\n',
                     end='',
                     flush=True)
@@ -107,6 +117,7 @@ def write(path: Path, rows: Rows, notes: List[str]) -> str:
             title=title,
             paper=row.paper,
             log=row.log,
+            diverged=row.diverged(),
             runs=list(map(_measured, row.done())))
         for title, row in rows.items()
     ]
@@ -131,6 +142,7 @@ def _measured(run: Run) -> dict:
         accuracy=accuracy)
 
 
+OPTIONAL = ('paper', "authors' log", 'diverged')  # columns without an entry
 LEGEND = (
     'Top-1 (%) on the test set, mean +- standard deviation over the seeds. '
     'The best epoch is the best on that same test set, as published numbers '
@@ -141,7 +153,7 @@ def table(results: List[dict]) -> str:
     """The table of what was measured, in Markdown."""
     head = [
         '', 'paper', "authors' log", 'last epoch', 'mean of last 10',
-        'best epoch', 'seeds'
+        'best epoch', 'seeds', 'diverged'
     ]
     cells = [head] + [[
         row['title'],
@@ -150,10 +162,11 @@ def table(results: List[dict]) -> str:
         *(spread([run[key] for run in row['runs']])
           for key in ('last', 'mean_of_last_10', 'best')),
         ', '.join(str(run['seed']) for run in row['runs']),
+        ', '.join(map(str, row['diverged'])),
     ] for row in results]
     kept = [
         column for column, name in enumerate(head)
-        if name not in head[1:3] or any(row[column] for row in cells[1:])
+        if name not in OPTIONAL or any(row[column] for row in cells[1:])
     ]
     first, *lines = [
         f'| {" | ".join(row[column] for column in kept)} |' for row in cells

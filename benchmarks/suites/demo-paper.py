@@ -1,0 +1,37 @@
+# Digit scenes by the paper's equations 6 to 10, whose loss is a sum over cells
+# and so grows with their number: under which clipping and warm-up it trains
+_base_ = '../../configs/_base_/fidelity/paper.py'
+teacher = 'configs/demo/teacher.py'
+seeds = [0, 1, 2]
+_hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+_loss = 'model.distiller.distill_losses.loss_sdd'
+options = {f'{_loss}.{key}': _base_.fidelity[key] for key in _base_.fidelity}
+rows = {}
+for _method, _clips, _warm_ups in (
+    ('sd-kd', (None, 40, 10, 5, 1), (0, 1.5)),
+    ('sd-dkd', (40, 5, 1), (1.5, )),
+    ('sd-nkd', (40, 5, 1), (1.5, )),
+):
+    for _warm_up in _warm_ups:  # the paper's 30 of 240 epochs are 1.5 of 12
+        for _clip in _clips:
+            rows[f'{_method.upper()}, '
+                 f'{"not clipped" if _clip is None else f"clipped at {_clip}"}'
+                 f', warm-up {_warm_up}'] = dict(
+                     config=f'configs/demo/{_method}.py',
+                     options={
+                         'optim_wrapper.clip_grad':
+                         None if _clip is None else dict(max_norm=_clip),
+                         'custom_hooks':
+                         _hooks + [
+                             dict(
+                                 type='DistillWarmupHook',
+                                 loss='loss_sdd',
+                                 epochs=_warm_up,
+                                 by_epoch=False)
+                         ] * bool(_warm_up)
+                     },
+                     panel=f'{_method.upper()}, warm-up {_warm_up}')
+notes = [
+    'M = {1, 2, 4}: 21 cells. Clipped is the norm of the whole gradient; '
+    'warm-up is in epochs of the 12, linear.'
+]
