@@ -89,6 +89,10 @@ def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
     assert '| too fast |  |  |  |  | 0 |' in whole.read_text()
     rows = json.loads(whole.with_suffix('.json').read_text())['rows']
     assert [row['diverged'] for row in rows] == [[], [], [0]]
+    assert [row['config'] for row in rows] == [
+        f'configs/demo/{name}.py' for name in ('student', 'sd-kd', 'student')
+    ]
+    assert rows[2]['options']['param_scheduler'] == []
     runs = [row['runs'][0] for row in rows[:2]]
     for run in runs:
         assert run['epochs'] == 3 and list(run['accuracy']) == list('123')
@@ -101,14 +105,15 @@ def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
 def test_suites(name, teacher, tmp_path):
     suite = reproduce.load(name)
     teachers = reproduce.find_teachers(suite, tmp_path, {})
-    if name != 'imagenet':
-        assert len(teachers) == 1
+    assert len(teachers) == dict(imagenet=0, cub200=3).get(name, 1)
     given = dict.fromkeys(teachers, str(teacher))
     rows = reproduce.make_rows(suite, suite.seeds[:1], tmp_path, {}, given)
     assert len({row.runs[0].directory for row in rows.values()}) == len(rows)
     published = [row.paper for row in rows.values() if row.paper is not None]
-    assert bool(published) == (name in ('cifar100-paper', 'imagenet'))
-    for (run, ) in (row.runs for row in rows.values()):
+    assert bool(published) == (
+        name in ('cifar100-paper', 'cub200', 'imagenet'))
+    for row in rows.values():
+        run, = row.runs
         check_options(run.cfg, {})
         if name == 'cifar100-short':
             assert run.max_epochs == 60
@@ -116,8 +121,8 @@ def test_suites(name, teacher, tmp_path):
                 hook.epochs for hook in run.cfg.custom_hooks
                 if hook.type == 'DistillWarmupHook'
             ]
-            assert epochs == ([] if '/kd_' in run.config
-                              or '/sd-kd_' in run.config else [5])
+            assert epochs == ([] if '/kd_' in row.config
+                              or '/sd-kd_' in row.config else [5])
 
 
 def test_an_unknown_suite_names_the_nearest():

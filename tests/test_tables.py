@@ -1,6 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Metafiles name every config, and the pages show what they say."""
 import importlib.util
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -80,25 +82,22 @@ def checkout(tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     shutil.copy(ROOT / 'model-index.yml', tmp_path)
     path = tmp_path / 'configs' / 'sdd' / 'metafile.yml'
-    pairs = [
-        model for model in yaml.safe_load(path.read_text())['Models']
-        if model['Name'].endswith(('_res32x4_shuv1_cifar100',
-                                   '_res50_shuv1_cub200',
-                                   '_res50_mbv1_imagenet'))
-    ]
-    path.write_text(yaml.safe_dump(dict(Models=pairs)))
+    names = re.compile('.*_(res32x4_shuv1_cifar100|res50_shuv1_cub200|'
+                       'res50_mbv1_imagenet)$')
+    _, *runs = re.split('(?m)^(?=  - Name: )', path.read_text())
+    path.write_text('Models:\n' + ''.join(
+        run for run in runs if names.match(run.split('\n')[0])))
+    (tmp_path / 'benchmarks').mkdir()
     return tmp_path
 
 
-def add_result(checkout, result):
-    path = checkout / 'configs' / 'sdd' / 'metafile.yml'
-    models = yaml.safe_load(path.read_text())['Models']
-    run, = [
-        model for model in models
-        if model['Name'] == 'sd-kd_res32x4_shuv1_cifar100'
-    ]
-    run['Results'] = [result]
-    path.write_text(yaml.safe_dump(dict(Models=models)))
+def measure(checkout, *accuracies, options=()):
+    row = dict(
+        config='configs/sdd/sd-kd_res32x4_shuv1_cifar100.py',
+        options=dict(options),
+        runs=[dict(last=accuracy) for accuracy in accuracies])
+    (checkout / 'benchmarks' / 'suite.json').write_text(
+        json.dumps(dict(rows=[row])))
 
 
 @pytest.mark.parametrize('old, new, message', [
@@ -117,19 +116,32 @@ def test_a_broken_page_is_left_as_it_is(checkout, old, new, message):
     assert page.read_text() == text.replace(old, new)
 
 
-def test_a_result_without_accuracy(checkout):
-    add_result(checkout, dict(Metrics={'Top 5 Accuracy': 12.3}))
-    with pytest.raises(SystemExit, match='sd-kd_res32x4_shuv1_cifar100 has'):
-        TOOL.main(['--root', str(checkout)])
-
-
-def test_a_result_shows_up(checkout):
-    add_result(checkout, dict(Metrics={'Top 1 Accuracy': 12.3}))
+@pytest.mark.parametrize('accuracies, told', [
+    ((12.3, ), '12.30'),
+    ((12.3, 12.5, 12.7), '12.50 ± 0.20 (3)'),
+])
+def test_what_was_measured_shows_up(checkout, accuracies, told):
     arguments = ['--root', str(checkout)]
+    page = checkout / 'configs' / 'sdd' / 'README.md'
+    metafile = page.with_name('metafile.yml')
+    assert TOOL.main(arguments) == 0  # the pages of the fixture
+    before = page.read_text(), metafile.read_text()
+    measure(checkout, *accuracies)
     assert TOOL.main([*arguments, '--check']) == 1
+    assert (page.read_text(), metafile.read_text()) == before
     assert TOOL.main(arguments) == 0
     assert TOOL.main([*arguments, '--check']) == 0
-    page = (checkout / 'configs' / 'sdd' / 'README.md').read_text()
-    row, = [line for line in page.splitlines() if '12.30' in line]
+    row, = [line for line in page.read_text().splitlines() if told in line]
     assert row.startswith('| ResNet32x4 79.42 → ShuffleNetV1 70.50 |')
-    assert row.endswith('| 76.30 | 76.44, 75.98 | 12.30 |')
+    assert row.endswith(f'| 76.30 | 76.44, 75.98 | {told} |')
+    result, = [
+        model['Results']
+        for model in yaml.safe_load(metafile.read_text())['Models']
+        if 'Results' in model
+    ]
+    assert result[0]['Metrics']['Top 1 Accuracy'] == pytest.approx(
+        sum(accuracies) / len(accuracies))
+    # of a config that was changed nothing is told
+    measure(checkout, *accuracies, options={'model.student_loss_weight': 1})
+    assert TOOL.main(arguments) == 0
+    assert (page.read_text(), metafile.read_text()) == before

@@ -95,13 +95,16 @@ def make_rows(suite: Config, seeds: list, work_dir: Path, options: dict,
         if teacher is not None and 'teacher' in Config.fromfile(
                 ROOT / row.config).model:
             own['model.teacher_ckpt'] = teachers[teacher]
+        changed = {
+            key: value
+            for key, value in own.items() if key != 'model.teacher_ckpt'
+        }
         # changed rows and other schedules stand beside no published number
-        known = {} if own.keys() - {'model.teacher_ckpt'} else published.get(
-            row.config, {})
+        known = {} if changed else published.get(row.config, {})
         rows[title] = Row(
             [Run(ROOT / row.config, work_dir, own, seed) for seed in seeds],
-            known.get('Paper'), known.get("Authors' log", []),
-            row.get('panel', ''))
+            row.config, changed, known.get('Paper'),
+            known.get("Authors' log", []), row.get('panel', ''))
     return rows
 
 
@@ -156,6 +159,7 @@ def main() -> None:
     name = Path(args.suite).stem
     seeds = list(dict.fromkeys(args.seeds or suite.seeds))
     work_dir = args.work_dir / name
+    runs = {}
     if args.teacher_ckpt is None:
         runs = find_teachers(suite, work_dir, args.cfg_options)
         told = train_teachers(runs)
@@ -178,7 +182,7 @@ def main() -> None:
     path = (SUITES.parent if own else work_dir) / f'{name}{suffix}.json'
     text = ''
     for _ in train_all(rows, args.jobs):
-        text = write(path, rows, [*suite.notes, *told, facts(rows)])
+        text = write(path, rows, [*suite.notes, *told, facts(rows)], runs)
     draw(rows, path.with_suffix('.png'), name)
     print(f'\n{text}\nWritten to {path}, {path.with_suffix(".md")} and '
           f'{path.with_suffix(".png")}')

@@ -77,7 +77,6 @@ class Run:
             interval=cfg.train_cfg.get('val_interval', 1), max_keep_ckpts=2)
         cfg.merge_from_dict({'randomness.seed': seed})
         self.cfg = cfg
-        self.config = str(config)
         self.seed = seed
         self.max_epochs = cfg.train_cfg.max_epochs
         self.directory = work_dir / (f'{Path(config).stem}-seed{seed}-'

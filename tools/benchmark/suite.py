@@ -19,11 +19,16 @@ class Row:
 
     Args:
         runs (list[Run]): One for each seed.
+        config (str): The config's path in this repository. Defaults to ''.
+        options (dict): What the row changes in it, but for the teacher's
+            checkpoint. Defaults to {}.
         paper (float, optional): The paper's accuracy. Defaults to None.
         log (list[float]): Accuracies of the authors' logs. Defaults to [].
         panel (str): Where its curve is drawn. Defaults to ''.
     """
     runs: List[Run]
+    config: str = ''
+    options: dict = field(default_factory=dict)
     paper: Optional[float] = None
     log: List[float] = field(default_factory=list)
     panel: str = ''
@@ -100,7 +105,10 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
             raise
 
 
-def write(path: Path, rows: Rows, notes: List[str]) -> str:
+def write(path: Path,
+          rows: Rows,
+          notes: List[str],
+          teachers: Optional[Dict[str, Run]] = None) -> str:
     """Write what was measured as JSON and, beside it, as a table.
 
     Args:
@@ -108,6 +116,8 @@ def write(path: Path, rows: Rows, notes: List[str]) -> str:
         rows (dict[str, Row]): The rows by their titles. Runs that are not
             done are left out.
         notes (list[str]): What to know about the numbers.
+        teachers (dict[str, Run], optional): The teachers that were trained,
+            by their configs. Defaults to None.
 
     Returns:
         str: The table, in Markdown.
@@ -115,6 +125,8 @@ def write(path: Path, rows: Rows, notes: List[str]) -> str:
     results = [
         dict(
             title=title,
+            config=row.config,
+            options=row.options,
             paper=row.paper,
             log=row.log,
             diverged=row.diverged(),
@@ -122,7 +134,14 @@ def write(path: Path, rows: Rows, notes: List[str]) -> str:
         for title, row in rows.items()
     ]
     text = '\n'.join([table(results), '', *notes, ''])
-    replace(path, json.dumps(dict(rows=results, notes=notes), indent=1))
+    found = dict(
+        teachers=[
+            dict(config=config, **_measured(run))
+            for config, run in (teachers or {}).items()
+        ],
+        rows=results,
+        notes=notes)
+    replace(path, json.dumps(found, indent=1))
     replace(path.with_suffix('.md'), text)
     return text
 
@@ -131,7 +150,6 @@ def _measured(run: Run) -> dict:
     accuracy = run.accuracy()
     return dict(
         seed=run.seed,
-        config=run.config,
         directory=run.directory.name,
         epochs=run.max_epochs,
         last=accuracy[run.max_epochs],

@@ -1,12 +1,16 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Writes the tables of the pages from the metafiles and the configs.
+"""Writes what was measured into the metafiles, and the tables of the pages.
 
-A table stands between `<!-- table: KIND [DATA SET] -->` and
-`<!-- end of table -->`; nothing else on a page is touched.
+Measured is what benchmarks/*.json say of configs that were trained as they
+are: it becomes the Results of the metafiles. A table stands between
+`<!-- table: KIND [DATA SET] -->` and `<!-- end of table -->`; nothing else on
+a page is touched.
 """
 import argparse
 import functools
+import json
 import re
+import statistics
 import string
 import sys
 from pathlib import Path
@@ -18,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START, END = '<!-- table: ', '<!-- end of table -->'
 MARKED = re.compile(rf'({START}(\w+) ?(.*?) -->\n)(?:(?!{START}).)*?({END})',
                     re.DOTALL)
+# a model of a metafile, and the results in it
+MODEL = re.compile(r'^  - Name: .*?(?=^  - Name: |\Z)',
+                   re.DOTALL | re.MULTILINE)
+RESULTS = re.compile(r'^    Results:\n(?:      .*\n)*', re.MULTILINE)
+CONFIG = re.compile(r'^    Config: (\S+)$', re.MULTILINE)
 LABELS = {
     'kd': 'KD',
     'dkd': 'DKD',
@@ -32,7 +41,7 @@ class TableError(ValueError):
 
 
 class Metafiles:
-    """The models of all metafiles, in order.
+    """The models of all metafiles, in order, with what was measured.
 
     Args:
         root (Path): Where model-index.yml is.
@@ -41,10 +50,15 @@ class Metafiles:
     def __init__(self, root: Path) -> None:
         self.root = root
         index = yaml.safe_load((root / 'model-index.yml').read_text())
+        found = measured(root)
+        self.texts = {
+            root / path: record((root / path).read_text(), found)
+            for path in index['Import']
+        }
         self.models = {
             model['Name']: model
-            for path in index['Import']
-            for model in yaml.safe_load((root / path).read_text())['Models']
+            for text in self.texts.values()
+            for model in yaml.safe_load(text)['Models']
         }
 
     @functools.lru_cache(maxsize=None)
@@ -64,6 +78,40 @@ class Metafiles:
                 preset = '_paper' if name.endswith('_paper') else ''
                 runs[method + preset] = name
         return found
+
+
+def measured(root: Path) -> dict:
+    """Accuracies after the last epoch, by the path of the config."""
+    return {
+        row['config']: [run['last'] for run in row['runs']]
+        for path in sorted((root / 'benchmarks').glob('*.json'))
+        for row in json.loads(path.read_text())['rows']
+        if row['runs'] and not row['options']
+    }
+
+
+def record(metafile: str, found: dict) -> str:
+    """The text of a metafile whose Results are what was measured."""
+
+    def write(match: re.Match) -> str:
+        config = CONFIG.search(match[0])
+        accuracies = found.get(config[1], ()) if config else ()
+        if not accuracies:
+            return match[0]
+        lines = [
+            '    Results:', '      - Task: Image Classification',
+            '        Metrics:',
+            f'          Top 1 Accuracy: {statistics.mean(accuracies):.2f}'
+        ]
+        if len(accuracies) > 1:
+            lines += [
+                f'          Standard Deviation: '
+                f'{statistics.stdev(accuracies):.2f}',
+                f'          Seeds: {len(accuracies)}'
+            ]
+        return '\n'.join([match[0].rstrip('\n'), *lines, ''])
+
+    return MODEL.sub(write, RESULTS.sub('', metafile))
 
 
 class Notes(list):
@@ -161,17 +209,17 @@ def _run(metafiles: Metafiles, name: str, label: str, notes: Notes) -> list:
     paper = f'{published["Paper"]:.2f}' if 'Paper' in published else ''
     if 'README' in published:
         paper += f' (README {published["README"]:.2f})'
-    ours = [
-        result.get('Metrics', {}).get('Top 1 Accuracy')
-        for result in model.get('Results') or ()
-    ]
-    if None in ours:
-        raise TableError(f'a result of {name} has no Metrics: Top 1 Accuracy')
+    ours = ''
+    for result in model.get('Results') or ():
+        metrics = result['Metrics']
+        ours = f'{metrics["Top 1 Accuracy"]:.2f}'
+        if 'Seeds' in metrics:
+            ours += (f' ± {metrics["Standard Deviation"]:.2f} '
+                     f'({metrics["Seeds"]})')
     link = f'[{label}]({Path(model["Config"]).name})'
     return [
         link + notes.mark(published.get('Note')), paper,
-        _join(published.get("Authors' log", ())),
-        _join(ours)
+        _join(published.get("Authors' log", ())), ours
     ]
 
 
@@ -189,16 +237,20 @@ KINDS = dict(pairs=pairs, results=results, configs=configs)
 
 
 def update(root: Path, check: bool) -> list:
-    """Write the tables of all pages, or only compare.
+    """Write the metafiles and the tables of all pages, or only compare.
 
     Args:
         root (Path): A checkout.
         check (bool): Whether nothing is written.
 
     Returns:
-        list[str]: The pages that were not what the metafiles say.
+        list[str]: The metafiles and pages that were not what they are to be.
     """
-    metafiles, pages = Metafiles(root), {}
+    metafiles = Metafiles(root)
+    pages = {
+        path: text
+        for path, text in metafiles.texts.items() if text != path.read_text()
+    }
     for pattern in ('configs/*/README.md', 'docs/en/*.md'):
         for page in sorted(root.glob(pattern)):
             text = page.read_text(encoding='utf-8')
@@ -240,7 +292,7 @@ def main(argv: list = None) -> int:
         stale = update(args.root, args.check)
     except TableError as error:
         sys.exit(f'ERROR: {error}')
-    verdict = 'not what the metafiles say' if args.check else 'written'
+    verdict = 'not what was measured' if args.check else 'written'
     for name in stale:
         print(f'{name}: {verdict}')
     return int(args.check and bool(stale))
