@@ -56,20 +56,19 @@ def load(name: str) -> Config:
     return Config.fromfile(path)
 
 
-def find_teachers(suite: Config, work_dir: Path, options: dict) -> Dict:
+def find_teachers(suite: Config, work_dir: Path, options: dict) -> Rows:
     """The run of every teacher that the suite trains, by its config."""
+    changed = {
+        **suite.get('options', {}),
+        **suite.get('teacher_options', {}),
+        **options
+    }
     configs = {
         row.get('teacher', suite.get('teacher'))
         for row in suite.rows.values()
     } - {None}
     return {
-        config:
-        Run(
-            ROOT / config, work_dir, {
-                **suite.get('options', {}),
-                **suite.get('teacher_options', {}),
-                **options
-            })
+        config: Row([Run(ROOT / config, work_dir, changed)], config, changed)
         for config in sorted(configs)
     }
 
@@ -118,10 +117,11 @@ def publications() -> Dict[str, dict]:
     }
 
 
-def train_teachers(teachers: Dict[str, Run]) -> list:
+def train_teachers(teachers: Rows) -> list:
     """Train what is not done, and say what came out."""
     notes = []
-    for config, run in teachers.items():
+    for config, row in teachers.items():
+        run, = row.runs
         run.train('teacher')
         accuracy = run.accuracy()
         notes.append(
@@ -159,13 +159,13 @@ def main() -> None:
     name = Path(args.suite).stem
     seeds = list(dict.fromkeys(args.seeds or suite.seeds))
     work_dir = args.work_dir / name
-    runs = {}
+    taught = {}
     if args.teacher_ckpt is None:
-        runs = find_teachers(suite, work_dir, args.cfg_options)
-        told = train_teachers(runs)
+        taught = find_teachers(suite, work_dir, args.cfg_options)
+        told = train_teachers(taught)
         teachers = {
-            config: str(run.checkpoint(run.max_epochs))
-            for config, run in runs.items()
+            config: str(row.runs[0].checkpoint(row.runs[0].max_epochs))
+            for config, row in taught.items()
         }
     else:
         check_teacher(args.teacher_ckpt, 'Name another by --teacher-ckpt')
@@ -182,7 +182,7 @@ def main() -> None:
     path = (SUITES.parent if own else work_dir) / f'{name}{suffix}.json'
     text = ''
     for _ in train_all(rows, args.jobs):
-        text = write(path, rows, [*suite.notes, *told, facts(rows)], runs)
+        text = write(path, rows, [*suite.notes, *told, facts(rows)], taught)
     draw(rows, path.with_suffix('.png'), name)
     print(f'\n{text}\nWritten to {path}, {path.with_suffix(".md")} and '
           f'{path.with_suffix(".png")}')

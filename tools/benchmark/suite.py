@@ -108,7 +108,7 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
 def write(path: Path,
           rows: Rows,
           notes: List[str],
-          teachers: Optional[Dict[str, Run]] = None) -> str:
+          teachers: Optional[Rows] = None) -> str:
     """Write what was measured as JSON and, beside it, as a table.
 
     Args:
@@ -116,13 +116,23 @@ def write(path: Path,
         rows (dict[str, Row]): The rows by their titles. Runs that are not
             done are left out.
         notes (list[str]): What to know about the numbers.
-        teachers (dict[str, Run], optional): The teachers that were trained,
-            by their configs. Defaults to None.
+        teachers (dict[str, Row], optional): The teachers that were trained.
+            Defaults to None.
 
     Returns:
         str: The table, in Markdown.
     """
-    results = [
+    results, taught = _results(rows), _results(teachers or {})
+    text = '\n'.join([table(results), '', *notes, ''])
+    replace(
+        path,
+        json.dumps(dict(rows=results, teachers=taught, notes=notes), indent=1))
+    replace(path.with_suffix('.md'), text)
+    return text
+
+
+def _results(rows: Rows) -> List[dict]:
+    return [
         dict(
             title=title,
             config=row.config,
@@ -133,17 +143,6 @@ def write(path: Path,
             runs=list(map(_measured, row.done())))
         for title, row in rows.items()
     ]
-    text = '\n'.join([table(results), '', *notes, ''])
-    found = dict(
-        teachers=[
-            dict(config=config, **_measured(run))
-            for config, run in (teachers or {}).items()
-        ],
-        rows=results,
-        notes=notes)
-    replace(path, json.dumps(found, indent=1))
-    replace(path.with_suffix('.md'), text)
-    return text
 
 
 def _measured(run: Run) -> dict:

@@ -82,10 +82,14 @@ class Metafiles:
 
 def measured(root: Path) -> dict:
     """Accuracies after the last epoch, by the path of the config."""
+    suites = [
+        json.loads(path.read_text())
+        for path in sorted((root / 'benchmarks').glob('*.json'))
+    ]
     return {
         row['config']: [run['last'] for run in row['runs']]
-        for path in sorted((root / 'benchmarks').glob('*.json'))
-        for row in json.loads(path.read_text())['rows']
+        for suite in suites
+        for row in suite['teachers'] + suite['rows']
         if row['runs'] and not row['options']
     }
 
