@@ -22,6 +22,14 @@ from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
 
 
+def positive(text: str) -> int:
+    """A positive integer of the command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    return value
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of both commands, as in MMPretrain."""
     parser.add_argument('--work-dir', help='where logs and results go')

@@ -7,7 +7,7 @@ import os
 from typing import Optional
 
 from common import (PreflightError, add_common_arguments, build_runner,
-                    finish_config, load_config, refuse)
+                    finish_config, load_config, positive, refuse)
 from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import cuda
@@ -54,14 +54,6 @@ def parse_args() -> argparse.Namespace:
         help='run N iterations on generated images, to try the config and '
         'the machine: no data, no validation, no checkpoint')
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    """A positive integer of the command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not positive')
-    return value
 
 
 def configure(args: argparse.Namespace) -> Config:

@@ -8,14 +8,16 @@ tools/train.py. What is done is not trained again; kill it at any time, the
 same command goes on.
 """
 import argparse
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Dict, Optional
 
+import torch
 import yaml
 from curves import draw
 from mmengine.config import Config, DictAction
-from runs import Run, RunError, as_command, check_teacher, digest
+from runs import (Run, RunError, as_command, check_teacher, digest, positive)
 from suite import Row, Rows, train_all, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +32,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--seeds', type=int, nargs='+', help='other seeds than the suite\'s')
     parser.add_argument(
-        '--jobs', type=int, default=1, help='trainings at a time')
+        '--jobs',
+        type=positive,
+        default=1,
+        help='trainings at a time; they share the processors')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/benchmarks'))
     parser.add_argument(
@@ -153,8 +158,16 @@ def facts(rows: Rows) -> Optional[str]:
             f'mmrazor {text["mmrazor"]}; commit {text["commit"]}.')
 
 
+def share_processors(jobs: int) -> None:
+    """Give each training its part of them, unless OMP_NUM_THREADS says."""
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))  # what is told
+
+
 def main() -> None:
     args = parse_args()
+    share_processors(args.jobs)
     suite = load(args.suite)
     name = Path(args.suite).stem
     seeds = list(dict.fromkeys(args.seeds or suite.seeds))

@@ -14,7 +14,7 @@ from typing import Callable, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from claims.measure import environment  # noqa: E402
-from common import check_options  # noqa: E402
+from common import check_options, positive  # noqa: E402,F401
 from launch import RunError, curve, stop, train  # noqa: E402,F401
 from mmengine.config import Config  # noqa: E402
 
