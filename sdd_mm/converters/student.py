@@ -1,0 +1,228 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The student of a distillation, by itself."""
+import hashlib
+import os
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, DefaultScope, Registry
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
+                                 TRANSFORMS)
+from torch import Tensor, nn
+
+from ..engine.config_keys import RUNNER_KEYS
+from ..engine.images import innermost
+from ..version import __version__
+from .checkpoint import ConversionError, refuse_misfits, unsound
+
+STUDENT = 'architecture.'
+# keys of a config that tell of one run
+RUN = ('work_dir', 'experiment_name', 'launcher', 'load_from', 'resume',
+       'custom_hooks', 'custom_imports')
+
+
+def export_student(checkpoint: str,
+                   target: str,
+                   config: Optional[str] = None,
+                   ema: Optional[bool] = None,
+                   publish: bool = False) -> Tuple[Path, nn.Module]:
+    """Write the student of a distillation for plain MMPretrain.
+
+    Two files are written: the checkpoint, of tensors and plain values only,
+    and beside it the student's config with the suffix ``.py``. They give the
+    accuracy that the run validated.
+
+    Args:
+        checkpoint (str): A checkpoint of a distillation, or of a student that
+            was trained alone.
+        target (str): Where to write, with the suffix ``.pth``.
+        config (str, optional): The config of the run. Defaults to None: the
+            one that the checkpoint holds.
+        ema (bool, optional): Whether the averaged weights are taken (True),
+            or those that were averaged (False). Defaults to None: the averaged
+            ones if there are any, as in validation.
+        publish (bool): Whether the first 8 digits of the file's SHA-256 are
+            put into its name, as OpenMMLab does. Defaults to False.
+
+    Raises:
+        ConversionError: If there is no student in it, if it does not fit the
+            config, or if ``ema`` asks for weights that are not there.
+
+    Returns:
+        tuple[Path, nn.Module]: The checkpoint, and the student with its data
+        preprocessor, in evaluation mode.
+
+    Examples:
+        >>> path, model = export_student(
+        ...     'work_dirs/demo/sd-kd/epoch_12.pth', 'student.pth')
+        >>> from mmpretrain import get_model
+        >>> get_model(str(path.with_suffix('.py')), pretrained=str(path))
+    """
+    path = Path(target)
+    if path.suffix != '.pth':
+        raise ConversionError(f'{target} must end in .pth')
+    content = _read(checkpoint)
+    cfg = plain_config(_config(content, checkpoint, config))
+    weights = student_weights(content, ema)
+    model = _build(cfg)
+    own = model.state_dict()
+    refuse_misfits(
+        [name for name in weights if name not in own],
+        [name for name in own if name not in weights], [
+            f'{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}'
+            for name, value in weights.items()
+            if name in own and value.shape != own[name].shape
+        ], [
+            name for name, value in weights.items()
+            if name in own and unsound(value, own[name])
+        ])
+    model.load_state_dict(weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.part')
+    torch.save(dict(meta=_meta(content), state_dict=weights), draft)
+    if publish:
+        digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+        path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
+    os.replace(draft, path)
+    cfg.dump(str(path.with_suffix('.py')))
+    return path, model.eval()
+
+
+def student_weights(content: dict, ema: Optional[bool]) -> Dict[str, Tensor]:
+    """The student's weights in a checkpoint, without what points to it.
+
+    MMEngine's EMA puts the averaged weights in the place of the others when it
+    saves, and the others where one would look for the averaged ones.
+    """
+    weights, raw = content['state_dict'], content.get('ema_state_dict')
+    if ema and raw is None:
+        raise ConversionError('it holds no averaged weights: no EMAHook was '
+                              'in custom_hooks of its run')
+    if raw is not None and ema is False:
+        weights = dict(
+            weights, **{
+                name[len('module.'):]: value
+                for name, value in raw.items() if name.startswith('module.')
+            })
+    if any(name.startswith(STUDENT) for name in weights):
+        weights = {
+            name[len(STUDENT):]: value
+            for name, value in weights.items() if name.startswith(STUDENT)
+        }
+    return {
+        # a copy: a part of a larger tensor would be saved with all of it
+        name: value.detach().clone()
+        for name, value in weights.items()
+        if not name.startswith('data_preprocessor.')
+    }
+
+
+def plain_config(cfg: Config) -> Config:
+    """The config of the student alone, as MMPretrain reads it.
+
+    What is only for distillation, or for training with this package, is left
+    out. What the student is made of stays, and ``custom_imports`` with it
+    where a part of it is this package's.
+    """
+    plain = {
+        key: value
+        for key, value in cfg.to_dict().items()
+        if key in RUNNER_KEYS and key not in RUN
+    }
+    model = plain['model']
+    if 'architecture' in model:
+        model = model['architecture']
+        if 'cfg_path' in model:
+            raise ConversionError(
+                'its model.architecture is a cfg_path: give --config, whose '
+                'model.architecture says what the student is made of')
+    model.pop('_scope_', None)
+    plain['model'] = model
+    for key in [key for key in plain if key.endswith('_dataloader')]:
+        loader = plain[key]
+        if loader and 'dataset' in loader:
+            loader['dataset'] = innermost(loader['dataset'])
+            loader.pop('collate_fn', None)
+    if 'default_hooks' in plain:
+        plain['default_hooks'] = {
+            name: hook
+            for name, hook in plain['default_hooks'].items()
+            if not (hook and _is_ours(HOOKS, hook.get('type')))
+        }
+    wrapper = plain.get('optim_wrapper')
+    if wrapper and _is_ours(OPTIM_WRAPPERS, wrapper.get('type')):
+        wrapper['type'] = wrapper['type'].replace('Deferred', '')
+    hooks = [
+        hook for hook in cfg.get('custom_hooks') or ()
+        if not _is_ours(HOOKS, hook['type'])
+    ]
+    plain.update(default_scope='mmpretrain', custom_hooks=hooks)
+    if _names_ours(plain):
+        plain['custom_imports'] = dict(
+            imports=['sdd_mm'], allow_failed_imports=False)
+    return Config(plain)
+
+
+def _read(checkpoint: str) -> dict:
+    try:
+        content = CheckpointLoader.load_checkpoint(
+            checkpoint, map_location='cpu', logger='silent')
+    except Exception as error:  # a broken file may raise anything
+        raise ConversionError(f'{checkpoint} cannot be read: '
+                              f'{type(error).__name__}: {error}') from error
+    if not isinstance(content, dict) or not isinstance(
+            content.get('state_dict'), dict):
+        raise ConversionError(f'{checkpoint} has no state_dict: it is no '
+                              'checkpoint of a run')
+    return content
+
+
+def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
+    if config is not None:
+        return Config.fromfile(config)
+    text = (content.get('meta') or {}).get('cfg')
+    if not isinstance(text, str):
+        raise ConversionError(
+            f'{checkpoint} holds no config: give that of its run by --config')
+    return Config.fromstring(text, '.py')  # data only, or it was not read
+
+
+def _build(cfg: Config) -> nn.Module:
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(
+            dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor')))
+
+
+def _meta(content: dict) -> dict:
+    """Plain values of the run's meta."""
+    meta = content.get('meta') or {}
+    classes = (meta.get('dataset_meta') or {}).get('classes')
+    kept = {
+        key: meta[key]
+        for key in ('epoch', 'iter', 'seed', 'teacher_sha256')
+        if isinstance(meta.get(key), (int, str))
+    }
+    return dict(
+        kept,
+        sdd_mm=__version__,
+        dataset_meta={} if classes is None else dict(
+            classes=list(map(str, classes))))
+
+
+def _is_ours(registry: Registry, kind) -> bool:
+    found = registry.get(kind) if isinstance(kind, str) else kind
+    return getattr(found, '__module__', '').split('.')[0] == 'sdd_mm'
+
+
+def _names_ours(value) -> bool:
+    """Whether a type in a config is this package's."""
+    if isinstance(value, dict):
+        kind = value.get('type')
+        return isinstance(kind, str) and any(
+            _is_ours(registry, kind)
+            for registry in (MODELS, DATASETS, TRANSFORMS, METRICS,
+                             HOOKS)) or any(map(_names_ours, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_names_ours, value))

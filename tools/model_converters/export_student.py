@@ -1,0 +1,71 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Take the student of a distillation home.
+
+    python tools/model_converters/export_student.py \\
+        work_dirs/demo/sd-kd/epoch_12.pth student.pth --onnx
+
+Writes student.pth for MMPretrain, its config student.py and, if asked,
+student.onnx and student.torchscript.
+"""
+import argparse
+import sys
+
+import command  # noqa: F401,I001  (silences the stack: first)
+from mmengine.config import Config
+
+from sdd_mm.converters import ConversionError, export_student
+from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
+                                     to_torchscript)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Write the student of a distillation for MMPretrain')
+    parser.add_argument('checkpoint', help='a checkpoint of the run')
+    parser.add_argument('target', help='where to write, .pth')
+    parser.add_argument(
+        '--config', help='config of the run, if not the one in the checkpoint')
+    parser.add_argument(
+        '--ema',
+        action=argparse.BooleanOptionalAction,
+        help='the averaged weights, or those that were averaged. Averaged '
+        'ones by default if there are any: they were validated')
+    parser.add_argument(
+        '--publish',
+        action='store_true',
+        help='put the first 8 digits of the SHA-256 into the name')
+    parser.add_argument(
+        '--onnx',
+        action='store_true',
+        help='write .onnx, too, compared by onnxruntime')
+    parser.add_argument(
+        '--torchscript', action='store_true', help='write .torchscript, too')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        path, model = export_student(args.checkpoint, args.target, args.config,
+                                     args.ema, args.publish)
+        config = path.with_suffix('.py')
+        print(f'{path}: the student, {path.stat().st_size / 2**20:.2f} MiB\n'
+              f'{config}: its config')
+        writers = dict(onnx=to_onnx, torchscript=to_torchscript)
+        for kind, write in writers.items():
+            if getattr(args, kind):
+                graph = StudentGraph(model)
+                images = sample_images(Config.fromfile(config))
+                target = path.with_suffix(f'.{kind}')
+                difference = write(graph, target, images)
+                height, width = images.shape[2:]
+                order = 'BGR' if graph.flip else 'as its data set has them'
+                print(f'{target}: images (B, 3, {height}, {width}) from 0 to '
+                      f'255, {order}, to logits that differ from the '
+                      f'student\'s by {difference:.0e} of the largest')
+    except ConversionError as error:
+        sys.exit(f'ERROR: {error}')
+
+
+if __name__ == '__main__':
+    main()
