@@ -75,7 +75,8 @@ setup(
     extras_require={
         'demo': requirements('demo'),
         'tests': requirements('tests'),
-        'timm': requirements('timm')
+        'timm': requirements('timm'),
+        'onnx': requirements('onnx')
     },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False)

@@ -1,0 +1,218 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A student at home in plain MMPretrain, with the accuracy of its run."""
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
+from mmpretrain import ImageClassificationInferencer, get_model
+from mmpretrain.datasets import PackInputs
+from mmrazor.registry import MODELS
+
+from sdd_mm.converters import ConversionError, export_student
+from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
+                                     to_torchscript)
+from sdd_mm.datasets import DigitScenes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A short distillation with EMA: its checkpoint, accuracy and config."""
+    root = tmp_path_factory.mktemp('run')
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-kd.py')
+    cfg.merge_from_dict({
+        'work_dir':
+        str(root),
+        'model.teacher_ckpt':
+        str(root / 'teacher.pth'),
+        'train_dataloader.dataset.num_scenes':
+        512,
+        'val_dataloader.dataset.num_scenes':
+        200,
+        'train_cfg.max_epochs':
+        2,
+        'param_scheduler.total_steps':
+        2,
+        'data_preprocessor.mean': [60.0, 64.0, 68.0],
+        'model.teacher.data_preprocessor.mean': [60.0, 64.0, 68.0],
+        'experiment_name':
+        'export'
+    })
+    cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.5))
+    torch.save(
+        MODELS.build(cfg.model.teacher).state_dict(), root / 'teacher.pth')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    return root / 'epoch_2.pth', accuracy, cfg
+
+
+def accuracy_of(model, count=200):
+    """As a user of MMPretrain would ask."""
+    scenes = DigitScenes('test', count)
+    images = [scenes.get_data_info(index) for index in range(count)]
+    found = ImageClassificationInferencer(model)(
+        [image['img'] for image in images], batch_size=100)
+    assert {result['pred_class'] for result in found} <= set('0123456789')
+    return 100 * sum(result['pred_label'] == image['gt_label']
+                     for result, image in zip(found, images)) / count
+
+
+def test_the_student_has_the_accuracy_of_its_run(run, tmp_path):
+    checkpoint, accuracy, cfg = run
+    path, _ = export_student(str(checkpoint), str(tmp_path / 'student.pth'))
+    assert path == tmp_path / 'student.pth'
+    model = get_model(str(path.with_suffix('.py')), pretrained=str(path))
+    assert accuracy_of(model) == pytest.approx(accuracy, abs=1e-4)
+    saved = torch.load(path, weights_only=True)
+    assert saved['meta']['epoch'] == 2
+    assert all(
+        torch.is_tensor(value) for value in saved['state_dict'].values())
+    text = path.with_suffix('.py').read_text()
+    for word in ('teacher', 'distiller', 'Deferred', 'EMAHook', 'work_dir'):
+        assert (word in text) == (word == 'EMAHook')
+    assert path.stat().st_size < 0.5 * checkpoint.stat().st_size
+    # the very scores of the model that was validated
+    validated = MODELS.build(
+        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)).eval()
+    validated.load_state_dict(torch.load(checkpoint)['state_dict'])
+    images = [scene['img'] for scene in DigitScenes('test', 20)]
+    found = ImageClassificationInferencer(model)(images, batch_size=20)
+    data = [PackInputs()(dict(img=image, gt_label=0)) for image in images]
+    with torch.no_grad():
+        wanted = validated.val_step(pseudo_collate(data))
+    for one, other in zip(found, wanted):
+        assert np.allclose(one['pred_scores'], other.pred_score, atol=1e-6)
+
+
+def test_the_plain_config_trains_by_itself(run, tmp_path):
+    path, _ = export_student(str(run[0]), str(tmp_path / 'student.pth'))
+    cfg = Config.fromfile(path.with_suffix('.py'))
+    cfg.merge_from_dict({
+        'work_dir': str(tmp_path),
+        'load_from': str(path),
+        'train_cfg.max_epochs': 1,
+        'param_scheduler': [],
+        'train_dataloader.dataset.num_scenes': 64,
+        'experiment_name': 'export_plain'
+    })
+    runner = Runner.from_cfg(cfg)
+    assert type(runner.model).__name__ == 'ImageClassifier'
+    runner.train()
+
+
+def test_averaged_weights_or_not(run, tmp_path):
+    checkpoint, _, _ = run
+    content = torch.load(checkpoint)
+    for ema, source, prefix in ((True, 'state_dict', 'architecture.'),
+                                (False, 'ema_state_dict',
+                                 'module.architecture.')):
+        path, _ = export_student(
+            str(checkpoint), str(tmp_path / f'{ema}.pth'), ema=ema)
+        found = torch.load(path)['state_dict']
+        for name, value in found.items():
+            assert torch.equal(value, content[source][prefix + name])
+    bare = dict(content)
+    del bare['ema_state_dict']
+    torch.save(bare, tmp_path / 'bare.pth')
+    with pytest.raises(ConversionError, match='no averaged weights.*EMAHook'):
+        export_student(
+            str(tmp_path / 'bare.pth'), str(tmp_path / 'x.pth'), ema=True)
+
+
+def test_a_published_name_is_the_hash(run, tmp_path):
+    path, _ = export_student(
+        str(run[0]), str(tmp_path / 'student.pth'), publish=True)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.name == f'student-{digest[:8]}.pth'
+    assert path.with_suffix('.py').is_file()
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [path, path.with_suffix('.py')])
+
+
+@pytest.mark.parametrize('to_rgb', [False, True])
+def test_graphs(run, tmp_path, to_rgb):
+    """They take images as they are, and any number of them."""
+    path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
+    cfg = Config.fromfile(path.with_suffix('.py'))
+    model.data_preprocessor.channel_conversion = to_rgb
+    images = sample_images(cfg)
+    assert images.shape == (2, 3, 32, 32) and images.max() > 200
+    graph = StudentGraph(model).eval()
+    many = torch.cat([images, images.flip(2)])
+    with torch.no_grad():
+        data = model.data_preprocessor(dict(inputs=list(many.byte())))
+        wanted = model(**data, mode='tensor')
+        assert torch.allclose(graph(many), wanted, atol=1e-5)
+    script, onnx = tmp_path / 'a.torchscript', tmp_path / 'a.onnx'
+    assert to_torchscript(graph, script, images) < 1e-5
+    assert torch.allclose(torch.jit.load(str(script))(many), wanted, atol=1e-5)
+    if not to_rgb:  # seconds
+        assert to_onnx(graph, onnx, images) < 1e-4
+        found, = onnxruntime.InferenceSession(str(onnx)).run(
+            None, dict(images=many.numpy()))
+        assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
+
+
+def cut_head(content):
+    for part in ('state_dict', 'ema_state_dict'):
+        content[part] = {
+            name: value
+            for name, value in content[part].items() if 'head.fc' not in name
+        }
+
+
+def poison(content):
+    content['state_dict']['architecture.head.fc.bias'][0] = float('nan')
+
+
+@pytest.mark.parametrize('change, message', [
+    (cut_head, 'missing.*head.fc.weight'),
+    (poison, 'not finite.*head.fc.bias'),
+    (lambda content: content.pop('state_dict'), 'has no state_dict'),
+    (lambda content: content['meta'].pop('cfg'), 'no config.*--config'),
+    (lambda content: content['meta'].update(cfg='a = print()'),
+     'no plain config'),
+])
+def test_what_is_no_student_is_refused(run, tmp_path, change, message):
+    content = torch.load(run[0])
+    change(content)
+    torch.save(content, tmp_path / 'bad.pth')
+    with pytest.raises(ConversionError, match=message):
+        export_student(str(tmp_path / 'bad.pth'), str(tmp_path / 'out.pth'))
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_another_config_and_suffix(run, tmp_path):
+    with pytest.raises(ConversionError, match='another shape.*head.fc'):
+        cfg = run[2].copy()
+        cfg.model.architecture.head.num_classes = 12
+        cfg.dump(str(tmp_path / 'other.py'))
+        export_student(
+            str(run[0]), str(tmp_path / 'out.pth'), str(tmp_path / 'other.py'))
+    with pytest.raises(ConversionError, match='must end in .pth'):
+        export_student(str(run[0]), str(tmp_path / 'out.onnx'))
+
+
+def test_the_command(run, tmp_path):
+    tool = ROOT / 'tools' / 'model_converters' / 'export_student.py'
+    command = [sys.executable, tool, run[0], tmp_path / 'student.pth']
+    done = subprocess.run([*command, '--torchscript'],
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'images (B, 3, 32, 32) from 0 to 255' in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'student.pth', 'student.py', 'student.torchscript'
+    ]
