@@ -21,7 +21,7 @@ from yapf.yapflib.yapf_api import FormatCode
 from .converters import ConversionError
 from .converters.timm_classifier import timm_teacher
 from .engine.errors import PreflightError
-from .engine.images import loads_files
+from .images import loads_files
 from .engine.preflight import check_training
 from .engine.smoke import num_classes, to_smoke
 from .version import __version__

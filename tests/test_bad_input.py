@@ -86,6 +86,12 @@ def poisoned(content, cfg):
     return content
 
 
+def trained_on_others(content, cfg):
+    """A teacher whose run normalised its images otherwise."""
+    run = Config(dict(data_preprocessor=dict(mean=[120.0], std=[64.0])))
+    return dict(state_dict=content, meta=dict(cfg=run.pretty_text))
+
+
 def renamed(content, cfg):
     return {f'net.{name}': value for name, value in content.items()}
 
@@ -541,6 +547,11 @@ VALUES = {
     )
 }
 CASES.update(VALUES)
+
+CASES['a teacher of otherwise normalised images'] = (
+    teacher_file(trained_on_others),
+    r'teacher.pth: it was trained on images normalised by mean \[120\].*'
+    'model.teacher.data_preprocessor')
 
 # work dirs; a disk that is full is in test_full_disk.py
 CASES.update({

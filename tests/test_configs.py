@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import TRANSFORMS
 from mmrazor.registry import MODELS
 
-from sdd_mm.engine.images import innermost
+from sdd_mm.images import innermost
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.models import FrozenTeacherDistill

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..engine.images import LOADERS, innermost, loads_files
+from ..images import LOADERS, innermost, loads_files
 from ..engine.smoke import ARRAY_SIZE, FILE_SIZE
 from .checkpoint import ConversionError
 

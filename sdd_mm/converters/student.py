@@ -14,7 +14,7 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
 from torch import Tensor, nn
 
 from ..engine.config_keys import RUNNER_KEYS
-from ..engine.images import innermost
+from ..images import innermost
 from ..version import __version__
 from .checkpoint import ConversionError, refuse_misfits, unsound
 

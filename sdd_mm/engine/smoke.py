@@ -7,8 +7,8 @@ from urllib.parse import urlparse
 import torch
 from mmengine.config import Config
 
+from ..images import LOADERS, innermost, loads_files
 from .errors import PreflightError
-from .images import LOADERS, innermost, loads_files
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
 

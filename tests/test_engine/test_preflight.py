@@ -14,7 +14,7 @@ from toy import build_classifier
 
 from sdd_mm.engine.config_keys import check_options
 from sdd_mm.engine.errors import PreflightError
-from sdd_mm.engine.images import channel_order
+from sdd_mm.images import channel_order
 from sdd_mm.engine.preflight import check_testing, check_training
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

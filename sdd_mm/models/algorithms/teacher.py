@@ -9,6 +9,9 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from ...config_text import read_config
+from ...images import channel_order
+
 # where a checkpoint's meta says what its network's images looked like
 INPUT_NORMALIZATION = 'input_normalization'
 CONVERTERS = ('A checkpoint of RepDistiller, mdistiller, torchvision or timm '
@@ -168,7 +171,8 @@ def normalization_mismatch(model: nn.Module,
     """How a model's images differ from what a checkpoint was trained on.
 
     A converted checkpoint states its mean and std, in the order of the
-    channels that its network sees.
+    channels that its network sees. One that MMEngine saved holds the config
+    of its run, which says the same.
 
     Args:
         model (nn.Module): A model with its ``data_preprocessor``.
@@ -182,7 +186,7 @@ def normalization_mismatch(model: nn.Module,
         str | None: The two normalisations, None if they agree or the
         checkpoint states none.
     """
-    stated = meta.get(INPUT_NORMALIZATION)
+    stated = meta.get(INPUT_NORMALIZATION) or _trained_on(meta.get('cfg'))
     if stated is None:
         return None
     if not {'mean', 'std', 'channel_order'} <= set(stated):
@@ -192,15 +196,41 @@ def normalization_mismatch(model: nn.Module,
     if own is not None and _close(own[0], stated['mean']) and _close(
             own[1], stated['std']):
         seen = loaded and (loaded[::-1] if own[2] else loaded)
-        if seen in (None, stated['channel_order']):
+        if None in (seen,
+                    stated['channel_order']) or (seen
+                                                 == stated['channel_order']):
             return None
         return (f'it was trained on {stated["channel_order"]} images, the '
                 f'data set loads {loaded} and to_rgb={own[2]} of the data '
                 f'preprocessor makes it {seen}')
     found = 'there is none' if own is None else _says(own[0], own[1])
-    return (f'it was trained on {stated["channel_order"]} images normalised '
+    order = f'{stated["channel_order"] or ""} images'.strip()
+    return (f'it was trained on {order} normalised '
             f'by {_says(stated["mean"], stated["std"])}, in the data '
             f'preprocessor {found}')
+
+
+def _trained_on(config: Optional[str]) -> Optional[dict]:
+    """The normalisation in the text of a run's config, if it tells."""
+    try:
+        cfg = read_config(config)
+        preprocessor = cfg.get(
+            'data_preprocessor') or cfg['model']['data_preprocessor']
+        mean, std = preprocessor.get('mean'), preprocessor.get('std')
+        if mean is None:
+            mean, std = (0., ), (1., )
+        mean, std = ([float(v) for v in values] for values in (mean, std))
+        to_rgb = bool(preprocessor.get('to_rgb', False))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    try:
+        loaded = channel_order(cfg['train_dataloader'])
+    except (TypeError, KeyError, AttributeError):
+        loaded = None
+    return dict(
+        mean=mean,
+        std=std,
+        channel_order=loaded and (loaded[::-1] if to_rgb else loaded))
 
 
 def _close(ours: Sequence[float], theirs: Sequence[float]) -> bool:

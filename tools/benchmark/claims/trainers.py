@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS, DefaultScope
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from sdd_mm.engine.images import innermost
+from sdd_mm.images import innermost
 from sdd_mm.engine.smoke import to_smoke
 
 from .measure import ROOT

@@ -1,0 +1,74 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""What the config in a checkpoint tells, without running it."""
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from toy import build_classifier
+
+from sdd_mm.config_text import read_config
+from sdd_mm.models.algorithms.teacher import normalization_mismatch
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+
+
+@pytest.mark.parametrize('name', [
+    'demo/sd-kd.py', 'fast/sd-kd_demo.py', 'sdd/sd-dkd_res50_mbv1_imagenet.py',
+    'vanilla/vgg13_cub200.py'
+])
+def test_a_dumped_config_is_read_as_it_was(name):
+    config = Config.fromfile(CONFIGS / name)
+    assert read_config(config.pretty_text) == config.to_dict()
+
+
+def test_what_is_no_value_is_none_and_does_not_run(tmp_path):
+    code = (f'a = open("{tmp_path / "ran"}", "w")\n'
+            'b = dict(c=[x for x in "abc"], d=-1.5, e=-"f", g={"h": {1, 2}})\n'
+            'import os\ni, j = 1, 2\nk = l = (True, None)')
+    assert read_config(code) == dict(
+        a=None,
+        b=dict(c=None, d=-1.5, e=None, g=dict(h=None)),
+        k=(True, None),
+        l=(True, None))
+    assert not (tmp_path / 'ran').exists()
+    for text in ('a = (', 'a = ' + '(' * 5000 + ')' * 5000, 'a\0b'):
+        with pytest.raises(ValueError, match='no config|null bytes'):
+            read_config(text)
+
+
+def trained(**preprocessor):
+    """The meta of a teacher's checkpoint, as MMEngine writes it."""
+    cfg = Config.fromfile(CONFIGS / 'vanilla' / 'vgg13_cub200.py')
+    cfg.data_preprocessor.update(preprocessor)
+    return dict(cfg=cfg.pretty_text)
+
+
+@pytest.mark.parametrize('meta, loaded, message', [
+    (trained(), 'BGR', None),
+    (trained(), None, None),
+    (trained(mean=[120.0] * 3), 'BGR', r'trained on RGB images.*mean \[120,'),
+    (trained(std=[50.0] * 3), 'BGR', r'std \[50, 50, 50\], in the data'),
+    (trained(mean=None, std=None), 'BGR', r'mean \[0\], std \[1\], in the'),
+    (trained(to_rgb=False), 'BGR', 'trained on BGR images, the data set loads '
+     'BGR and to_rgb=True'),
+    (trained(), 'RGB', 'trained on RGB images, the data set loads RGB'),
+    (dict(cfg='data_preprocessor = 5'), 'BGR', None),
+    (dict(cfg='data_preprocessor = dict(mean="a")'), 'BGR', None),
+    (dict(cfg='('), 'BGR', None),
+    (dict(cfg=None), 'BGR', None),
+    ({}, 'BGR', None),
+])
+def test_a_teacher_sees_what_it_was_trained_on(meta, loaded, message):
+    model = build_classifier(
+        data_preprocessor=dict(
+            type='ClsDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            to_rgb=True))
+    found = normalization_mismatch(model, meta, loaded)
+    if message is None:
+        assert found is None
+    else:
+
+        assert re.search(message, found)
