@@ -30,6 +30,8 @@ repair                    needed by          what breaks without it
                                              a variable to be set
 :func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
                           OpenCV < 5         off is grey, without an error
+:func:`hush`              mmengine 0.10.7,   every start warns of what nobody
+                          mmcv-lite 2.1.0    can do anything about
 ========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
@@ -50,6 +52,7 @@ import os
 import pickle
 import re
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -79,23 +82,29 @@ _QUANTIZATION_ROOMS = {
 }
 
 
+def repairs() -> list:
+    """The repairs that the installed versions need, in order."""
+    new = torch_version() >= (2, 6)
+    return [
+        hush, *[stub_quantization] * (torch_version() >= (2, 0)),
+        import_mmrazor, allow_checkpoint if new else weights_only,
+        *[launch_on_cpu] * (not torch.cuda.is_available()), write_atomically,
+        verify_downloads, read_plain_yaml, read_plain_text, free_cublas,
+        name_bad_images
+    ]
+
+
 def repair() -> None:
     """Apply every repair that the installed versions need."""
-    if torch_version() >= (2, 0):
-        stub_quantization()
-    import_mmrazor()
-    if torch_version() >= (2, 6):
-        allow_checkpoint()
-    else:
-        weights_only()
-    if not torch.cuda.is_available():
-        launch_on_cpu()
-    write_atomically()
-    verify_downloads()
-    read_plain_yaml()
-    read_plain_text()
-    free_cublas()
-    name_bad_images()
+    for fix in repairs():
+        fix()
+
+
+def hush() -> None:
+    """Silence two warnings of the stack's own imports."""
+    for message in ('pkg_resources is deprecated',
+                    'Fail to import ``MultiScaleDeformableAttention'):
+        warnings.filterwarnings('ignore', message=message)
 
 
 def torch_version() -> tuple:

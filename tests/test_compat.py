@@ -277,6 +277,11 @@ def test_a_download_that_is_there_is_compared_too(served):
         download(f'{address}/{name}')
 
 
+def test_nothing_is_said_that_nobody_can_mend():
+    result = python('import sdd_mm')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+
+
 def test_yaml_holds_data_only(tmp_path):
     path, ran = tmp_path / 'annotations.yaml', tmp_path / 'ran'
     path.write_text(f'a: !!python/object/apply:os.system ["touch {ran}"]')

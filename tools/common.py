@@ -5,12 +5,7 @@ import os
 import os.path as osp
 import sys
 import time
-import warnings
 from difflib import get_close_matches
-
-# the stack's own noise, which no user can do anything about
-warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
 
 import sdd_mm  # noqa: F401,E402  isort: skip  (repairs the stack: first)
 import torch  # noqa: E402

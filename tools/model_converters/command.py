@@ -2,15 +2,10 @@
 """What the converters' command lines share."""
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import List
 
-# the stack's own noise, which no user can do anything about
-warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-warnings.filterwarnings('ignore', message='Fail to import ``MultiScale')
-
-from sdd_mm.converters import ConversionError, convert_file  # noqa: E402
+from sdd_mm.converters import ConversionError, convert_file
 
 MODELS = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
 

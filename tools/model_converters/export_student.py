@@ -10,7 +10,6 @@ student.onnx and student.torchscript.
 import argparse
 import sys
 
-import command  # noqa: F401,I001  (silences the stack: first)
 from mmengine.config import Config
 
 from sdd_mm.converters import ConversionError, export_student

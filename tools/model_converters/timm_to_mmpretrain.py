@@ -6,13 +6,9 @@
 """
 import argparse
 import sys
-import warnings
 
-# the stack's own noise, which no user can do anything about
-warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-
-from sdd_mm.converters import ConversionError  # noqa: E402
-from sdd_mm.converters.timm_classifier import convert_timm_file  # noqa: E402
+from sdd_mm.converters import ConversionError
+from sdd_mm.converters.timm_classifier import convert_timm_file
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(

@@ -1,0 +1,365 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Looks at an installation and, given a config, at what would be trained.
+
+    python -m sdd_mm.doctor
+    python -m sdd_mm.doctor configs/demo/sd-kd.py
+
+Nothing is written. The exit code is 1 if something cannot be right.
+"""
+import argparse
+import contextlib
+import inspect
+import io
+import logging
+import platform
+import resource
+import statistics
+import sys
+import textwrap
+import time
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional
+
+import sdd_mm  # isort: skip  (repairs the stack: first)
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS as PRETRAIN_MODELS
+from mmrazor.registry import MODELS, TASK_UTILS
+from torch import nn
+
+from .compat import repairs
+from .engine.config_keys import check_options
+from .engine.errors import PreflightError
+from .engine.hooks.sdd_report_hook import report
+from .engine.hooks.utils import num_classes
+from .engine.preflight import check_training
+from .images import datasets_of
+from .memory import available_memory, size_text
+from .models.algorithms import FrozenTeacherDistill, TeacherError
+from .models.algorithms.teacher import normalization, weights_hash
+from .models.losses import ScaleDecoupledLoss
+from .models.recorders import FeatureHeadError
+
+PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
+            'mmpretrain', 'mmrazor')
+CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
+                                                  'SingleTeacherDistill'),
+           (MODELS, 'FrozenTeacherDistill'), (MODELS, 'SDDDistiller'),
+           (MODELS, 'ScaleDecoupledLoss'), (TASK_UTILS, 'FeatureHeadRecorder'))
+# of the way from guessing to knowing: what a teacher must have made
+LEAST = 0.1
+
+
+class Finding(NamedTuple):
+    """One line of the report.
+
+    Args:
+        mark (str): One of ``MARKS``.
+        title (str): What was looked at.
+        text (str): What was found.
+    """
+    mark: str
+    title: str
+    text: str
+
+
+GOOD, FACT, BAD = MARKS = ('ok', '', 'BAD')
+
+
+def installation() -> List[Finding]:
+    """Versions, repairs, where classes come from, and the machine."""
+    found = [f'Python {platform.python_version()}']
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f'{name} {version(name)}')
+    fixes = ', '.join(fix.__name__ for fix in repairs())
+    findings = [
+        Finding(FACT, 'versions',
+                f'sdd_mm {sdd_mm.__version__}, {", ".join(found)}'),
+        Finding(GOOD, 'repaired', f'{fixes} (sdd_mm/compat.py)')
+    ]
+    for registry, name in CLASSES:
+        kind = registry.get(name)
+        if kind is None:
+            findings.append(
+                Finding(BAD, name, f'is not in scope {registry.scope}'))
+        else:
+            findings.append(
+                Finding(GOOD, name, f'{registry.scope}: {_file(kind)}'))
+    return [*findings, _machine()]
+
+
+def _file(kind: type) -> str:
+    """The last parts of the path of a class."""
+    path = Path(inspect.getfile(kind))
+    return '/'.join(path.parts[-4:])
+
+
+def _machine() -> Finding:
+    memory = f'{size_text(available_memory())} of memory are free'
+    if not torch.cuda.is_available():
+        return Finding(
+            FACT, 'device', f'no GPU: {torch.get_num_threads()} thread(s) of '
+            f'{platform.machine()}, float32; {memory}')
+    names = [
+        f'{torch.cuda.get_device_name(index)} '
+        f'({size_text(torch.cuda.mem_get_info(index)[0])} free)'
+        for index in range(torch.cuda.device_count())
+    ]
+    precision = 'float32, float16' + (', bfloat16' if
+                                      torch.cuda.is_bf16_supported() else '')
+    return Finding(FACT, 'device',
+                   f'{", ".join(names)}, {precision}; {memory}')
+
+
+def set_up(cfg: Config, batches: int, steps: int) -> Iterator[Finding]:
+    """What a config would train.
+
+    Args:
+        cfg (Config): The config of a run.
+        batches (int): Validation batches that the teacher classifies.
+        steps (int): Training steps that are made, of a model in memory.
+
+    Yields:
+        Finding: One after the other; none after one that is bad.
+    """
+    cfg.setdefault('work_dir', 'work_dirs/doctor')
+    try:
+        model = check_training(cfg)
+    except PreflightError as error:
+        yield Finding(BAD, 'config', str(error))
+        return
+    yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
+    loaders = {}
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        for key in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(key) is not None:
+                loaders[key] = _build_loader(cfg[key])
+                yield _data(key, cfg[key], loaders[key])
+    yield _normalization(model)
+    model.to(get_device())
+    if isinstance(model, FrozenTeacherDistill):
+        finding = _teacher(model, loaders.get('val_dataloader'), batches)
+        yield finding
+        if finding.mark == BAD:
+            return
+    yield from _steps(cfg, model, loaders['train_dataloader'], steps)
+
+
+def _build_loader(loader: dict):
+    loader = dict(loader, num_workers=0)
+    loader.setdefault('collate_fn', dict(type='default_collate'))
+    for key in ('persistent_workers', 'prefetch_factor'):
+        loader.pop(key, None)
+    return Runner.build_dataloader(loader, seed=0)
+
+
+def _data(key: str, cfg: dict, loader) -> Finding:
+    inner = next(datasets_of('dataset', cfg['dataset']))[1]
+    root = inner.get('data_root')
+    classes = loader.dataset.metainfo.get('classes')
+    return Finding(
+        GOOD,
+        key.split('_')[0], f'{inner["type"]}, {len(loader.dataset):,} '
+        f'images{"" if classes is None else f", {len(classes)} classes"}, '
+        f'{len(loader):,} batches of {cfg["batch_size"]}'
+        f'{f", {root}" if root else ""}')
+
+
+def _normalization(model: nn.Module) -> Finding:
+    own = normalization(model)
+    said = _says(own)
+    if not isinstance(model, FrozenTeacherDistill):
+        return Finding(FACT, 'images', said)
+    teacher = normalization(model.teacher)
+    if teacher == own:
+        return Finding(GOOD, 'images', f'{said}, of student and teacher')
+    return Finding(
+        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}; model.'
+        f'on_normalization_mismatch={model.on_normalization_mismatch!r}')
+
+
+def _says(found: Optional[tuple]) -> str:
+    if found is None:
+        return 'no data_preprocessor'
+    mean, std, to_rgb = found
+    numbers = '; '.join(
+        f'{name} {", ".join(f"{value:.4g}" for value in values)}'
+        for name, values in (('mean', mean), ('std', std)))
+    return f'{numbers}; channels {"swapped" if to_rgb else "as loaded"}'
+
+
+@torch.no_grad()
+def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
+    title = (f'{type(model.teacher.backbone).__name__} of '
+             f'{Path(str(model.teacher_ckpt)).name}, SHA-256 '
+             f'{weights_hash(model.teacher)[:8]}' if hasattr(
+                 model.teacher, 'backbone') else type(model.teacher).__name__)
+    if loader is None:
+        return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
+                       'it on')
+    right = seen = 0
+    for _, batch in zip(range(batches), loader):
+        for sample in model.teacher.val_step(batch):
+            seen += 1
+            right += int(sample.pred_label.item() in sample.gt_label.tolist())
+    accuracy = right / max(seen, 1)
+    text = f'{title}: top-1 {100 * accuracy:.1f} % of {seen} images'
+    guess = 1 / (num_classes(model) or 1000)
+    if accuracy - guess < LEAST * (1 - guess):
+        return Finding(
+            BAD, 'teacher', f'{text}, hardly more than guessing: its weights, '
+            'its normalisation (model.teacher.data_preprocessor) or the order '
+            'of the classes is another than it was trained with. Set '
+            'model.teacher_ckpt to a teacher of this data set')
+    return Finding(GOOD, 'teacher', text)
+
+
+def _steps(cfg: Config, model: nn.Module, loader,
+           steps: int) -> Iterator[Finding]:
+    """A few real steps: maps, cells, losses, time and memory."""
+    told = []
+    distiller = getattr(model, 'distiller', None)
+    for name, loss in getattr(distiller, 'distill_losses', {}).items():
+        if isinstance(loss, ScaleDecoupledLoss):
+            loss.register_forward_pre_hook(
+                lambda loss, args, kwargs, name=name: told.append(
+                    report(distiller, name, loss, *_records(args, kwargs))),
+                with_kwargs=True)
+    before = _peak_memory()
+    try:
+        model.init_weights()
+        model.train()
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        wrapper.initialize_count_status(model, 0, steps)
+        seconds, losses = [], {}
+        for _, batch in zip(range(steps), _repeated(loader)):
+            start = time.perf_counter()
+            losses = model.train_step(batch, wrapper)
+            losses = {name: float(value) for name, value in losses.items()}
+            seconds.append(time.perf_counter() - start)
+    except (FeatureHeadError, TeacherError, ValueError, RuntimeError) as error:
+        yield Finding(BAD, 'step', f'{type(error).__name__}: {error}')
+        return
+    if told:
+        yield Finding(GOOD, 'cells', told[0])
+    finite = all(abs(value) < float('inf') for value in losses.values())
+    yield Finding(
+        GOOD if finite else BAD, 'losses',
+        ', '.join(f'{name} {value:.4g}' for name, value in losses.items()))
+    size = loader.batch_size or 1
+    # the first one also allocates, compiles and chooses algorithms
+    seconds = statistics.median(seconds[1:] or seconds)
+    yield Finding(
+        FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
+        f'{seconds * len(loader) / 60:.1f} min an epoch on '
+        f'{get_device()}; {_memory_text(before)}')
+
+
+def _records(args: tuple, kwargs: dict) -> tuple:
+    records = dict(zip(('student', 'teacher'), args), **kwargs)
+    return records['student'], records['teacher']
+
+
+def _repeated(loader) -> Iterator:
+    while True:
+        yield from loader
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _memory_text(before: int) -> str:
+    peak = _peak_memory()
+    if torch.cuda.is_available():
+        return f'{size_text(peak)} of GPU memory at most'
+    return (f'{size_text(peak)} of memory at most, '
+            f'{size_text(peak - before)} of it by the steps')
+
+
+def show(finding: Finding) -> None:
+    """Print a finding, wrapped to the screen."""
+    first = True
+    for line in finding.text.splitlines():
+        for part in textwrap.wrap(line.strip(), 92) or ['']:
+            head = (f'{finding.mark:3}  {finding.title:20} '
+                    if first else ' ' * 26)
+            print(f'{head}{part}', flush=True)
+            first = False
+
+
+def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='python -m sdd_mm.doctor',
+        description='Look at the installation and, given a config, at what '
+        'would be trained. Nothing is written')
+    parser.add_argument('config', nargs='?', help='config of a run')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, as key=value')
+    parser.add_argument(
+        '--batches',
+        type=int,
+        default=10,
+        help='validation batches that the teacher classifies')
+    parser.add_argument(
+        '--steps', type=int, default=3, help='training steps to time')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Optional[list] = None) -> int:
+    args = parse_args(arguments)
+    findings = iter(installation())
+    if args.config is not None:
+        try:
+            cfg = Config.fromfile(args.config)
+            check_options(cfg, args.cfg_options)
+        except Exception as error:  # a config file may do anything
+            cfg, bad = None, Finding(BAD, 'config',
+                                     f'{type(error).__name__}: {error}')
+        if cfg is not None:
+            cfg.merge_from_dict(args.cfg_options or {})
+    code = 0
+    for finding in findings:
+        code = max(code, finding.mark == BAD)
+        show(finding)
+    if args.config is None:
+        return int(code)
+    print()
+    found = [bad] if cfg is None else set_up(cfg, args.batches, args.steps)
+    for finding in _quietly(iter(found)):
+        code = max(code, finding.mark == BAD)
+        show(finding)
+    return int(code)
+
+
+def _quietly(found: Iterator[Finding]) -> Iterator[Finding]:
+    """Findings without what the stack prints on the way."""
+    logging.disable(logging.WARNING)
+    try:
+        while True:
+            with contextlib.redirect_stdout(
+                    io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                try:
+                    finding = next(found)
+                except StopIteration:
+                    return
+            yield finding
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

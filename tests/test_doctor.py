@@ -1,0 +1,161 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""The doctor finds what is wrong, and only that."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmrazor.registry import MODELS
+
+from sdd_mm import doctor
+
+ROOT = Path(__file__).resolve().parents[1]
+# digits without others around them and without noise: learnt in two epochs
+PLAIN = {
+    f'{loader}_dataloader.dataset.{key}': value
+    for loader in ('train', 'val')
+    for key, value in (('others', 0), ('noise', 0.0), ('num_scenes', 500))
+}
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    """A teacher that has learnt something."""
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'teacher.py')
+    cfg.merge_from_dict({
+        **PLAIN, 'train_dataloader.dataset.num_scenes': 1500,
+        'train_cfg.max_epochs': 2,
+        'param_scheduler.total_steps': 2,
+        'work_dir': str(tmp_path_factory.mktemp('teacher')),
+        'experiment_name': 'doctor'
+    })
+    Runner.from_cfg(cfg).train()
+    return Path(cfg.work_dir) / 'epoch_2.pth'
+
+
+def ask(capsys, teacher, name='sd-kd', **options):
+    """Exit code and findings by their titles."""
+    if not any('_delete_' in key for key in options):
+        options = {**PLAIN, **options}
+    options = {'model.teacher_ckpt': str(teacher), **options}
+    arguments = [
+        f'{key}={value}' for key, value in options.items() if value is not None
+    ]
+    path = ROOT / 'configs' / 'demo' / f'{name}.py'
+    code = doctor.main([
+        str(path), '--steps', '2', '--batches', '2', '--cfg-options',
+        *arguments
+    ])
+    found, title = {}, None
+    for line in capsys.readouterr().out.splitlines():
+        title = line[5:25].strip() or title
+        mark, text = found.get(title, (line[:3].strip(), ''))
+        found[title] = mark, f'{text}{line[26:]} '
+    return code, found
+
+
+def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, found = ask(capsys, teacher)
+    assert code == 0 and 'BAD' not in {mark for mark, _ in found.values()}
+    texts = {title: text for title, (_, text) in found.items()}
+    assert f'torch {torch.__version__.split("+")[0]}' in texts['versions']
+    assert 'read_plain_text' in texts['repaired']
+    assert 'losses/scale_decoupled_loss.py' in texts['ScaleDecoupledLoss']
+    assert '500 images, 10 classes' in texts['val']
+    assert 'of student and teacher' in texts['images']
+    assert 'of 500 images' in texts['teacher']
+    assert 'teacher: map 8 x 8 of 64 channels' in texts['cells']
+    assert 'distill.loss_sdd' in texts['losses']
+    assert 's for 64 images' in texts['step']
+    assert not list(tmp_path.iterdir())  # nothing is written
+
+
+def other_weights(teacher, path):
+    """A network as good as none."""
+    content = torch.load(teacher)
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'teacher.py')
+    content['state_dict'] = MODELS.build(cfg.model).state_dict()
+    torch.save(content, path)
+
+
+def other_classes(teacher, path):
+    """The right network, its classes in another order."""
+    content = torch.load(teacher)
+    for name in ('head.fc.weight', 'head.fc.bias'):
+        value = content['state_dict'][name]
+        content['state_dict'][name] = value.roll(1, 0)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize('change', [other_weights, other_classes])
+def test_a_wrong_teacher(capsys, teacher, tmp_path, change):
+    change(teacher, tmp_path / 'wrong.pth')
+    code, found = ask(capsys, tmp_path / 'wrong.pth')
+    mark, text = found['teacher']
+    assert code == 1 and mark == 'BAD' and 'step' not in found
+    assert 'hardly more than guessing' in text and 'teacher_ckpt' in text
+
+
+@pytest.mark.parametrize('options, message', [
+    ({
+        'data_preprocessor.mean': '[0.5,0.5,0.5]',
+        'model.teacher.data_preprocessor.mean': '[0.5,0.5,0.5]'
+    }, 'trained on images normalised by mean [64, 64, 64]'),
+    ({
+        'data_preprocessor.mean': '[0.5,0.5,0.5]'
+    }, 'normalis'),
+    ({
+        'train_dataloader.dataset._delete_': 'True',
+        'train_dataloader.dataset.type': 'VerifiedCIFAR100',
+        'train_dataloader.dataset.split': 'train',
+        'train_dataloader.dataset.pipeline': '[]',
+        'train_dataloader.dataset.data_root': '/nowhere'
+    }, '/nowhere'),
+    ({
+        'model.teacher_ckpt': '/nowhere/teacher.pth'
+    }, '/nowhere/teacher.pth does not exist'),
+    ({
+        'model.distiller.distill_losses.loss_sdd.scale': '1'
+    }, 'scale'),
+    ({
+        'modle.student_loss_weight': '1'
+    }, 'modle'),
+])
+def test_a_wrong_config(capsys, teacher, options, message):
+    code, found = ask(capsys, teacher, **options)
+    mark, text = found['config']
+    assert code == 1 and mark == 'BAD' and message in text, text
+    assert 'teacher' not in found
+
+
+def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):
+    code, found = ask(capsys, teacher,
+                      **{'optim_wrapper.optimizer.lr':
+                         '1e38'}, **{'optim_wrapper.clip_grad': 'None'})
+    assert code == 1 and 'BAD' in (found['losses'][0], found['step'][0])
+
+
+def test_a_network_alone(capsys, teacher):
+    code, found = ask(capsys, teacher, 'student',
+                      **{'model.teacher_ckpt': None})
+    assert code == 0 and {'step', 'images'} < set(found)
+    assert not {'teacher', 'cells'} & set(found)
+
+
+def test_the_command():
+    done = subprocess.run([sys.executable, '-m', 'sdd_mm.doctor'],
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          capture_output=True,
+                          text=True)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert 'mmrazor 1.0.0' in done.stdout and 'device' in done.stdout
+    done = subprocess.run([sys.executable, '-m', 'sdd_mm.doctor', 'no.py'],
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 1 and 'BAD  config' in done.stdout
