@@ -142,6 +142,25 @@ def scale_decoupled_loss(student: Tensor,
         torch.Size([])
     """
     check_choice('reduction', reduction, REDUCTIONS)
+    rows = weighted_rows(student, teacher, target, criterion,
+                         consistent_weight, complementary_weight, consistency,
+                         global_logits)
+    return reduce_rows(rows, reduction)
+
+
+@full_precision
+def weighted_rows(student: Tensor,
+                  teacher: Tensor,
+                  target: Tensor,
+                  criterion: Criterion,
+                  consistent_weight: float = 1.0,
+                  complementary_weight: float = 2.0,
+                  consistency: str = 'label',
+                  global_logits: Optional[Tensor] = None) -> Tensor:
+    """The summands of :func:`scale_decoupled_loss`, (N, B).
+
+    Its arguments but for ``reduction``, which :func:`reduce_rows` takes.
+    """
     check_logits(student, teacher)
     weights = cell_weights(teacher, target, consistency, consistent_weight,
                            complementary_weight, global_logits)
@@ -151,6 +170,10 @@ def scale_decoupled_loss(student: Tensor,
         raise ValueError('the criterion must return one loss per cell and '
                          f'sample, {tuple(weights.shape)}, got '
                          f'{tuple(rows.shape)}')
-    total = (weights * rows).sum()
-    cells, batch = weights.shape
-    return total / (batch * cells if reduction == 'mean' else batch)
+    return weights * rows
+
+
+def reduce_rows(rows: Tensor, reduction: str = 'mean') -> Tensor:
+    """A scalar of rows, (N, B): see :func:`scale_decoupled_loss`."""
+    cells, batch = rows.shape
+    return rows.sum() / (batch * cells if reduction == 'mean' else batch)

@@ -11,6 +11,7 @@ from toy import PREPROCESSOR, algorithm, classifier, sdd_loss
 
 from sdd_mm.engine.hooks import (DistillWarmupHook, FrozenTeacherHook,
                                  SDDReportHook)
+from sdd_mm.functional.scale_decoupled import complementary_cells
 from sdd_mm.models.algorithms import TeacherError
 
 SCENES = dict(
@@ -209,26 +210,41 @@ def test_report_says_what_is_distilled(tmp_path):
     assert log.count('sdd/complementary: ') == 6
 
 
-def test_reported_share_is_the_share_of_complementary_cells(tmp_path):
+def test_reported_parts_are_those_of_the_loss(tmp_path):
     run = runner(tmp_path, hooks=[dict(type='SDDReportHook', interval=2)])
-    loss, expected = run.model.distiller.distill_losses['loss_sdd'], []
-    loss.register_forward_pre_hook(
-        lambda module, args, kwargs: expected.append(
-            module.complementary_cells(kwargs['teacher'], kwargs['target']).
-            float().mean().item()),
-        with_kwargs=True)
+    loss, expected, shares = run.model.distiller.distill_losses[
+        'loss_sdd'], [], []
+
+    def hear(module, args, kwargs, output):
+        local = kwargs['teacher'].local_logits(module.scales, module.pooling)
+        mask = complementary_cells(local, kwargs['target'])
+        shares.append(mask.float().mean().item())
+        expected.append(output.item())
+
+    loss.register_forward_hook(hear, with_kwargs=True)
     run.train()
-    history = run.message_hub.get_scalar('train/sdd/complementary')
+
+    def told(name):
+        return run.message_hub.get_scalar(f'train/sdd/{name}').data[0]
+
     # every second iteration of an epoch, and its last
-    found = history.data[0].tolist()
-    torch.testing.assert_close(found, [expected[i] for i in (1, 2, 4, 5)])
+    at = [1, 2, 4, 5]
+    torch.testing.assert_close(
+        told('complementary').tolist(), [shares[i] for i in at])
+    whole = [expected[i] for i in at]
+    for names in ([f'loss_scale{m}' for m in loss.scales],
+                  ['loss_consistent', 'loss_complementary']):
+        torch.testing.assert_close(sum(map(told, names)).tolist(), whole)
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert 'sdd/loss_scale1: ' in log and 'sdd/loss_complementary: ' in log
 
 
 def test_report_leaves_nothing_behind(tmp_path):
     run = runner(tmp_path, hooks=[dict(type='SDDReportHook')])
     loss = run.model.distiller.distill_losses['loss_sdd']
     run.train()
-    assert not loss._forward_pre_hooks
+    assert not loss._forward_pre_hooks and not loss.parts
+    assert not loss.keep_parts
     assert isinstance(
         next(h for h in run.hooks if isinstance(h, SDDReportHook)),
         SDDReportHook)

@@ -16,12 +16,14 @@ class SDDReportHook(Hook):
 
     Once, at the first iteration: the recorded modules, the sizes of both
     feature maps, the number of cells, and which scales repeat cells because a
-    map is smaller than their grid. At every log line: the share of
-    complementary cells in that iteration, as ``sdd/complementary``, with the
-    name of the loss in front where there are several.
+    map is smaller than their grid. At every log line, of that iteration: the
+    share of complementary cells, ``sdd/complementary``, and the loss by scale,
+    ``sdd/loss_scale4``, and by kind of cell, ``sdd/loss_consistent`` and
+    ``sdd/loss_complementary``; either split adds up to the loss. Where there
+    are several losses, ``sdd/NAME/...``.
 
     Args:
-        interval (int, optional): Iterations between two shares. Defaults to
+        interval (int, optional): Iterations between two of them. Defaults to
             None, which takes the interval of the ``LoggerHook``.
 
     Examples:
@@ -43,39 +45,50 @@ class SDDReportHook(Hook):
         }
         if self.interval is None:
             self.interval = log_interval(runner)
-        self._told, self._listening = set(), False
+        self._losses = losses
         for name, loss in losses.items():
-            key = 'sdd/complementary' if len(
-                losses) == 1 else f'sdd/{name}/complementary'
             self._handles.append(
                 loss.register_forward_pre_hook(
-                    partial(self._hear, runner, distiller, name, key),
+                    partial(self._tell, runner, distiller, name),
                     with_kwargs=True))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
         """Listen where a log line follows."""
-        self._listening = (
+        listening = (
             self.every_n_inner_iters(batch_idx, self.interval)
             or self.end_of_epoch(runner.train_dataloader, batch_idx)
             or self.is_last_train_iter(runner))
+        for loss in self._losses.values():
+            loss.keep_parts = listening
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Pass on what was kept, as tensors that nobody reads yet."""
+        for name, loss in self._losses.items():
+            prefix = 'sdd' if len(self._losses) == 1 else f'sdd/{name}'
+            for part, value in loss.parts.items():
+                runner.message_hub.update_scalar(f'train/{prefix}/{part}',
+                                                 value)
+            loss.parts = {}
 
     def after_train(self, runner) -> None:
         """Let the losses go."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        for loss in self._losses.values():
+            loss.keep_parts = False
 
-    def _hear(self, runner, distiller, name, key, loss, args, kwargs) -> None:
-        """Look at what a loss is called with."""
+    def _tell(self, runner, distiller, name, loss, args, kwargs) -> None:
+        """Say what a loss is called with, the first time."""
         records = dict(zip(('student', 'teacher', 'target'), args), **kwargs)
-        student, teacher = records['student'], records['teacher']
-        if name not in self._told:
-            self._told.add(name)
-            runner.logger.info(report(distiller, name, loss, student, teacher))
-        if self._listening:
-            share = loss.complementary_cells(teacher, records['target'])
-            runner.message_hub.update_scalar(f'train/{key}',
-                                             share.float().mean())
+        runner.logger.info(
+            report(distiller, name, loss, records['student'],
+                   records['teacher']))
+        self._handles[list(self._losses).index(name)].remove()
 
 
 def report(distiller, name: str, loss: ScaleDecoupledLoss, student,

@@ -1,15 +1,15 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...functional import scale_decoupled_loss
 from ...functional.pooling_plan import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
-                                           check_choice, complementary_cells)
+                                           check_choice, complementary_cells,
+                                           reduce_rows, weighted_rows)
 from .base import RecordLoss
 
 CHUNK = 2**25
@@ -86,6 +86,10 @@ class ScaleDecoupledLoss(RecordLoss):
         self.complementary_weight = complementary_weight
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.chunk_size = chunk_size
+        # whether the next forward keeps what it is made of, and what it kept
+        self.keep_parts = False
+        self.parts: Dict[str, Tensor] = {}
+        self._kept: Optional[list] = None
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
@@ -98,6 +102,15 @@ class ScaleDecoupledLoss(RecordLoss):
         return self.pooling != 'hierarchical' or 1 not in self.scales
 
     def compute(self, student, teacher, target: Tensor) -> Tensor:
+        self._kept = [] if self.keep_parts else None
+        loss = self._in_chunks(student, teacher, target)
+        # not again when the backward pass repeats chunks
+        kept, self._kept = self._kept, None
+        if kept:
+            self.parts = self._parts(kept)
+        return loss
+
+    def _in_chunks(self, student, teacher, target: Tensor) -> Tensor:
         batch = student.num_samples
         size = self._samples_at_a_time(student.num_classes
                                        or teacher.num_classes or 1)
@@ -126,7 +139,8 @@ class ScaleDecoupledLoss(RecordLoss):
 
     def _compute(self, student, teacher, target: Tensor) -> Tensor:
         local = teacher.local_logits(self.scales, self.pooling).detach()
-        return scale_decoupled_loss(
+        verdict = self._global_logits(teacher, local)
+        rows = weighted_rows(
             student.local_logits(self.scales, self.pooling),
             local,
             target,
@@ -134,30 +148,33 @@ class ScaleDecoupledLoss(RecordLoss):
             consistent_weight=self.consistent_weight,
             complementary_weight=self.complementary_weight,
             consistency=self.consistency,
-            reduction=self.reduction,
-            global_logits=self._global_logits(teacher, local))
+            global_logits=verdict)
+        if self._kept is not None:
+            self._kept.append((rows.detach(),
+                               complementary_cells(local, target,
+                                                   self.consistency, verdict)))
+        return reduce_rows(rows, self.reduction)
 
-    def complementary_cells(self, teacher, target: Tensor) -> Tensor:
-        """Which cells the loss takes for complementary, bool (N, B).
+    def _parts(self, kept: list) -> Dict[str, Tensor]:
+        """The loss by scale, and by kind of cell; the share of one kind.
 
-        Args:
-            teacher (FeatureHead | RegionHead | LocalLogits): The teacher's
-                record.
-            target (Tensor): Labels, (B,), or class scores, (B, K).
+        The parts of either split add up to the weighted loss.
         """
-        batch = teacher.num_samples
-        size = self._samples_at_a_time(teacher.num_classes or 1)
-        found = []
-        for first in range(0, batch, size):
-            part = teacher
-            if size < batch:
-                part = teacher.samples(first, min(first + size, batch))
-            local = part.local_logits(self.scales, self.pooling).detach()
-            found.append(
-                complementary_cells(local, target[first:first + size],
-                                    self.consistency,
-                                    self._global_logits(part, local)))
-        return torch.cat(found, dim=1)
+        rows, mask = (torch.cat(found, dim=1) for found in zip(*kept))
+        factor = self.loss_weight * self.warmup / rows.shape[1]
+        if self.reduction == 'mean':
+            factor = factor / rows.shape[0]
+        cells = rows.sum(dim=1)
+        by_scale = cells.split([m * m for m in self.scales])
+        complementary = (rows * mask).sum()
+        return {
+            **{
+                f'loss_scale{m}': factor * part.sum()
+                for m, part in zip(self.scales, by_scale)
+            }, 'loss_consistent': factor * (rows.sum() - complementary),
+            'loss_complementary': factor * complementary,
+            'complementary': mask.float().mean()
+        }
 
     def _global_logits(self, teacher, local: Tensor) -> Tensor:
         """The teacher's global verdict comes from these logits, (B, K).

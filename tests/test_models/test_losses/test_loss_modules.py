@@ -109,18 +109,47 @@ def test_defaults_are_the_released_ones():
     assert not loss.state_dict() and not list(loss.parameters())
 
 
-def test_complementary_cells_are_those_that_weigh_more():
+@pytest.mark.parametrize('chunk_size', [None, 1, 3])
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_parts_of_the_loss(reduction, chunk_size):
     student, teacher, target = records()
     loss = MODELS.build(
-        dict(type='ScaleDecoupledLoss', criterion=dict(type='KDCriterion')))
-    mask = loss.complementary_cells(teacher, target)
-    assert mask.shape == (21, B) and 0 < mask.sum() < mask.numel()
-    assert not mask[0].any()
-    rows = kd_loss(
-        local(student, (1, 2, 4), 'hierarchical'),
-        local(teacher, (1, 2, 4), 'hierarchical'), 4.0)
-    torch.testing.assert_close(
-        loss(student, teacher, target), (rows * (1.0 + mask)).mean())
+        dict(
+            type='ScaleDecoupledLoss',
+            criterion=dict(type='KDCriterion'),
+            loss_weight=0.9,
+            reduction=reduction,
+            chunk_size=chunk_size))
+    loss.warmup.fill_(0.5)
+    alone = loss(student, teacher, target)
+    assert not loss.parts
+    loss.keep_parts = True
+    value = loss(student, teacher, target)
+    if chunk_size is None:
+        assert torch.equal(value, alone)
+    value.backward()  # chunks are made again, and not kept again
+    cells = [
+        local(record, (1, 2, 4), 'hierarchical')
+        for record in (student, teacher)
+    ]
+    right = cells[1].argmax(-1) == target
+    mask = right != right[0]
+    assert 0 < mask.sum() < mask.numel() and not mask[0].any()
+    rows = 0.45 / B * kd_loss(*cells, 4.0) * (1.0 + mask)
+    if reduction == 'mean':
+        rows = rows / 21
+    expected = dict(
+        loss_scale1=rows[:1].sum(),
+        loss_scale2=rows[1:5].sum(),
+        loss_scale4=rows[5:].sum(),
+        loss_consistent=rows[~mask].sum(),
+        loss_complementary=rows[mask].sum(),
+        complementary=mask.float().mean())
+    assert list(loss.parts) == list(expected)
+    for name, part in loss.parts.items():
+        assert not part.requires_grad
+        torch.testing.assert_close(part, expected[name].detach())
+    torch.testing.assert_close(rows.sum(), value)
 
 
 @pytest.mark.parametrize('wrong, message', [
@@ -251,9 +280,6 @@ def test_chunks_change_nothing(chunk_size, kind, config, reduction, soft):
              *torch.autograd.grad(value, [student.feature, student.weight])))
     for one, other in zip(*results):
         torch.testing.assert_close(one, other)
-    mask = loss.complementary_cells(teacher, target)
-    loss.chunk_size = None
-    assert torch.equal(mask, loss.complementary_cells(teacher, target))
 
 
 def test_only_one_chunk_of_local_logits_is_kept():
