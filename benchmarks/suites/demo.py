@@ -9,7 +9,9 @@ rows = {
     'KD':
     dict(config='configs/demo/kd.py', panel='KD'),
     'SD-KD, M = {1, 2, 4}':
-    dict(config='configs/demo/sd-kd.py', panel='KD'),
+    dict(
+        config='configs/demo/sd-kd.py',
+        panel=['KD', 'SD-KD, scales', 'SD-KD, cells']),
     'DKD':
     dict(config='configs/demo/dkd.py', panel='DKD'),
     'SD-DKD, M = {1, 2, 4}':
@@ -22,22 +24,22 @@ rows = {
     dict(
         config='configs/demo/sd-kd.py',
         options={f'{_loss}.scales': (1, 2)},
-        panel='scales'),
+        panel='SD-KD, scales'),
     'SD-KD, M = {1, 4}':
     dict(
         config='configs/demo/sd-kd.py',
         options={f'{_loss}.scales': (1, 4)},
-        panel='scales'),
+        panel='SD-KD, scales'),
     'SD-KD, consistent cells only':
     dict(
         config='configs/demo/sd-kd.py',
         options={f'{_loss}.complementary_weight': 0.0},
-        panel='cells'),
+        panel='SD-KD, cells'),
     'SD-KD, complementary cells only':
     dict(
         config='configs/demo/sd-kd.py',
         options={f'{_loss}.consistent_weight': 0.0},
-        panel='cells'),
+        panel='SD-KD, cells'),
 }
 notes = [
     'A ResNet-14 teaches a ResNet-8 on scenes of the handwritten digits that '

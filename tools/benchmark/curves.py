@@ -24,14 +24,14 @@ def draw(rows: Rows, path: Path, title: str) -> None:
     """
     done = {title: row for title, row in rows.items() if row.done()}
     panels = list(
-        dict.fromkeys(row.panel
-                      for row in done.values() if row.panel)) or ['']
+        dict.fromkeys(panel for row in done.values()
+                      for panel in row.panels)) or ['']
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     figure, grid = plt.subplots(
         down,
         across,
-        figsize=(4.2 * across + 0.6, 3.6 * down + 0.5),
+        figsize=(4.2 * across + 0.6, 4.2 * down + 0.5),
         layout='constrained',
         sharex=True,
         sharey=True,
@@ -42,11 +42,10 @@ def draw(rows: Rows, path: Path, title: str) -> None:
             continue
         colors = iter(COLORS)
         for name, row in done.items():
-            if row.panel not in ('', panels[number]):
+            if row.panels and panels[number] not in row.panels:
                 continue
-            color = '0.5' if row.panel == '' and panels != [''
-                                                            ] else next(colors)
-            _line(axes, row, name, color)
+            everywhere = not row.panels and panels != ['']
+            _line(axes, row, name, '0.5' if everywhere else next(colors))
         axes.set(
             title=panels[number],
             xlabel='epoch',
@@ -54,9 +53,13 @@ def draw(rows: Rows, path: Path, title: str) -> None:
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(alpha=0.25, lw=0.5)
         axes.legend(
-            loc='lower right', frameon=False, fontsize=8, title='last epoch')
+            loc='upper left',
+            bbox_to_anchor=(0, -0.16),
+            frameon=False,
+            fontsize=9)
         axes.tick_params(labelbottom=True)
-    figure.suptitle(title)
+    figure.suptitle(f'{title}: mean of the seeds, from the smallest to the '
+                    'largest; in front of a name the last epoch')
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

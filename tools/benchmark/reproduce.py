@@ -99,6 +99,8 @@ def make_rows(suite: Config, seeds: list, work_dir: Path, options: dict,
         if teacher is not None and 'teacher' in Config.fromfile(
                 ROOT / row.config).model:
             own['model.teacher_ckpt'] = teachers[teacher]
+        panels = row.get('panel', [])
+        panels = [panels] if isinstance(panels, str) else panels
         changed = {
             key: value
             for key, value in own.items() if key != 'model.teacher_ckpt'
@@ -108,7 +110,7 @@ def make_rows(suite: Config, seeds: list, work_dir: Path, options: dict,
         rows[title] = Row(
             [Run(ROOT / row.config, work_dir, own, seed) for seed in seeds],
             row.config, changed, known.get('Paper'),
-            known.get("Authors' log", []), row.get('panel', ''))
+            known.get("Authors' log", []), panels)
     return rows
 
 

@@ -24,14 +24,15 @@ class Row:
             checkpoint. Defaults to {}.
         paper (float, optional): The paper's accuracy. Defaults to None.
         log (list[float]): Accuracies of the authors' logs. Defaults to [].
-        panel (str): Where its curve is drawn. Defaults to ''.
+        panels (list[str]): Where its curve is drawn. Defaults to [], which
+            is everywhere.
     """
     runs: List[Run]
     config: str = ''
     options: dict = field(default_factory=dict)
     paper: Optional[float] = None
     log: List[float] = field(default_factory=list)
-    panel: str = ''
+    panels: List[str] = field(default_factory=list)
 
     def done(self) -> List[Run]:
         """The runs that have come to their end."""
