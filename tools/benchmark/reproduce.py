@@ -154,7 +154,7 @@ def facts(rows: Rows) -> Optional[str]:
         for name, values in found.items()
     }
     device = text['gpu'] if found['gpu'] != [None] else (
-        f'{text["processor"]}, {text["threads"]} threads a run')
+        f'{text["processor"]}, threads a run: {text["threads"]}')
     return (f'{device}; Python {text["python"]}, torch {text["torch"]}, '
             f'mmengine {text["mmengine"]}, mmpretrain {text["mmpretrain"]}, '
             f'mmrazor {text["mmrazor"]}; commit {text["commit"]}.')
