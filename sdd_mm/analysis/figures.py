@@ -1,0 +1,304 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Figures of a trained run. Each returns what it draws, in numbers, too."""
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from .outputs import Outputs
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+# Okabe and Ito's colours, told apart by all readers
+CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
+          '#000000', '#999999', '#882255', '#F0E442')
+CASES = ('image right, cell right', 'image right, cell wrong',
+         'image wrong, cell right', 'image wrong, cell wrong')
+CASE_COLORS = ('#0072B2', '#E69F00', '#56B4E9', '#999999')
+Found = Tuple[Figure, dict]
+
+
+def draw_cells(axes,
+               image: np.ndarray,
+               verdicts: Sequence[int],
+               truth: int,
+               names: Sequence[str],
+               right: bool,
+               title: str = '') -> None:
+    """An image under a grid of verdicts.
+
+    Args:
+        axes (Axes): Where to draw.
+        image (np.ndarray): (H, W, 3), RGB, from 0 to 255.
+        verdicts (Sequence[int]): The classes of m x m cells, row by row.
+        truth (int): The image's class, to compare the verdicts with.
+        names (Sequence[str]): The names of the classes.
+        right (bool): Whether the verdict on the whole image is that class.
+        title (str): The title. Defaults to ''.
+    """
+    scale = round(len(verdicts)**0.5)
+    axes.imshow(image, extent=(0, 1, 1, 0))
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    for index, verdict in enumerate(verdicts):
+        row, column = divmod(index, scale)
+        color = CONSISTENT if (verdict == truth) == right else COMPLEMENTARY
+        axes.add_patch(
+            plt.Rectangle((column / scale, row / scale),
+                          1 / scale,
+                          1 / scale,
+                          facecolor=(color, 0.45),
+                          edgecolor='white',
+                          linewidth=1))
+        name = names[verdict]
+        # as large as the cell lets the name be
+        size = min(20 / scale**0.4, 110 / (scale * max(len(name), 2)))
+        axes.text(
+            (column + 0.5) / scale, (row + 0.5) / scale,
+            name,
+            ha='center',
+            va='center',
+            color='white',
+            weight='bold',
+            fontsize=size,
+            path_effects=[withStroke(linewidth=1.5, foreground='black')])
+
+
+def explain(image: np.ndarray, outputs: Outputs, names: Sequence[str],
+            label: Optional[int]) -> Found:
+    """A network's verdict on every cell of one image.
+
+    Where the label is not known, cells are compared with the verdict on the
+    whole image, as the paper's text has it.
+    """
+    verdict = outputs.classes[0].item()
+    truth = verdict if label is None else label
+    figure, grid = plt.subplots(
+        1,
+        1 + len(outputs.scales),
+        figsize=(2.9 * (1 + len(outputs.scales)), 3.3),
+        layout='constrained')
+    grid[0].imshow(image)
+    grid[0].set_axis_off()
+    grid[0].set_title(
+        f'verdict {names[verdict]}' +
+        ('' if label is None else f', label {names[label]}'),
+        fontsize=10)
+    for axes, scale in zip(grid[1:], outputs.scales):
+        draw_cells(axes, image,
+                   outputs.at(scale)[:, 0].tolist(), truth, names,
+                   verdict == truth, f'scale {scale}')
+    figure.supxlabel(
+        'blue: as the whole image (consistent), orange: otherwise '
+        '(complementary)',
+        fontsize=9)
+    return figure, dict(
+        verdict=names[verdict],
+        label=None if label is None else names[label],
+        cells={
+            scale: [names[index] for index in outputs.at(scale)[:, 0]]
+            for scale in outputs.scales
+        })
+
+
+def samples(title: str, images: List[np.ndarray], chosen: Tensor,
+            teacher: Outputs, captions: List[str],
+            names: Sequence[str]) -> Found:
+    """Some images, each with the teacher's verdict on its smallest cells."""
+    scale = max(teacher.scales)
+    figure, grid = plt.subplots(
+        2,
+        max(1, len(chosen)),
+        figsize=(2.1 * max(3, len(chosen)) + 0.4, 5),
+        layout='constrained',
+        squeeze=False)
+    for column in range(grid.shape[1]):
+        for axes in grid[:, column]:
+            axes.set_axis_off()
+    for column, index in enumerate(chosen.tolist()):
+        grid[0, column].imshow(images[column])
+        grid[0, column].set_title(captions[column], fontsize=9)
+        draw_cells(grid[1, column], images[column],
+                   teacher.at(scale)[:, index].tolist(),
+                   teacher.labels[index].item(), names,
+                   teacher.right[index].item())
+    if not len(chosen):
+        grid[0, 0].text(0.5, 0.5, 'there are none', ha='center')
+    figure.suptitle(title, fontsize=11)
+    return figure, dict(images=chosen.tolist(), captions=captions)
+
+
+def choose_misclassified(teacher: Outputs, count: int) -> Tensor:
+    """Images that the teacher gets wrong, and most of its cells right."""
+    share = (teacher.cells == teacher.labels).float().mean(dim=0)
+    share[teacher.right] = -1
+    best = share.argsort(descending=True)[:count]
+    return best[share[best] > 0]
+
+
+def choose_won(student: Outputs, other: Outputs, teacher: Outputs,
+               count: int) -> Tensor:
+    """Images that one student gets right and another wrong.
+
+    First those on whose cells the teacher is most divided.
+    """
+    won = student.right & ~other.right
+    divided = (teacher.cells != teacher.classes).float().mean(dim=0)
+    divided[~won] = -1
+    best = divided.argsort(descending=True)[:count]
+    return best[divided[best] >= 0]
+
+
+def correlations(teacher: Outputs, students: Dict[str, Outputs]) -> Found:
+    """How far the students' class correlations are from the teacher's.
+
+    The paper's Figure 3: correlation of the classes' logits over the images,
+    student minus teacher, absolute.
+    """
+    wanted = _correlation(teacher.logits)
+    found = {
+        name: (_correlation(outputs.logits) - wanted).abs()
+        for name, outputs in students.items()
+    }
+    top = max(difference.max().item() for difference in found.values())
+    figure, grid = plt.subplots(
+        1,
+        len(found),
+        figsize=(4.4 * len(found) + 0.8, 4.4),
+        layout='constrained',
+        squeeze=False)
+    for axes, (name, difference) in zip(grid[0], found.items()):
+        picture = axes.imshow(
+            difference.numpy(), vmin=0, vmax=top, cmap='cividis')
+        axes.set(
+            title=f'{name}: mean {difference.mean():.3f}',
+            xlabel='class',
+            ylabel='class')
+    figure.colorbar(
+        picture, ax=grid[0].tolist(), label='|student - teacher|', shrink=0.85)
+    figure.suptitle('Difference of class correlations, student and teacher')
+    return figure, {
+        name:
+        dict(mean=difference.mean().item(), difference=difference.tolist())
+        for name, difference in found.items()
+    }
+
+
+def _correlation(logits: Tensor) -> Tensor:
+    return torch.corrcoef(logits.T.double())
+
+
+def neighbours(students: Dict[str, Outputs],
+               names: Sequence[str],
+               most: int = 1000,
+               classes: int = 10) -> Found:
+    """t-SNE of the students' features: the paper's Figure 5."""
+    from sklearn.manifold import TSNE
+    figure, grid = plt.subplots(
+        1,
+        len(students),
+        figsize=(4.4 * len(students) + 1.2, 4.6),
+        layout='constrained',
+        squeeze=False)
+    found = {}
+    for axes, (name, outputs) in zip(grid[0], students.items()):
+        kept = (outputs.labels < classes).nonzero()[:most, 0]
+        features, labels = outputs.features[kept], outputs.labels[kept]
+        perplexity = min(30, max(2, len(kept) // 4))
+        places = TSNE(
+            random_state=0, init='pca',
+            perplexity=perplexity).fit_transform(features.numpy())
+        found[name] = dict(places=places.tolist(), labels=labels.tolist())
+        for label in labels.unique().tolist():
+            axes.scatter(
+                *places[labels.numpy() == label].T,
+                s=7,
+                color=COLORS[label % len(COLORS)],
+                marker='osD^v'[label // 2 % 5],
+                label=names[label])
+        axes.set(title=name, xticks=[], yticks=[])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc='outside right upper',
+        fontsize=8,
+        title='class',
+        frameon=False,
+        markerscale=2)
+    figure.suptitle('t-SNE of the features before the classifier '
+                    f'(perplexity {perplexity}, {len(kept)} images)')
+    return figure, found
+
+
+def cases(teacher: Outputs) -> Found:
+    """How often the teacher's verdicts on cells and on images agree."""
+    found = {}
+    for scale in teacher.scales:
+        cell = teacher.at(scale) == teacher.labels
+        image = teacher.right.expand(cell.shape)
+        found[scale] = [
+            case.float().mean().item()
+            for case in (image & cell, image & ~cell, ~image & cell,
+                         ~image & ~cell)
+        ]
+    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout='constrained')
+    left = np.zeros(len(found))
+    rows = np.arange(len(found))[::-1]
+    for number, (case, color) in enumerate(zip(CASES, CASE_COLORS)):
+        shares = np.array([100 * values[number] for values in found.values()])
+        axes.barh(
+            rows, shares, left=left, color=color, label=case, edgecolor='w')
+        for row, start, share in zip(rows, left, shares):
+            if share >= 4:
+                axes.text(
+                    start + share / 2,
+                    row,
+                    f'{share:.0f}',
+                    ha='center',
+                    va='center',
+                    color='black' if color in ('#E69F00', '#56B4E9',
+                                               '#999999') else 'white')
+        left += shares
+    axes.set(
+        yticks=rows,
+        yticklabels=[f'scale {scale}' for scale in found],
+        xlabel='share of cells (%)',
+        xlim=(0, 100),
+        title='The teacher\'s verdicts on cells and on whole images')
+    axes.spines[['top', 'right', 'left']].set_visible(False)
+    axes.tick_params(left=False)
+    figure.legend(loc='outside lower center', ncols=2, frameon=False)
+    return figure, dict(cases=CASES, shares=found)
+
+
+def curves(title: str,
+           ylabel: str,
+           series: Dict[str, Tuple[list, list]],
+           xlabel: str = 'iteration') -> Found:
+    """Lines over training.
+
+    Args:
+        title (str): The title.
+        ylabel (str): What is drawn, with its unit.
+        series (dict): Steps and values, by name.
+        xlabel (str): What the steps are. Defaults to 'iteration'.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout='constrained')
+    for (name, (steps, values)), color in zip(series.items(), COLORS):
+        axes.plot(steps, values, color=color, label=name, lw=1.8)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.set_ylim(bottom=0)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(alpha=0.25, lw=0.5)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=9)
+    return figure, {
+        name: dict(steps=steps, values=values)
+        for name, (steps, values) in series.items()
+    }

@@ -1,0 +1,176 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Figures of a trained run, and the numbers in them."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmrazor.registry import MODELS
+
+from sdd_mm.analysis import figures, load_run, validation_loader
+from sdd_mm.analysis.report import logged
+from sdd_mm.datasets import DigitScenes
+from sdd_mm.engine.errors import PreflightError
+from sdd_mm.functional import local_logits
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Checkpoints of a short SD-KD and of a short KD."""
+    root, found = tmp_path_factory.mktemp('runs'), {}
+    for name in ('sd-kd', 'kd'):
+        cfg = Config.fromfile(ROOT / 'configs' / 'demo' / f'{name}.py')
+        cfg.merge_from_dict({
+            'work_dir': str(root / name),
+            'model.teacher_ckpt': str(root / 'teacher.pth'),
+            'train_dataloader.dataset.num_scenes': 128,
+            'val_dataloader.dataset.num_scenes': 120,
+            'val_dataloader.batch_size': 50,
+            'default_hooks.logger.interval': 1,
+            'train_cfg.max_epochs': 1,
+            'param_scheduler': [],
+            'optim_wrapper.optimizer.lr': 0.02,
+            'experiment_name': f'analysis_{name}'
+        })
+        if not found:
+            torch.save(
+                MODELS.build(cfg.model.teacher).state_dict(),
+                root / 'teacher.pth')
+        Runner.from_cfg(cfg).train()
+        found[name] = root / name / 'epoch_1.pth'
+    return found
+
+
+@pytest.fixture(scope='module')
+def seen(runs):
+    """The SD-KD run, its images, and what both networks say of them."""
+    run = load_run(str(runs['sd-kd']))
+    batches = list(validation_loader(run.cfg))
+    return run, batches, *(
+        run.classify(role, batches) for role in ('teacher', 'student'))
+
+
+def test_outputs_are_those_of_the_networks(seen):
+    run, batches, *both = seen
+    inputs = torch.cat([batch['inputs'] for batch in batches]).float()
+    assert run.grid == ((1, 2, 4), 'hierarchical')
+    for network, outputs in zip((run.model.teacher, run.model.architecture),
+                                both):
+        images = (inputs - 64) / 64
+        with torch.no_grad():
+            feature, = network.backbone(images)
+            logits = network(images)
+            local = local_logits(feature, network.head.fc.weight,
+                                 network.head.fc.bias)
+        assert torch.allclose(outputs.logits, logits, atol=1e-5)
+        assert torch.equal(outputs.cells, local.argmax(dim=-1))
+        assert torch.allclose(
+            outputs.features, feature.mean(dim=(2, 3)), atol=1e-5)
+        labels = [scene['gt_label'] for scene in DigitScenes('test', 120)]
+        assert outputs.labels.tolist() == labels
+        assert outputs.at(4).shape == (16, 120)
+    assert run.names == list('0123456789')
+    assert np.array_equal(
+        run.picture(batches[0]['inputs'][0]),
+        DigitScenes('test', 120)[0]['img'])
+
+
+def test_cases_add_up(seen):
+    teacher = seen[2]
+    _, found = figures.cases(teacher)
+    for scale, shares in found['shares'].items():
+        assert sum(shares) == pytest.approx(1)
+        right = (teacher.at(scale) == teacher.labels).float().mean().item()
+        assert shares[0] + shares[2] == pytest.approx(right)
+        assert shares[0] + shares[1] == pytest.approx(
+            teacher.right.float().mean().item())
+
+
+def test_chosen_images(seen):
+    _, _, teacher, student = seen
+    for index in figures.choose_misclassified(teacher, 5).tolist():
+        assert not teacher.right[index]
+        assert (teacher.cells[:, index] == teacher.labels[index]).any()
+    for index in figures.choose_won(student, teacher, teacher, 5).tolist():
+        assert student.right[index] and not teacher.right[index]
+    assert not len(figures.choose_won(teacher, teacher, teacher, 5))
+
+
+def test_correlations_of_equal_networks_do_not_differ(seen):
+    _, _, teacher, student = seen
+    _, found = figures.correlations(teacher, dict(a=teacher, b=student))
+    assert found['a']['mean'] < 1e-12 < found['b']['mean']
+    wanted = np.abs(
+        np.corrcoef(student.logits.T) - np.corrcoef(teacher.logits.T))
+    np.testing.assert_allclose(
+        found['b']['difference'], wanted, rtol=0, atol=1e-6)
+
+
+def test_logged_parts_add_up(runs):
+    folder = runs['sd-kd'].parent
+    (steps, whole), = logged(folder, 'distill.loss_sdd').values()
+    scales = logged(folder, 'sdd/loss_scale')
+    assert list(scales) == ['1', '2', '4'] and steps == [1, 2]
+    total = np.sum([values for _, values in scales.values()], axis=0)
+    np.testing.assert_allclose(total, whole, rtol=1e-4)
+
+
+def command(name, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'analysis' / name, *arguments],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True)
+
+
+def test_a_report(runs, tmp_path):
+    done = command('report.py', runs['sd-kd'], '--against', runs['kd'],
+                   '--out', tmp_path, '--images', '100', '--backends',
+                   'LocalVisBackend')
+    assert done.returncode == 0, done.stderr
+    names = [
+        'accuracy', 'cases', 'correlations', 'features', 'loss-by-kind',
+        'loss-by-scale', 'misclassified', 'won'
+    ]
+    for name in names:
+        assert cv2.imread(str(tmp_path / f'{name}.png')).std() > 5, name
+        json.loads((tmp_path / f'{name}.json').read_text())
+        assert list(tmp_path.glob(f'vis_data/vis_image/{name}_*.png')), name
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('src="data:image/png;base64,') == len(names)
+    assert 'http' not in page.split('<pre>')[0]  # it needs nothing else
+    assert 'ScaleDecoupledLoss' in page and '<th>top-1</th>' in page
+
+
+def test_a_picture_is_explained(runs, seen, tmp_path):
+    run, batches, teacher, _ = seen
+    cv2.imwrite(
+        str(tmp_path / 'picture.png'), run.picture(batches[0]['inputs'][3]))
+    out = tmp_path / 'out' / 'verdicts.png'
+    done = command('explain_image.py', runs['sd-kd'], tmp_path / 'picture.png',
+                   '--out', out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.with_suffix('.json').read_text())
+    assert found['verdict'] == str(teacher.classes[3].item())
+    assert [int(one)
+            for one in found['cells']['4']] == teacher.at(4)[:, 3].tolist()
+    assert cv2.imread(str(out)).std() > 5
+
+
+def test_what_has_no_teacher_is_refused(runs, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'bare.pth')
+    for path in (tmp_path / 'bare.pth', tmp_path / 'none.pth'):
+        with pytest.raises(PreflightError, match='is no checkpoint of a run'):
+            load_run(str(path))
+    with pytest.raises(PreflightError, match='has no teacher'):
+        load_run(
+            str(runs['kd']), str(ROOT / 'configs' / 'demo' / 'student.py'))

@@ -1,0 +1,88 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Draw a network's verdict on every cell of a picture.
+
+    python tools/analysis/explain_image.py \
+        work_dirs/demo/sd-kd/epoch_12.pth picture.png --out verdicts.png
+
+The picture goes through the validation pipeline of the run. Beside the PNG a
+JSON holds what is drawn.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
+import mmcv
+import numpy as np
+from mmengine.dataset import Compose, default_collate
+from mmengine.registry import DefaultScope
+
+from sdd_mm.analysis import TrainedRun, load_run
+from sdd_mm.analysis.figures import explain
+from sdd_mm.engine.errors import PreflightError
+from sdd_mm.engine.smoke import ARRAY_SIZE
+from sdd_mm.images import innermost
+from sdd_mm.models.algorithms import TeacherError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Draw a network\'s verdict on every cell of a picture')
+    parser.add_argument('checkpoint', help='a checkpoint of a distillation')
+    parser.add_argument('picture', help='an image file')
+    parser.add_argument(
+        '--role', choices=['teacher', 'student'], default='teacher')
+    parser.add_argument(
+        '--label',
+        help='the name of its class. Without it, cells are '
+        'compared with the verdict on the whole picture')
+    parser.add_argument(
+        '--scales', type=int, nargs='+', help='other scales than the run\'s')
+    parser.add_argument(
+        '--config', help='config of the run, if not the one in the checkpoint')
+    parser.add_argument('--out', type=Path, default=Path('verdicts.png'))
+    return parser.parse_args()
+
+
+def load_picture(run: TrainedRun, path: str) -> dict:
+    """A file as the run's validation would load it."""
+    if not Path(path).is_file():
+        raise PreflightError(f'there is no picture {path}')
+    steps = innermost(run.cfg.val_dataloader.dataset)['pipeline']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(steps)
+    if run.loads_files:
+        return pipeline(dict(img_path=path, gt_label=0))
+    # a data set of small RGB arrays
+    image = mmcv.imread(path, channel_order='rgb')
+    if image is None:
+        raise PreflightError(f'{path} cannot be read as an image')
+    image = np.ascontiguousarray(mmcv.imresize(image, ARRAY_SIZE[::-1]))
+    return pipeline(dict(img=image, gt_label=0))
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        run = load_run(args.checkpoint, args.config)
+        if args.label is not None and args.label not in run.names:
+            raise PreflightError(f'--label {args.label}: the classes are '
+                                 f'{", ".join(run.names[:20])}'
+                                 f'{", ..." if len(run.names) > 20 else ""}')
+        data = load_picture(run, args.picture)
+    except (PreflightError, TeacherError) as error:
+        sys.exit(f'ERROR: {error}')
+    outputs = run.classify(args.role, [default_collate([data])], args.scales)
+    label = None if args.label is None else run.names.index(args.label)
+    figure, found = explain(
+        run.picture(data['inputs']), outputs, run.names, label)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=150)
+    args.out.with_suffix('.json').write_text(json.dumps(found, indent=1))
+    print(f'{args.role}: {found["verdict"]}. Written to {args.out} and '
+          f'{args.out.with_suffix(".json")}')
+
+
+if __name__ == '__main__':
+    main()

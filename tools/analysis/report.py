@@ -1,0 +1,194 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Write a page on a distillation: what it learnt, and from which cells.
+
+    python tools/analysis/report.py work_dirs/demo/sd-kd/epoch_12.pth \
+        --against work_dirs/demo/kd/epoch_12.pth --out work_dirs/demo/report
+
+The page is OUT/report.html and needs no other file. Beside it are the figures
+as PNG and their numbers as JSON.
+"""
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
+import torch
+from matplotlib import pyplot as plt
+from mmengine.logging import print_log
+
+from sdd_mm.analysis import figures, load_run, validation_loader
+from sdd_mm.analysis.report import Report, logged
+from sdd_mm.engine.errors import PreflightError
+from sdd_mm.models.algorithms import TeacherError
+
+METRIC = 'accuracy/top1'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Write a page on a distillation')
+    parser.add_argument('checkpoint', type=Path, help='a checkpoint of it')
+    parser.add_argument(
+        '--against',
+        type=Path,
+        help='a checkpoint of another run with the same teacher and data, '
+        'such as plain KD')
+    parser.add_argument(
+        '--names',
+        nargs='+',
+        help='what the two are called. By default the names of their work '
+        'dirs')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='a folder. By default '
+        'report/ in the work dir')
+    parser.add_argument(
+        '--images', type=int, default=2000, help='validation images to take')
+    parser.add_argument(
+        '--samples', type=int, default=6, help='images to show in a row')
+    parser.add_argument(
+        '--backends',
+        nargs='+',
+        default=[],
+        help='backends of MMEngine\'s visualizer that get the figures, too: '
+        'LocalVisBackend, TensorboardVisBackend, WandbVisBackend')
+    return parser.parse_args()
+
+
+def take(run, count: int) -> list:
+    """The first batches of a run's validation set."""
+    loader = validation_loader(run.cfg)
+    batches = -(-count // loader.batch_size)
+    return list(itertools.islice(loader, batches))
+
+
+def pictures(run, batches: list, chosen: torch.Tensor) -> list:
+    """Some of the images of batches."""
+    inputs = [one for batch in batches for one in batch['inputs']]
+    return [run.picture(inputs[index]) for index in chosen.tolist()]
+
+
+def main() -> None:
+    args = parse_args()
+    paths = [args.checkpoint] + ([args.against] if args.against else [])
+    names = args.names or [path.resolve().parent.name for path in paths]
+    try:
+        if len(names) != len(paths) or len(set(names)) < len(names):
+            raise PreflightError(f'--names: {len(paths)} different names are '
+                                 f'needed, there are {names}')
+        runs = dict(zip(names, map(load_run, map(str, paths))))
+    except (PreflightError, TeacherError) as error:
+        sys.exit(f'ERROR: {error}')
+    run = runs[names[0]]
+    batches = take(run, args.images)
+    print_log(f'{sum(map(len, (b["inputs"] for b in batches)))} images')
+    teacher = run.classify('teacher', batches)
+    students = {
+        name: one.classify('student', batches, teacher.scales)
+        for name, one in runs.items()
+    }
+    page = Report(f'{names[0]}: a report', args.out
+                  or args.checkpoint.resolve().parent / 'report',
+                  args.backends)
+    write(page, args, runs, batches, teacher, students)
+    print(f'Written to {page.write()}')
+
+
+def write(page: Report, args, runs: dict, batches: list, teacher,
+          students: dict) -> None:
+    first, *others = students
+    run = runs[first]
+    folders = dict(
+        zip(students, (path.resolve().parent
+                       for path in (args.checkpoint, args.against) if path)))
+    count = len(teacher.labels)
+    page.heading(
+        'Accuracy', f'Top-1 (%) of {count} validation images, '
+        'computed for this page')
+    page.table(['', 'top-1', 'agrees with the teacher'], [[
+        name, f'{100 * outputs.right.float().mean():.2f}',
+        f'{100 * (outputs.classes == teacher.classes).float().mean():.2f}'
+    ] for name, outputs in dict(teacher=teacher, **students).items()])
+    accuracy = {
+        name: logged(folder, METRIC).get('')
+        for name, folder in folders.items()
+    }
+    accuracy = {name: line for name, line in accuracy.items() if line}
+
+    def show(name, found, alt):
+        page.figure(name, found, alt)
+        plt.close(found[0])
+
+    if accuracy:
+        show(
+            'accuracy',
+            figures.curves('Accuracy on the validation set', 'top-1 (%)',
+                           accuracy, 'epoch'), 'accuracy over training')
+    scales = logged(folders[first], 'sdd/loss_scale')
+    kinds = {
+        name: line
+        for name, line in logged(folders[first], 'sdd/loss_').items()
+        if not name.startswith('scale')
+    }
+    if scales:
+        page.heading(
+            'The loss over training', 'Of the iterations that were logged: by '
+            'scale, and by kind of cell; either split adds up to the loss')
+    for name, series, title in (('loss-by-scale', {
+            f'scale {m}': line
+            for m, line in scales.items()
+    }, 'SDD loss by scale'), ('loss-by-kind', kinds,
+                              'SDD loss by kind of cell')):
+        if series:
+            show(name, figures.curves(title, 'loss', series), title)
+    page.heading(
+        'Consistent and complementary cells', 'Is the teacher right on the '
+        'image, and is it right on the cell? Where the two answers differ a '
+        'cell is complementary')
+    show('cases', figures.cases(teacher), 'shares of the four cases')
+    page.heading(
+        'Images that the teacher gets wrong and cells of them right',
+        'Compare the paper\'s Figure 1. Blue cells: consistent; orange: '
+        'complementary')
+    chosen = figures.choose_misclassified(teacher, args.samples)
+    show(
+        'misclassified',
+        figures.samples('Misclassified by the teacher',
+                        pictures(run, batches, chosen), chosen, teacher, [
+                            f'{run.names[teacher.labels[i]]}, not '
+                            f'{run.names[teacher.classes[i]]}'
+                            for i in chosen.tolist()
+                        ], run.names), 'misclassified images')
+    for other in others:
+        page.heading(
+            f'Images that {first} gets right and {other} wrong',
+            'Compare the paper\'s Figure 4. Those on whose cells the teacher '
+            'is most divided come first')
+        chosen = figures.choose_won(students[first], students[other], teacher,
+                                    args.samples)
+        show(
+            'won',
+            figures.samples(
+                f'Right by {first}, wrong by {other}; below, the teacher\'s '
+                'verdict on every cell', pictures(run, batches, chosen),
+                chosen, teacher, [
+                    f'{run.names[teacher.labels[i]]}, not '
+                    f'{run.names[students[other].classes[i]]}'
+                    for i in chosen.tolist()
+                ], run.names), 'images that only one student gets right')
+    page.heading(
+        'Class correlations', 'Compare the paper\'s Figure 3: correlation of '
+        'the classes\' logits over the images, student minus teacher')
+    show('correlations', figures.correlations(teacher, students),
+         'differences of class correlations')
+    page.heading('Features', 'Compare the paper\'s Figure 5')
+    show('features', figures.neighbours(students, run.names), 't-SNE')
+    page.heading('Config')
+    for name, one in runs.items():
+        page.code(f'{name}: config', one.cfg.pretty_text)
+
+
+if __name__ == '__main__':
+    main()
