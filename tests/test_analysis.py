@@ -1,8 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Figures of a trained run, and the numbers in them."""
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -124,19 +123,21 @@ def test_logged_parts_add_up(runs):
     np.testing.assert_allclose(total, whole, rtol=1e-4)
 
 
-def command(name, *arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'analysis' / name, *arguments],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True)
+@pytest.fixture
+def command(monkeypatch):
+    """Runs a tool in this process, which has imported everything."""
+
+    def run(name, *arguments):
+        path = str(ROOT / 'tools' / 'analysis' / name)
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, arguments)])
+        runpy.run_path(path, run_name='__main__')
+
+    return run
 
 
-def test_a_report(runs, tmp_path):
-    done = command('report.py', runs['sd-kd'], '--against', runs['kd'],
-                   '--out', tmp_path, '--images', '100', '--backends',
-                   'LocalVisBackend')
-    assert done.returncode == 0, done.stderr
+def test_a_report(runs, tmp_path, command):
+    command('report.py', runs['sd-kd'], '--against', runs['kd'], '--out',
+            tmp_path, '--images', '100', '--backends', 'LocalVisBackend')
     names = [
         'accuracy', 'cases', 'correlations', 'features', 'loss-by-kind',
         'loss-by-scale', 'misclassified', 'won'
@@ -151,14 +152,13 @@ def test_a_report(runs, tmp_path):
     assert 'ScaleDecoupledLoss' in page and '<th>top-1</th>' in page
 
 
-def test_a_picture_is_explained(runs, seen, tmp_path):
+def test_a_picture_is_explained(runs, seen, tmp_path, command):
     run, batches, teacher, _ = seen
     cv2.imwrite(
         str(tmp_path / 'picture.png'), run.picture(batches[0]['inputs'][3]))
     out = tmp_path / 'out' / 'verdicts.png'
-    done = command('explain_image.py', runs['sd-kd'], tmp_path / 'picture.png',
-                   '--out', out)
-    assert done.returncode == 0, done.stderr
+    command('explain_image.py', runs['sd-kd'], tmp_path / 'picture.png',
+            '--out', out)
     found = json.loads(out.with_suffix('.json').read_text())
     assert found['verdict'] == str(teacher.classes[3].item())
     assert [int(one)

@@ -1,8 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A student at home in plain MMPretrain, with the accuracy of its run."""
 import hashlib
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -204,15 +203,13 @@ def test_another_config_and_suffix(run, tmp_path):
         export_student(str(run[0]), str(tmp_path / 'out.onnx'))
 
 
-def test_the_command(run, tmp_path):
-    tool = ROOT / 'tools' / 'model_converters' / 'export_student.py'
-    command = [sys.executable, tool, run[0], tmp_path / 'student.pth']
-    done = subprocess.run([*command, '--torchscript'],
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
-                          capture_output=True,
-                          text=True)
-    assert done.returncode == 0, done.stderr
-    assert 'images (B, 3, 32, 32) from 0 to 255' in done.stdout
+def test_the_command(run, tmp_path, monkeypatch, capsys):
+    tool = str(ROOT / 'tools' / 'model_converters' / 'export_student.py')
+    target = str(tmp_path / 'student.pth')
+    monkeypatch.setattr(sys, 'argv',
+                        [tool, str(run[0]), target, '--torchscript'])
+    runpy.run_path(tool, run_name='__main__')
+    assert 'images (B, 3, 32, 32) from 0 to 255' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'student.pth', 'student.py', 'student.torchscript'
     ]
