@@ -162,9 +162,9 @@ def _measured(run: Run) -> dict:
 
 OPTIONAL = ('paper', "authors' log", 'diverged')  # columns without an entry
 LEGEND = (
-    'Top-1 (%) on the test set, mean +- standard deviation over the seeds. '
-    'The best epoch is the best on that same test set, as published numbers '
-    'are.')
+    'Top-1 (%) on the images that the config validates on, the test set where '
+    'nothing else is said; mean +- standard deviation over the seeds. The '
+    'best epoch is the best on those same images, as published numbers are.')
 
 
 def table(results: List[dict]) -> str:
