@@ -1,5 +1,6 @@
 # make demo: distil on data that needs no download; make test: the tests;
 # make benchmark: measure every row of benchmarks/README.md (15 minutes).
+# make docs: these pages as HTML, with the API (Python 3.11 or newer).
 # All create .venv and install the versions of requirements/constraints.txt.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long benchmark install
+.PHONY: demo test test-long benchmark docs install
 
 demo: $(INSTALLED)
 	$(BIN) tools/demo.py
@@ -23,6 +24,11 @@ test-long: $(INSTALLED)
 benchmark: $(INSTALLED)
 	$(BIN) tools/benchmark/speed.py all
 	$(BIN) tools/benchmark/speed.py write
+
+docs: $(INSTALLED)
+	$(BIN) -m pip install -q -c requirements/constraints.txt -e '.[docs]'
+	$(BIN) -m sphinx -q -W --keep-going -b html docs/en docs/en/_build
+	@echo docs/en/_build/index.html
 
 install: $(INSTALLED)
 

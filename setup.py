@@ -76,7 +76,8 @@ setup(
         'demo': requirements('demo'),
         'tests': requirements('tests'),
         'timm': requirements('timm'),
-        'onnx': requirements('onnx')
+        'onnx': requirements('onnx'),
+        'docs': requirements('docs')
     },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False)
