@@ -433,7 +433,8 @@ def is_plain(config: str) -> bool:
     """Whether running the text of a config can only fill its variables.
 
     As the dump of any config does. Beside what Python runs, MMEngine runs a
-    ``_base_``, and puts variables of the environment in place of braces.
+    ``_base_``, and puts variables of the environment in place of braces. It
+    also imports what ``custom_imports`` names, which is installed.
     """
     if '{{' in config:
         return False
@@ -441,10 +442,12 @@ def is_plain(config: str) -> bool:
         parts = list(ast.walk(ast.parse(config)))
     except (SyntaxError, ValueError):  # it cannot run at all
         return True
+    except (MemoryError, RecursionError):  # nested beyond what a config is
+        return False
     names = [part for part in parts if isinstance(part, ast.Name)]
     own = {part.id for part in names if isinstance(part.ctx, ast.Store)}
     # a name that nobody knows cannot be called
-    known = own | set(dir(builtins)) - {'dict', 'set'}
+    known = own | set(dir(builtins)) - {'dict', 'set', 'range', 'slice'}
     return '_base_' not in own and all(
         isinstance(part, PLAIN) and
         (not isinstance(part, ast.Call)

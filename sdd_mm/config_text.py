@@ -20,7 +20,7 @@ def read_config(text: str) -> dict:
     """
     try:
         lines = ast.parse(text).body
-    except (SyntaxError, RecursionError) as error:
+    except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f'it is no config: {error}') from error
     return {
         target.id: _value(line.value)

@@ -32,6 +32,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
+from torch.utils.data import DataLoader, Subset
 
 from .compat import repairs
 from .engine.config_keys import check_options
@@ -136,20 +137,32 @@ def set_up(cfg: Config, batches: int, steps: int) -> Iterator[Finding]:
         yield Finding(BAD, 'config', str(error))
         return
     yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
+    try:
+        yield from _try(cfg, model, batches, steps)
+    except Exception as error:  # data and networks may do anything
+        yield Finding(BAD, 'run', f'{type(error).__name__}: {error}')
+
+
+def _try(cfg: Config, model: nn.Module, batches: int,
+         steps: int) -> Iterator[Finding]:
+    """Data, teacher and steps, for real."""
     loaders = {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         for key in ('train_dataloader', 'val_dataloader'):
             if cfg.get(key) is not None:
                 loaders[key] = _build_loader(cfg[key])
                 yield _data(key, cfg[key], loaders[key])
+                if not len(loaders[key]):
+                    return
     yield _normalization(model)
     model.to(get_device())
     if isinstance(model, FrozenTeacherDistill):
-        finding = _teacher(model, loaders.get('val_dataloader'), batches)
+        finding = _teacher(model, loaders.get('val_dataloader'),
+                           max(1, batches))
         yield finding
         if finding.mark == BAD:
             return
-    yield from _steps(cfg, model, loaders['train_dataloader'], steps)
+    yield from _steps(cfg, model, loaders['train_dataloader'], max(1, steps))
 
 
 def _build_loader(loader: dict):
@@ -164,12 +177,16 @@ def _data(key: str, cfg: dict, loader) -> Finding:
     inner = next(datasets_of('dataset', cfg['dataset']))[1]
     root = inner.get('data_root')
     classes = loader.dataset.metainfo.get('classes')
-    return Finding(
-        GOOD,
-        key.split('_')[0], f'{inner["type"]}, {len(loader.dataset):,} '
-        f'images{"" if classes is None else f", {len(classes)} classes"}, '
-        f'{len(loader):,} batches of {cfg["batch_size"]}'
-        f'{f", {root}" if root else ""}')
+    text = (f'{inner["type"]}, {len(loader.dataset):,} images'
+            f'{"" if classes is None else f", {len(classes)} classes"}, '
+            f'{len(loader):,} batches of {cfg["batch_size"]}'
+            f'{f", {root}" if root else ""}')
+    if not len(loader):
+        return Finding(
+            BAD,
+            key.split('_')[0], f'{text}: set {key}.batch_size to fewer than '
+            f'there are, or {key}.drop_last to False')
+    return Finding(GOOD, key.split('_')[0], text)
 
 
 def _normalization(model: nn.Module) -> Finding:
@@ -180,9 +197,11 @@ def _normalization(model: nn.Module) -> Finding:
     teacher = normalization(model.teacher)
     if teacher == own:
         return Finding(GOOD, 'images', f'{said}, of student and teacher')
+    given = 'its own, converted' if model.converts_images else (
+        'the student\'s images all the same')
     return Finding(
-        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}; model.'
-        f'on_normalization_mismatch={model.on_normalization_mismatch!r}')
+        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, it is '
+        f'given {given}')
 
 
 def _says(found: Optional[tuple]) -> str:
@@ -204,14 +223,20 @@ def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
     if loader is None:
         return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
-    right = seen = 0
-    for _, batch in zip(range(batches), loader):
-        for sample in model.teacher.val_step(batch):
-            seen += 1
-            right += int(sample.pred_label.item() in sample.gt_label.tolist())
-    accuracy = right / max(seen, 1)
+    found = []
+    for batch in _spread(loader, batches):
+        data = model.data_preprocessor(batch)  # as in training
+        logits = model.teacher(model.teacher_images(data['inputs']))
+        labels = torch.cat([one.gt_label for one in data['data_samples']])
+        found.append((logits.argmax(dim=1).cpu(), labels.cpu()))
+    verdicts, labels = map(torch.cat, zip(*found))
+    accuracy, seen = (verdicts == labels).float().mean().item(), len(labels)
     text = f'{title}: top-1 {100 * accuracy:.1f} % of {seen} images'
     guess = 1 / (num_classes(model) or 1000)
+    if len(verdicts.unique()) == 1 < len(labels.unique()):
+        return Finding(
+            BAD, 'teacher', f'{text}, and the same verdict on all '
+            'of them. Set model.teacher_ckpt to another')
     if accuracy - guess < LEAST * (1 - guess):
         return Finding(
             BAD, 'teacher', f'{text}, hardly more than guessing: its weights, '
@@ -219,6 +244,17 @@ def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
             'of the classes is another than it was trained with. Set '
             'model.teacher_ckpt to a teacher of this data set')
     return Finding(GOOD, 'teacher', text)
+
+
+def _spread(loader, batches: int) -> DataLoader:
+    """Images from all over a data set, whose order may be by class."""
+    size = len(loader.dataset)
+    count = min(size, batches * (loader.batch_size or 1))
+    chosen = torch.linspace(0, size - 1, count).round().long().unique()
+    return DataLoader(
+        Subset(loader.dataset, chosen.tolist()),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn)
 
 
 def _steps(cfg: Config, model: nn.Module, loader,
@@ -232,7 +268,6 @@ def _steps(cfg: Config, model: nn.Module, loader,
                 lambda loss, args, kwargs, name=name: told.append(
                     report(distiller, name, loss, *_records(args, kwargs))),
                 with_kwargs=True)
-    before = _peak_memory()
     try:
         model.init_weights()
         model.train()
@@ -248,7 +283,7 @@ def _steps(cfg: Config, model: nn.Module, loader,
         yield Finding(BAD, 'step', f'{type(error).__name__}: {error}')
         return
     if told:
-        yield Finding(GOOD, 'cells', told[0])
+        yield Finding(GOOD, 'cells', '\n'.join(dict.fromkeys(told)))
     finite = all(abs(value) < float('inf') for value in losses.values())
     yield Finding(
         GOOD if finite else BAD, 'losses',
@@ -259,7 +294,7 @@ def _steps(cfg: Config, model: nn.Module, loader,
     yield Finding(
         FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
         f'{seconds * len(loader) / 60:.1f} min an epoch on '
-        f'{get_device()}; {_memory_text(before)}')
+        f'{get_device()}; {_memory_text()}')
 
 
 def _records(args: tuple, kwargs: dict) -> tuple:
@@ -278,12 +313,9 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _memory_text(before: int) -> str:
-    peak = _peak_memory()
-    if torch.cuda.is_available():
-        return f'{size_text(peak)} of GPU memory at most'
-    return (f'{size_text(peak)} of memory at most, '
-            f'{size_text(peak - before)} of it by the steps')
+def _memory_text() -> str:
+    where = 'GPU memory' if torch.cuda.is_available() else 'memory, all in all'
+    return f'at most {size_text(_peak_memory())} of {where}'
 
 
 def show(finding: Finding) -> None:

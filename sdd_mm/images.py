@@ -19,6 +19,12 @@ def datasets_of(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
         yield key, cfg
 
 
+def preprocessor_of(cfg: dict) -> Optional[dict]:
+    """The data preprocessor of a config: the model's own comes first."""
+    return cfg['model'].get('data_preprocessor') or cfg.get(
+        'data_preprocessor')
+
+
 def innermost(dataset: dict) -> dict:
     """The data set inside wrappers, the first of several."""
     return next(datasets_of('dataset', dataset))[1]

@@ -117,7 +117,7 @@ def test_correlations_of_equal_networks_do_not_differ(seen):
 def test_logged_parts_add_up(runs):
     folder = runs['sd-kd'].parent
     (steps, whole), = logged(folder, 'distill.loss_sdd').values()
-    scales = logged(folder, 'sdd/loss_scale')
+    scales = logged(folder, 'sdd/part_scale')
     assert list(scales) == ['1', '2', '4'] and steps == [1, 2]
     total = np.sum([values for _, values in scales.values()], axis=0)
     np.testing.assert_allclose(total, whole, rtol=1e-4)

@@ -91,8 +91,9 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def measure(checkout, *accuracies, options=()):
+def measure(checkout, *accuracies, options=(), diverged=()):
     row = dict(
+        diverged=list(diverged),
         config='configs/sdd/sd-kd_res32x4_shuv1_cifar100.py',
         options=dict(options),
         runs=[dict(last=accuracy) for accuracy in accuracies])
@@ -141,6 +142,9 @@ def test_what_was_measured_shows_up(checkout, accuracies, told):
     ]
     assert result[0]['Metrics']['Top 1 Accuracy'] == pytest.approx(
         sum(accuracies) / len(accuracies))
+    measure(checkout, *accuracies, diverged=[1, 4])
+    assert TOOL.main(arguments) == 0
+    assert f'{told}, 2 diverged |' in page.read_text()
     # of a config that was changed nothing is told
     measure(checkout, *accuracies, options={'model.student_loss_weight': 1})
     assert TOOL.main(arguments) == 0

@@ -20,6 +20,33 @@ rows = {
     dict(config='configs/demo/nkd.py', panel='NKD'),
     'SD-NKD, M = {1, 2, 4}':
     dict(config='configs/demo/sd-nkd.py', panel='NKD'),
+    # the weights that suit each method best, by demo-weights.py; SD-NKD's are
+    # the released ones
+    'KD, 0.1 CE + 4 KD':
+    dict(
+        config='configs/demo/kd.py',
+        options={'model.distiller.distill_losses.loss_kd.loss_weight': 4.0},
+        panel='KD'),
+    'SD-KD, 1 CE + 0.9 SD-KD':
+    dict(
+        config='configs/demo/sd-kd.py',
+        options={'model.student_loss_weight': 1.0},
+        panel='KD'),
+    'DKD, 1 CE + 0.5 DKD':
+    dict(
+        config='configs/demo/dkd.py',
+        options={'model.distiller.distill_losses.loss_dkd.loss_weight': 0.5},
+        panel='DKD'),
+    'SD-DKD, 1 CE + 2 SD-DKD':
+    dict(
+        config='configs/demo/sd-dkd.py',
+        options={f'{_loss}.loss_weight': 2.0},
+        panel='DKD'),
+    'NKD, 1 CE + 2 NKD':
+    dict(
+        config='configs/demo/nkd.py',
+        options={'model.distiller.distill_losses.loss_nkd.loss_weight': 2.0},
+        panel='NKD'),
     'SD-KD, M = {1, 2}':
     dict(
         config='configs/demo/sd-kd.py',

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..engine.errors import PreflightError
 from ..engine.hooks.utils import num_classes
-from ..images import loads_files
+from ..images import loads_files, preprocessor_of
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
@@ -144,7 +144,7 @@ def load_run(checkpoint: str, config: Optional[str] = None) -> TrainedRun:
     cfg = Config.fromfile(config) if config else Config.fromstring(text, '.py')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(
-            dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor')))
+            dict(cfg.model, data_preprocessor=preprocessor_of(cfg)))
     if not isinstance(model, FrozenTeacherDistill):
         raise PreflightError(
             f'{checkpoint} is of a {type(model).__name__}, which has no '

@@ -103,7 +103,7 @@ def logged(work_dir: Path, prefix: str) -> Dict[str, Tuple[list, list]]:
 
     Args:
         work_dir (Path): Its work dir, with the logs of all its attempts.
-        prefix (str): Such as ``sdd/loss_scale``; the names come without it.
+        prefix (str): Such as ``sdd/part_scale``; the names come without it.
     """
     found: Dict[str, Dict[int, float]] = {}
     for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):

@@ -10,8 +10,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..images import LOADERS, innermost, loads_files
 from ..engine.smoke import ARRAY_SIZE, FILE_SIZE
+from ..images import LOADERS, innermost, loads_files
+from ..models.algorithms.teacher import normalization
 from .checkpoint import ConversionError
 
 TOLERANCE = 1e-4  # of the largest logit
@@ -30,7 +31,7 @@ class StudentGraph(nn.Module):
         preprocessor = model.data_preprocessor
         normalize = getattr(preprocessor, '_enable_normalize', False)
         self.model = model
-        self.flip = bool(getattr(preprocessor, 'to_rgb', False))
+        self.flip = normalization(model)[2]
         self.register_buffer(
             'mean', preprocessor.mean if normalize else torch.zeros(3, 1, 1))
         self.register_buffer(
@@ -153,12 +154,14 @@ def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
 
 def _compare(graph: StudentGraph, images: Tensor, found: Tensor,
              path: Path) -> float:
-    with torch.no_grad():
-        wanted = graph(images)
+    with torch.no_grad():  # by the data preprocessor itself
+        data = graph.model.data_preprocessor(dict(inputs=images.clone()))
+        wanted = graph.model(data['inputs'])
     difference = ((found - wanted).abs().max() /
                   wanted.abs().max().clamp(min=1e-12)).item()
     if not difference <= TOLERANCE:
         raise ConversionError(
             f'{path} gives other logits than the student: they differ by '
-            f'{difference:.1e} of the largest, and {TOLERANCE:.0e} is allowed')
+            f'{difference:.1e} of the largest, {TOLERANCE:.0e} is allowed. '
+            'Is there more in data_preprocessor than mean, std and to_rgb?')
     return difference

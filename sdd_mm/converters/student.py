@@ -1,20 +1,23 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The student of a distillation, by itself."""
 import hashlib
-import os
+import io
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 import torch
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend
 from mmengine.registry import HOOKS, DefaultScope, Registry
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 from torch import Tensor, nn
 
-from ..engine.config_keys import RUNNER_KEYS
-from ..images import innermost
+from ..engine.config_keys import RUNNER_KEYS, as_list
+from ..images import channel_order, preprocessor_of
+from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
+                                         normalization_mismatch)
 from ..version import __version__
 from .checkpoint import ConversionError, refuse_misfits, unsound
 
@@ -28,7 +31,8 @@ def export_student(checkpoint: str,
                    target: str,
                    config: Optional[str] = None,
                    ema: Optional[bool] = None,
-                   publish: bool = False) -> Tuple[Path, nn.Module]:
+                   publish: bool = False,
+                   force: bool = False) -> Tuple[Path, nn.Module]:
     """Write the student of a distillation for plain MMPretrain.
 
     Two files are written: the checkpoint, of tensors and plain values only,
@@ -46,10 +50,13 @@ def export_student(checkpoint: str,
             ones if there are any, as in validation.
         publish (bool): Whether the first 8 digits of the file's SHA-256 are
             put into its name, as OpenMMLab does. Defaults to False.
+        force (bool): Whether files that are there already are replaced.
+            Defaults to False.
 
     Raises:
         ConversionError: If there is no student in it, if it does not fit the
-            config, or if ``ema`` asks for weights that are not there.
+            config or was trained on otherwise normalised images, if ``ema``
+            asks for weights that are not there, or if the files are there.
 
     Returns:
         tuple[Path, nn.Module]: The checkpoint, and the student with its data
@@ -64,10 +71,15 @@ def export_student(checkpoint: str,
     path = Path(target)
     if path.suffix != '.pth':
         raise ConversionError(f'{target} must end in .pth')
+    if path.resolve() == Path(checkpoint).resolve():
+        raise ConversionError(f'{target} is the checkpoint itself')
     content = _read(checkpoint)
     cfg = plain_config(_config(content, checkpoint, config))
     weights = student_weights(content, ema)
     model = _build(cfg)
+    mismatch = normalization_mismatch(model, content.get('meta') or {})
+    if mismatch:
+        raise ConversionError(f'{mismatch}: --config is not that of the run')
     own = model.state_dict()
     refuse_misfits(
         [name for name in weights if name not in own],
@@ -80,14 +92,22 @@ def export_student(checkpoint: str,
             if name in own and unsound(value, own[name])
         ])
     model.load_state_dict(weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.part')
-    torch.save(dict(meta=_meta(content), state_dict=weights), draft)
+    saved = io.BytesIO()
+    torch.save(
+        dict(meta=_meta(content, model, cfg), state_dict=weights), saved)
     if publish:
-        digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+        digest = hashlib.sha256(saved.getvalue()).hexdigest()
         path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
-    os.replace(draft, path)
-    cfg.dump(str(path.with_suffix('.py')))
+    for file in (path, path.with_suffix('.py')):
+        if file.exists() and not force:
+            raise ConversionError(f'{file} is there already: name another '
+                                  'target, or replace it with --force')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        LocalBackend().put(saved.getvalue(), path)  # whole or not at all
+        cfg.dump(str(path.with_suffix('.py')))
+    except OSError as error:
+        raise ConversionError(f'{path} cannot be written: {error}') from error
     return path, model.eval()
 
 
@@ -133,19 +153,22 @@ def plain_config(cfg: Config) -> Config:
         if key in RUNNER_KEYS and key not in RUN
     }
     model = plain['model']
+    plain['data_preprocessor'] = preprocessor_of(plain)
     if 'architecture' in model:
         model = model['architecture']
         if 'cfg_path' in model:
             raise ConversionError(
                 'its model.architecture is a cfg_path: give --config, whose '
                 'model.architecture says what the student is made of')
-    model.pop('_scope_', None)
+    for key in ('_scope_', 'data_preprocessor'):
+        model.pop(key, None)
     plain['model'] = model
     for key in [key for key in plain if key.endswith('_dataloader')]:
         loader = plain[key]
         if loader and 'dataset' in loader:
-            loader['dataset'] = innermost(loader['dataset'])
-            loader.pop('collate_fn', None)
+            while loader['dataset']['type'] == 'InMemoryDataset':
+                loader['dataset'] = loader['dataset']['dataset']
+                loader.pop('collate_fn', None)
     if 'default_hooks' in plain:
         plain['default_hooks'] = {
             name: hook
@@ -160,9 +183,16 @@ def plain_config(cfg: Config) -> Config:
         if not _is_ours(HOOKS, hook['type'])
     ]
     plain.update(default_scope='mmpretrain', custom_hooks=hooks)
+    imports = [
+        name
+        for name in as_list((cfg.get('custom_imports') or {}).get('imports'))
+        if name not in (None, 'sdd_mm')
+    ]
     if _names_ours(plain):
+        imports.insert(0, 'sdd_mm')
+    if imports:
         plain['custom_imports'] = dict(
-            imports=['sdd_mm'], allow_failed_imports=False)
+            imports=imports, allow_failed_imports=False)
     return Config(plain)
 
 
@@ -182,12 +212,17 @@ def _read(checkpoint: str) -> dict:
 
 def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
     if config is not None:
-        return Config.fromfile(config)
+        try:
+            return Config.fromfile(config)
+        except Exception as error:  # a config file may do anything
+            raise ConversionError(f'--config {config}: {type(error).__name__}:'
+                                  f' {error}') from error
     text = (content.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
         raise ConversionError(
             f'{checkpoint} holds no config: give that of its run by --config')
-    return Config.fromstring(text, '.py')  # data only, or it was not read
+    # data only, or it was not read; its custom_imports are imported
+    return Config.fromstring(text, '.py')
 
 
 def _build(cfg: Config) -> nn.Module:
@@ -196,8 +231,8 @@ def _build(cfg: Config) -> nn.Module:
             dict(cfg.model, data_preprocessor=cfg.get('data_preprocessor')))
 
 
-def _meta(content: dict) -> dict:
-    """Plain values of the run's meta."""
+def _meta(content: dict, model: nn.Module, cfg: Config) -> dict:
+    """Plain values of the run's meta, and what the images are like."""
     meta = content.get('meta') or {}
     classes = (meta.get('dataset_meta') or {}).get('classes')
     kept = {
@@ -205,6 +240,13 @@ def _meta(content: dict) -> dict:
         for key in ('epoch', 'iter', 'seed', 'teacher_sha256')
         if isinstance(meta.get(key), (int, str))
     }
+    mean, std, to_rgb = normalization(model) or ((0., ), (1., ), False)
+    loader = cfg.get('train_dataloader') or cfg.get('test_dataloader')
+    loaded = channel_order(loader) if loader else None
+    kept[INPUT_NORMALIZATION] = dict(
+        mean=list(mean),
+        std=list(std),
+        channel_order=loaded and (loaded[::-1] if to_rgb else loaded))
     return dict(
         kept,
         sdd_mm=__version__,

@@ -47,7 +47,7 @@ class VerifiedCIFAR100(CIFAR100):
         if verify not in ('md5', 'content'):
             raise ValueError(
                 f"verify must be 'md5' or 'content', got {verify!r}")
-        if num_classes not in range(1, 101):
+        if type(num_classes) is not int or not 1 <= num_classes <= 100:
             raise ValueError(
                 f'num_classes must be from 1 to 100, got {num_classes!r}')
         self.verify = verify

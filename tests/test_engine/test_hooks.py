@@ -232,11 +232,11 @@ def test_reported_parts_are_those_of_the_loss(tmp_path):
     torch.testing.assert_close(
         told('complementary').tolist(), [shares[i] for i in at])
     whole = [expected[i] for i in at]
-    for names in ([f'loss_scale{m}' for m in loss.scales],
-                  ['loss_consistent', 'loss_complementary']):
+    for names in ([f'part_scale{m}' for m in loss.scales],
+                  ['part_consistent', 'part_complementary']):
         torch.testing.assert_close(sum(map(told, names)).tolist(), whole)
     log = next(tmp_path.rglob('*.log')).read_text()
-    assert 'sdd/loss_scale1: ' in log and 'sdd/loss_complementary: ' in log
+    assert 'sdd/part_scale1: ' in log and 'sdd/part_complementary: ' in log
 
 
 def test_report_leaves_nothing_behind(tmp_path):

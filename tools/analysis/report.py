@@ -126,10 +126,10 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
             'accuracy',
             figures.curves('Accuracy on the validation set', 'top-1 (%)',
                            accuracy, 'epoch'), 'accuracy over training')
-    scales = logged(folders[first], 'sdd/loss_scale')
+    scales = logged(folders[first], 'sdd/part_scale')
     kinds = {
         name: line
-        for name, line in logged(folders[first], 'sdd/loss_').items()
+        for name, line in logged(folders[first], 'sdd/part_').items()
         if not name.startswith('scale')
     }
     if scales:

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The curves of a suite."""
 import statistics
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -40,12 +41,13 @@ def draw(rows: Rows, path: Path, title: str) -> None:
         if number >= len(panels):
             axes.set_visible(False)
             continue
-        colors = iter(COLORS)
+        looks = iter(product(('-', '--', ':'), COLORS))
         for name, row in done.items():
             if row.panels and panels[number] not in row.panels:
                 continue
             everywhere = not row.panels and panels != ['']
-            _line(axes, row, name, '0.5' if everywhere else next(colors))
+            _line(axes, row, name,
+                  *('-', '0.5') if everywhere else next(looks))
         axes.set(
             title=panels[number],
             xlabel='epoch',
@@ -64,12 +66,13 @@ def draw(rows: Rows, path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def _line(axes, row, name: str, color: str) -> None:
+def _line(axes, row, name: str, style: str, color: str) -> None:
     runs = [run.accuracy() for run in row.done()]
     epochs = sorted(set.intersection(*map(set, runs)))
     columns = [[run[epoch] for run in runs] for epoch in epochs]
     mean = list(map(statistics.mean, columns))
-    axes.plot(epochs, mean, color=color, label=f'{mean[-1]:.1f}  {name}')
+    axes.plot(
+        epochs, mean, style, color=color, label=f'{mean[-1]:.1f}  {name}')
     if len(runs) > 1:
         axes.fill_between(
             epochs,

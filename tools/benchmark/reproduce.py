@@ -130,6 +130,9 @@ def train_teachers(teachers: Rows) -> list:
     for config, row in teachers.items():
         run, = row.runs
         run.train('teacher')
+        if run.diverged():
+            raise RunError(f'the teacher {config} has diverged, see '
+                           f'{run.directory}')
         accuracy = run.accuracy()
         notes.append(
             f'Teacher: {config}, seed {run.seed}, {run.max_epochs} epochs: '

@@ -81,17 +81,27 @@ class Metafiles:
 
 
 def measured(root: Path) -> dict:
-    """Accuracies after the last epoch, by the path of the config."""
+    """Accuracies after the last epoch, by the path of the config.
+
+    Beside them the number of seeds that diverged.
+    """
     suites = [
         json.loads(path.read_text())
         for path in sorted((root / 'benchmarks').glob('*.json'))
     ]
-    return {
-        row['config']: [run['last'] for run in row['runs']]
-        for suite in suites
-        for row in suite['teachers'] + suite['rows']
+    rows = [
+        row for suite in suites for row in suite['teachers'] + suite['rows']
         if row['runs'] and not row['options']
+    ]
+    found = {
+        row['config']: ([run['last']
+                         for run in row['runs']], len(row['diverged']))
+        for row in rows
     }
+    if len(found) < len(rows):
+        raise TableError('benchmarks/*.json measure a config twice: which is '
+                         'to be told?')
+    return found
 
 
 def record(metafile: str, found: dict) -> str:
@@ -99,7 +109,7 @@ def record(metafile: str, found: dict) -> str:
 
     def write(match: re.Match) -> str:
         config = CONFIG.search(match[0])
-        accuracies = found.get(config[1], ()) if config else ()
+        accuracies, diverged = found.get(config and config[1], ((), 0))
         if not accuracies:
             return match[0]
         lines = [
@@ -113,6 +123,8 @@ def record(metafile: str, found: dict) -> str:
                 f'{statistics.stdev(accuracies):.2f}',
                 f'          Seeds: {len(accuracies)}'
             ]
+        if diverged:
+            lines.append(f'          Diverged: {diverged}')
         return '\n'.join([match[0].rstrip('\n'), *lines, ''])
 
     return MODEL.sub(write, RESULTS.sub('', metafile))
@@ -220,6 +232,8 @@ def _run(metafiles: Metafiles, name: str, label: str, notes: Notes) -> list:
         if 'Seeds' in metrics:
             ours += (f' ± {metrics["Standard Deviation"]:.2f} '
                      f'({metrics["Seeds"]})')
+        if 'Diverged' in metrics:
+            ours += f', {metrics["Diverged"]} diverged'
     link = f'[{label}]({Path(model["Config"]).name})'
     return [
         link + notes.mark(published.get('Note')), paper,

@@ -34,6 +34,8 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='put the first 8 digits of the SHA-256 into the name')
     parser.add_argument(
+        '--force', action='store_true', help='replace what is there')
+    parser.add_argument(
         '--onnx',
         action='store_true',
         help='write .onnx, too, compared by onnxruntime')
@@ -46,7 +48,7 @@ def main() -> None:
     args = parse_args()
     try:
         path, model = export_student(args.checkpoint, args.target, args.config,
-                                     args.ema, args.publish)
+                                     args.ema, args.publish, args.force)
         config = path.with_suffix('.py')
         print(f'{path}: the student, {path.stat().st_size / 2**20:.2f} MiB\n'
               f'{config}: its config')

@@ -18,9 +18,10 @@ class SDDReportHook(Hook):
     feature maps, the number of cells, and which scales repeat cells because a
     map is smaller than their grid. At every log line, of that iteration: the
     share of complementary cells, ``sdd/complementary``, and the loss by scale,
-    ``sdd/loss_scale4``, and by kind of cell, ``sdd/loss_consistent`` and
-    ``sdd/loss_complementary``; either split adds up to the loss. Where there
-    are several losses, ``sdd/NAME/...``.
+    ``sdd/part_scale4``, and by kind of cell, ``sdd/part_consistent`` and
+    ``sdd/part_complementary``; either split adds up to the loss of that
+    iteration, while MMEngine shows the mean of ten for losses themselves.
+    Where there are several losses, ``sdd/NAME/...``.
 
     Args:
         interval (int, optional): Iterations between two of them. Defaults to

@@ -182,7 +182,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             self.register_buffer(
                 name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
-    def _teacher_inputs(self, inputs: Tensor) -> Tensor:
+    def teacher_images(self, inputs: Tensor) -> Tensor:
         """The student's images as the teacher knows them."""
         if not self.converts_images:
             return inputs
@@ -263,7 +263,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     @torch.no_grad()
     def _record_teacher(self, batch_inputs: Tensor, data_samples=None) -> None:
         """Run the teacher, so that its recorders have records."""
-        inputs = self._teacher_inputs(batch_inputs)
+        inputs = self.teacher_images(batch_inputs)
         self.teacher_inference.prepare(self.teacher, inputs)
         distiller = self.distiller
         distiller.set_deliveries_override(False)

@@ -10,7 +10,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ...config_text import read_config
-from ...images import channel_order
+from ...images import channel_order, preprocessor_of
 
 # where a checkpoint's meta says what its network's images looked like
 INPUT_NORMALIZATION = 'input_normalization'
@@ -214,18 +214,17 @@ def _trained_on(config: Optional[str]) -> Optional[dict]:
     """The normalisation in the text of a run's config, if it tells."""
     try:
         cfg = read_config(config)
-        preprocessor = cfg.get(
-            'data_preprocessor') or cfg['model']['data_preprocessor']
+        preprocessor = preprocessor_of(dict(dict(model={}), **cfg))
         mean, std = preprocessor.get('mean'), preprocessor.get('std')
         if mean is None:
             mean, std = (0., ), (1., )
         mean, std = ([float(v) for v in values] for values in (mean, std))
-        to_rgb = bool(preprocessor.get('to_rgb', False))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        to_rgb = any(preprocessor.get(key) for key in ('to_rgb', 'bgr_to_rgb'))
+    except (ValueError, TypeError, AttributeError):
         return None
     try:
         loaded = channel_order(cfg['train_dataloader'])
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, StopIteration):
         loaded = None
     return dict(
         mean=mean,
@@ -234,6 +233,10 @@ def _trained_on(config: Optional[str]) -> Optional[dict]:
 
 
 def _close(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    size = max(len(ours), len(theirs))
+    ours, theirs = (
+        list(values) * (size if len(values) == 1 else 1)
+        for values in (ours, theirs))
     return len(ours) == len(theirs) and all(
         math.isclose(a, b, rel_tol=1e-4) for a, b in zip(ours, theirs))
 

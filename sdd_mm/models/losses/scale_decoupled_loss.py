@@ -169,10 +169,10 @@ class ScaleDecoupledLoss(RecordLoss):
         complementary = (rows * mask).sum()
         return {
             **{
-                f'loss_scale{m}': factor * part.sum()
+                f'part_scale{m}': factor * part.sum()
                 for m, part in zip(self.scales, by_scale)
-            }, 'loss_consistent': factor * (rows.sum() - complementary),
-            'loss_complementary': factor * complementary,
+            }, 'part_consistent': factor * (rows.sum() - complementary),
+            'part_complementary': factor * complementary,
             'complementary': mask.float().mean()
         }
 

@@ -139,11 +139,11 @@ def test_parts_of_the_loss(reduction, chunk_size):
     if reduction == 'mean':
         rows = rows / 21
     expected = dict(
-        loss_scale1=rows[:1].sum(),
-        loss_scale2=rows[1:5].sum(),
-        loss_scale4=rows[5:].sum(),
-        loss_consistent=rows[~mask].sum(),
-        loss_complementary=rows[mask].sum(),
+        part_scale1=rows[:1].sum(),
+        part_scale2=rows[1:5].sum(),
+        part_scale4=rows[5:].sum(),
+        part_consistent=rows[~mask].sum(),
+        part_complementary=rows[mask].sum(),
         complementary=mask.float().mean())
     assert list(loss.parts) == list(expected)
     for name, part in loss.parts.items():
