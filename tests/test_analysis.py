@@ -120,7 +120,8 @@ def test_logged_parts_add_up(runs):
     scales = logged(folder, 'sdd/part_scale')
     assert list(scales) == ['1', '2', '4'] and steps == [1, 2]
     total = np.sum([values for _, values in scales.values()], axis=0)
-    np.testing.assert_allclose(total, whole, rtol=1e-4)
+    # MMEngine writes the mean of the last ten losses
+    np.testing.assert_allclose(np.cumsum(total) / [1, 2], whole, rtol=1e-4)
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ def test_what_is_no_value_is_none_and_does_not_run(tmp_path):
         k=(True, None),
         l=(True, None))
     assert not (tmp_path / 'ran').exists()
-    for text in ('a = (', 'a = ' + '(' * 5000 + ')' * 5000, 'a\0b'):
+    for text in ('a = (', 'a = ' + '(' * 5000 + ')' * 5000, 'a\0b',
+                 'a = ' + '-' * 200000 + '1'):
         with pytest.raises(ValueError, match='no config|null bytes'):
             read_config(text)
 
@@ -47,6 +48,12 @@ def trained(**preprocessor):
 @pytest.mark.parametrize('meta, loaded, message', [
     (trained(), 'BGR', None),
     (trained(), None, None),
+    (dict(cfg='data_preprocessor = dict(mean=[1], std=[1])\n'
+          'model = dict(data_preprocessor=dict(to_rgb=True, mean=[123.675, '
+          '116.28, 103.53], std=[58.395, 57.12, 57.375]))'), 'BGR', None),
+    (dict(cfg='data_preprocessor = dict(mean=[9], std=[57.12])\n'
+          'train_dataloader = dict(dataset=dict(datasets=[]))'), 'BGR',
+     r'trained on images normalised by mean \[9\]'),
     (trained(mean=[120.0] * 3), 'BGR', r'trained on RGB images.*mean \[120,'),
     (trained(std=[50.0] * 3), 'BGR', r'std \[50, 50, 50\], in the data'),
     (trained(mean=None, std=None), 'BGR', r'mean \[0\], std \[1\], in the'),

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
+from torch.utils.data import DataLoader
 
 from sdd_mm import doctor
 
@@ -131,6 +132,40 @@ def test_a_wrong_config(capsys, teacher, options, message):
     mark, text = found['config']
     assert code == 1 and mark == 'BAD' and message in text, text
     assert 'teacher' not in found
+
+
+@pytest.mark.parametrize('given', ['convert', 'ignore'])
+def test_other_images_for_the_teacher(capsys, teacher, given):
+    code, found = ask(
+        capsys, teacher, **{
+            'data_preprocessor.mean': '[0.0,0.0,0.0]',
+            'model.on_normalization_mismatch': given
+        })
+    assert 'teacher: mean 64, 64, 64' in found['images'][1]
+    # a scene that is 1 brighter in all than the teacher knows it
+    assert (code, found['teacher'][0]) == ((0, 'ok') if given == 'convert' else
+                                           (1, 'BAD'))
+
+
+def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
+    """And not only about those that come first."""
+    content = torch.load(teacher)
+    content['state_dict']['head.fc.weight'].zero_()
+    content['state_dict']['head.fc.bias'][:] = torch.eye(10)[3]
+    torch.save(content, tmp_path / 'constant.pth')
+    code, found = ask(capsys, tmp_path / 'constant.pth')
+    assert code == 1 and found['teacher'][0] == 'BAD'
+    loader = doctor._spread(DataLoader(range(1000), batch_size=10), batches=10)
+    assert torch.cat(list(loader))[[0, 50, 99]].tolist() == [0, 505, 999]
+
+
+def test_a_loader_without_batches(capsys, teacher):
+    code, found = ask(
+        capsys, teacher, **{
+            'train_dataloader.batch_size': 2000,
+            'train_dataloader.drop_last': 'True'
+        })
+    assert code == 1 and 'train_dataloader.drop_last' in found['train'][1]
 
 
 def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):

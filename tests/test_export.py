@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A student at home in plain MMPretrain, with the accuracy of its run."""
+import copy
 import hashlib
 import runpy
 import sys
@@ -19,7 +20,9 @@ from mmrazor.registry import MODELS
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
                                      to_torchscript)
+from sdd_mm.converters.student import plain_config
 from sdd_mm.datasets import DigitScenes
+from sdd_mm.models.algorithms.teacher import normalization_mismatch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,6 +166,59 @@ def test_graphs(run, tmp_path, to_rgb):
         assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
 
 
+def test_preprocessing_is_compared_whole(run, tmp_path):
+    _, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
+    model.data_preprocessor.pad_size_divisor = 24
+    with pytest.raises(ConversionError, match='other logits.*data_prepr'):
+        to_torchscript(
+            StudentGraph(model).eval(), tmp_path / 'a.torchscript',
+            255 * torch.rand(2, 3, 32, 32))
+
+
+def test_the_plain_config_keeps_what_it_needs(run):
+    cfg = copy.deepcopy(run[2])
+    cfg.model.data_preprocessor = dict(cfg.data_preprocessor, mean=[1.0] * 3)
+    cfg.custom_imports = dict(imports=['sdd_mm', 'mynet'])
+    test = dict(cfg.val_dataloader.dataset)
+    cfg.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[test, test])
+    cfg.val_dataloader = dict(
+        cfg.val_dataloader,
+        collate_fn=dict(type='batch_or_collate'),
+        dataset=dict(type='InMemoryDataset', dataset=test))
+    plain = plain_config(cfg)
+    # MMEngine's runner takes the model's own before that of the config
+    assert plain.data_preprocessor.mean == [1.0] * 3
+    assert 'data_preprocessor' not in plain.model
+    assert plain.custom_imports.imports == ['sdd_mm', 'mynet']
+    assert plain.test_dataloader.dataset.type == 'ConcatDataset'
+    assert plain.val_dataloader.dataset.type == 'DigitScenes'
+    assert 'collate_fn' not in plain.val_dataloader
+
+
+def test_nothing_is_overwritten(run, tmp_path):
+    target = tmp_path / 'student.pth'
+    target.with_suffix('.py').write_text('mine = 1')
+    for path, message in ((target, 'student.py is there.*--force'),
+                          (run[0], 'is the checkpoint itself'),
+                          (target.with_suffix('.py') / 'a.pth',
+                           'cannot be written')):
+        with pytest.raises(ConversionError, match=message):
+            export_student(str(run[0]), str(path))
+    assert target.with_suffix('.py').read_text() == 'mine = 1'
+    assert not target.exists()
+    export_student(str(run[0]), str(target), force=True)
+    assert target.exists()
+
+
+def test_an_exported_student_knows_its_images(run, tmp_path):
+    path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
+    meta = torch.load(path)['meta']
+    assert normalization_mismatch(model, meta) is None
+    model.data_preprocessor.mean += 1
+    assert 'mean [60, 64, 68]' in normalization_mismatch(model, meta)
+
+
 def cut_head(content):
     for part in ('state_dict', 'ema_state_dict'):
         content[part] = {
@@ -194,11 +250,21 @@ def test_what_is_no_student_is_refused(run, tmp_path, change, message):
 
 def test_another_config_and_suffix(run, tmp_path):
     with pytest.raises(ConversionError, match='another shape.*head.fc'):
-        cfg = run[2].copy()
+        cfg = copy.deepcopy(run[2])
         cfg.model.architecture.head.num_classes = 12
         cfg.dump(str(tmp_path / 'other.py'))
         export_student(
             str(run[0]), str(tmp_path / 'out.pth'), str(tmp_path / 'other.py'))
+    with pytest.raises(ConversionError, match='--config is not that of the'):
+        cfg = copy.deepcopy(run[2])
+        cfg.data_preprocessor.mean = [1.0, 2.0, 3.0]
+        cfg.dump(str(tmp_path / 'another.py'))
+        export_student(
+            str(run[0]), str(tmp_path / 'out.pth'),
+            str(tmp_path / 'another.py'))
+    with pytest.raises(ConversionError, match='none.py'):
+        export_student(
+            str(run[0]), str(tmp_path / 'out.pth'), str(tmp_path / 'none.py'))
     with pytest.raises(ConversionError, match='must end in .pth'):
         export_student(str(run[0]), str(tmp_path / 'out.onnx'))
 
