@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,6 +107,9 @@ def test_suites(name, teacher, tmp_path):
     suite = reproduce.load(name)
     teachers = reproduce.find_teachers(suite, tmp_path, {})
     assert len(teachers) == dict(imagenet=0, cub200=3).get(name, 1)
+    for row in teachers.values():  # options for students are none for them
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            MODELS.build(row.runs[0].cfg.model)
     given = dict.fromkeys(teachers, str(teacher))
     rows = reproduce.make_rows(suite, suite.seeds[:1], tmp_path, {}, given)
     assert len({row.runs[0].directory for row in rows.values()}) == len(rows)

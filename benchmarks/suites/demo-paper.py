@@ -5,7 +5,7 @@ teacher = 'configs/demo/teacher.py'
 seeds = [0, 1, 2]
 _hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
 _loss = 'model.distiller.distill_losses.loss_sdd'
-options = {f'{_loss}.{key}': _base_.fidelity[key] for key in _base_.fidelity}
+_paper = {f'{_loss}.{key}': _base_.fidelity[key] for key in _base_.fidelity}
 rows = {}
 for _method, _clips, _warm_ups in (
     ('sd-kd', (None, 40, 10, 5, 1), (0, 1.5)),
@@ -19,7 +19,7 @@ for _method, _clips, _warm_ups in (
                  f', warm-up {_warm_up}'] = dict(
                      config=f'configs/demo/{_method}.py',
                      options={
-                         'optim_wrapper.clip_grad':
+                         **_paper, 'optim_wrapper.clip_grad':
                          None if _clip is None else dict(max_norm=_clip),
                          'custom_hooks':
                          _hooks + [

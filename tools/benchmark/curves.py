@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib
+from matplotlib.transforms import ScaledTranslation
 from suite import Rows
 
 matplotlib.use('Agg')
@@ -51,12 +52,14 @@ def draw(rows: Rows, path: Path, title: str) -> None:
         axes.set(
             title=panels[number],
             xlabel='epoch',
-            ylabel='' if number % across else 'top-1 on test (%)')
+            ylabel='' if number % across else 'top-1 (%)')
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(alpha=0.25, lw=0.5)
         axes.legend(
             loc='upper left',
-            bbox_to_anchor=(0, -0.16),
+            bbox_to_anchor=(0, 0),
+            bbox_transform=axes.transAxes +
+            ScaledTranslation(0, -0.5, figure.dpi_scale_trans),
             frameon=False,
             fontsize=9)
         axes.tick_params(labelbottom=True)
