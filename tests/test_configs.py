@@ -307,6 +307,7 @@ def test_paper(tmp_path):
     loss = runner.model.distiller.distill_losses['loss_sdd']
     assert (loss.pooling, loss.consistency, loss.reduction) == ('direct',
                                                                 'class', 'sum')
+    assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 5
 
 
 def test_published_names_are_aliases():
