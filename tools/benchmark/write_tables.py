@@ -89,18 +89,17 @@ def measured(root: Path) -> dict:
         json.loads(path.read_text())
         for path in sorted((root / 'benchmarks').glob('*.json'))
     ]
-    rows = [
-        row for suite in suites for row in suite['teachers'] + suite['rows']
-        if row['runs'] and not row['options']
-    ]
-    found = {
-        row['config']: ([run['last']
-                         for run in row['runs']], len(row['diverged']))
-        for row in rows
-    }
-    if len(found) < len(rows):
-        raise TableError('benchmarks/*.json measure a config twice: which is '
-                         'to be told?')
+    found = {}
+    for suite in suites:
+        for row in suite['teachers'] + suite['rows']:
+            if row['options'] or not row['runs']:
+                continue
+            value = ([run['last'] for run in row['runs']],
+                     len(row['diverged']))
+            # one teacher may stand in several suites
+            if found.setdefault(row['config'], value) != value:
+                raise TableError(f'benchmarks/*.json measure {row["config"]} '
+                                 'twice: which is to be told?')
     return found
 
 
