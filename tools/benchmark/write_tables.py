@@ -27,6 +27,7 @@ MODEL = re.compile(r'^  - Name: .*?(?=^  - Name: |\Z)',
                    re.DOTALL | re.MULTILINE)
 RESULTS = re.compile(r'^    Results:\n(?:      .*\n)*', re.MULTILINE)
 CONFIG = re.compile(r'^    Config: (\S+)$', re.MULTILINE)
+DATA = re.compile(r'^ +Training Data: (.+)$', re.MULTILINE)
 LABELS = {
     'kd': 'KD',
     'dkd': 'DKD',
@@ -94,8 +95,8 @@ def measured(root: Path) -> dict:
         for row in suite['teachers'] + suite['rows']:
             if row['options'] or not row['runs']:
                 continue
-            value = ([run['last'] for run in row['runs']],
-                     len(row['diverged']))
+            value = ([run['last']
+                      for run in row['runs']], len(row['diverged']))
             # one teacher may stand in several suites
             if found.setdefault(row['config'], value) != value:
                 raise TableError(f'benchmarks/*.json measure {row["config"]} '
@@ -111,9 +112,11 @@ def record(metafile: str, found: dict) -> str:
         accuracies, diverged = found.get(config and config[1], ((), 0))
         if not accuracies:
             return match[0]
+        # the model's own, or its collection's
+        data = DATA.search(match[0]) or DATA.search(metafile)
         lines = [
             '    Results:', '      - Task: Image Classification',
-            '        Metrics:',
+            f'        Dataset: {data[1]}', '        Metrics:',
             f'          Top 1 Accuracy: {statistics.mean(accuracies):.2f}'
         ]
         if len(accuracies) > 1:
