@@ -486,7 +486,8 @@ def test_a_pipeline_that_a_hook_changes(tmp_path):
     assert len(seen) == 2 * 22
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers',
+                         [0, pytest.param(2, marks=pytest.mark.long)])
 def test_wrapped_data_in_memory(tmp_path, workers):
     """A wrapper hands on positions that know nothing of draws."""
     states = []
