@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
 from sdd_mm.analysis import figures, load_run, validation_loader
-from sdd_mm.analysis.report import logged
+from sdd_mm.analysis.report import Report, logged
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.functional import local_logits
@@ -29,16 +29,28 @@ def runs(tmp_path_factory):
     for name in ('sd-kd', 'kd'):
         cfg = Config.fromfile(ROOT / 'configs' / 'demo' / f'{name}.py')
         cfg.merge_from_dict({
-            'work_dir': str(root / name),
-            'model.teacher_ckpt': str(root / 'teacher.pth'),
-            'train_dataloader.dataset.num_scenes': 128,
-            'val_dataloader.dataset.num_scenes': 120,
-            'val_dataloader.batch_size': 50,
-            'default_hooks.logger.interval': 1,
-            'train_cfg.max_epochs': 1,
+            'work_dir':
+            str(root / name),
+            'model.teacher_ckpt':
+            str(root / 'teacher.pth'),
+            'train_dataloader.dataset.num_scenes':
+            128,
+            'val_dataloader.dataset.num_scenes':
+            120,
+            'val_dataloader.batch_size':
+            50,
+            'default_hooks.logger.interval':
+            1,
+            'visualizer.vis_backends':
+            [dict(type='LocalVisBackend'),
+             dict(type='TensorboardVisBackend')],
+            'train_cfg.max_epochs':
+            1,
             'param_scheduler': [],
-            'optim_wrapper.optimizer.lr': 0.02,
-            'experiment_name': f'analysis_{name}'
+            'optim_wrapper.optimizer.lr':
+            0.02,
+            'experiment_name':
+            f'analysis_{name}'
         })
         if not found:
             torch.save(
@@ -124,6 +136,41 @@ def test_logged_parts_add_up(runs):
     np.testing.assert_allclose(np.cumsum(total) / [1, 2], whole, rtol=1e-4)
 
 
+def test_cases_over_training(runs):
+    shares = logged(runs['sd-kd'].parent, 'sdd/')
+    _, found = figures.cases_over_training(shares)
+    total = np.sum([line['values'] for line in found.values()], axis=0)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    divided = np.add(*(found[case]['values']
+                       for case in ('image right, cell wrong',
+                                    'image wrong, cell right')))
+    np.testing.assert_allclose(divided, shares['complementary'][1], rtol=1e-5)
+
+
+def test_tensorboard_gets_what_the_log_has(runs):
+    folder = runs['sd-kd'].parent
+    events = tensorboard(folder)
+    names = set(events.Tags()['scalars'])
+    lines = logged(folder, 'sdd/')
+    assert {'part_scale4', 'complementary', 'both_right'} <= set(lines)
+    for name, (steps, values) in lines.items():
+        found = events.Scalars(f'sdd/{name}')
+        assert [event.step for event in found] == steps
+        np.testing.assert_allclose([event.value for event in found],
+                                   values,
+                                   rtol=1e-6)
+    assert {'accuracy/top1', 'distill.loss_sdd'} <= names
+
+
+def tensorboard(folder):
+    """What TensorBoard would show of a folder."""
+    from tensorboard.backend.event_processing import event_accumulator
+    path, = folder.rglob('events.out.tfevents.*')
+    events = event_accumulator.EventAccumulator(
+        str(path), size_guidance=dict(scalars=0, images=0))
+    return events.Reload()
+
+
 @pytest.fixture
 def command(monkeypatch):
     """Runs a tool in this process, which has imported everything."""
@@ -138,11 +185,13 @@ def command(monkeypatch):
 
 def test_a_report(runs, tmp_path, command):
     command('report.py', runs['sd-kd'], '--against', runs['kd'], '--out',
-            tmp_path, '--images', '100', '--backends', 'LocalVisBackend')
+            tmp_path, '--images', '100', '--backends', 'LocalVisBackend',
+            'TensorboardVisBackend')
     names = [
-        'accuracy', 'cases', 'correlations', 'features', 'loss-by-kind',
-        'loss-by-scale', 'misclassified', 'won'
+        'accuracy', 'cases', 'cases-over-training', 'correlations', 'features',
+        'loss-by-kind', 'loss-by-scale', 'misclassified', 'won'
     ]
+    assert sorted(tensorboard(tmp_path).Tags()['images']) == names
     for name in names:
         assert cv2.imread(str(tmp_path / f'{name}.png')).std() > 5, name
         json.loads((tmp_path / f'{name}.json').read_text())
@@ -151,6 +200,19 @@ def test_a_report(runs, tmp_path, command):
     assert page.count('src="data:image/png;base64,') == len(names)
     assert 'http' not in page.split('<pre>')[0]  # it needs nothing else
     assert 'ScaleDecoupledLoss' in page and '<th>top-1</th>' in page
+
+
+def test_wandb_gets_the_figures(tmp_path, monkeypatch):
+    pytest.importorskip('wandb', reason='needs wandb: pip install wandb')
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    page = Report('a page', tmp_path, ['WandbVisBackend'])
+    found = figures.curves('accuracy', 'top-1 (%)', dict(a=([1, 2], [3, 4])))
+    page.figure('accuracy', found, 'accuracy')
+    import wandb
+    wandb.finish()
+    assert list(
+        tmp_path.glob('vis_data/wandb/offline-run-*/files/media/'
+                      'images/accuracy_*.png'))
 
 
 def test_a_picture_is_explained(runs, seen, tmp_path, command):

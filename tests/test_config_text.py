@@ -14,8 +14,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
 
 @pytest.mark.parametrize('name', [
-    'demo/sd-kd.py', 'fast/sd-kd_demo.py', 'sdd/sd-dkd_res50_mbv1_imagenet.py',
-    'vanilla/vgg13_cub200.py'
+    'demo/sd-kd.py', 'fast/sd-kd_demo_fast.py',
+    'sdd/sd-dkd_res50_mbv1_imagenet.py', 'vanilla/vgg13_cub200.py'
 ])
 def test_a_dumped_config_is_read_as_it_was(name):
     config = Config.fromfile(CONFIGS / name)

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Every shipped config builds and takes a smoke step."""
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from mmengine.runner import Runner
 from mmpretrain.registry import TRANSFORMS
 from mmrazor.registry import MODELS
 
-from sdd_mm.images import innermost
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
+from sdd_mm.images import innermost
 from sdd_mm.models import FrozenTeacherDistill
 from sdd_mm.models.losses import ScaleDecoupledLoss
 
@@ -308,6 +309,14 @@ def test_paper(tmp_path):
     assert (loss.pooling, loss.consistency, loss.reduction) == ('direct',
                                                                 'class', 'sum')
     assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 5
+
+
+def test_a_name_is_one_config():
+    """mim and register_models() look for configs by their names alone."""
+    counts = Counter(
+        path.stem for path in CONFIGS.rglob('*.py')
+        if '_base_' not in path.parts)
+    assert not [name for name, count in counts.items() if count > 1]
 
 
 def test_published_names_are_aliases():

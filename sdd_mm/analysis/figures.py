@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from ..models.losses.scale_decoupled_loss import CASES as LOGGED_CASES
 from .outputs import Outputs
 
 matplotlib.use('Agg')
@@ -18,8 +19,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
           '#000000', '#999999', '#882255', '#F0E442')
-CASES = ('image right, cell right', 'image right, cell wrong',
-         'image wrong, cell right', 'image wrong, cell wrong')
+CASES = dict(
+    zip(LOGGED_CASES, ('image right, cell right', 'image right, cell wrong',
+                       'image wrong, cell right', 'image wrong, cell wrong')))
 CASE_COLORS = ('#0072B2', '#E69F00', '#56B4E9', '#999999')
 Found = Tuple[Figure, dict]
 
@@ -251,7 +253,7 @@ def cases(teacher: Outputs) -> Found:
     figure, axes = plt.subplots(figsize=(7.2, 3.4), layout='constrained')
     left = np.zeros(len(found))
     rows = np.arange(len(found))[::-1]
-    for number, (case, color) in enumerate(zip(CASES, CASE_COLORS)):
+    for number, (case, color) in enumerate(zip(CASES.values(), CASE_COLORS)):
         shares = np.array([100 * values[number] for values in found.values()])
         axes.barh(
             rows, shares, left=left, color=color, label=case, edgecolor='w')
@@ -275,7 +277,33 @@ def cases(teacher: Outputs) -> Found:
     axes.spines[['top', 'right', 'left']].set_visible(False)
     axes.tick_params(left=False)
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
-    return figure, dict(cases=CASES, shares=found)
+    return figure, dict(cases=list(CASES.values()), shares=found)
+
+
+def cases_over_training(logged: Dict[str, Tuple[list, list]]) -> Found:
+    """The four cases at every log line, one upon the other.
+
+    Args:
+        logged (dict): Steps and shares, by the names of ``SDDReportHook``.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 3.6), layout='constrained')
+    steps = next(iter(logged.values()))[0]
+    axes.stackplot(
+        steps, [[100 * share for share in logged[name][1]] for name in CASES],
+        labels=list(CASES.values()),
+        colors=CASE_COLORS)
+    axes.set(
+        title='The teacher\'s verdicts on the batches of the training',
+        xlabel='iteration',
+        ylabel='share of cells (%)',
+        xlim=(steps[0], steps[-1]),
+        ylim=(0, 100))
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside lower center', ncols=2, frameon=False)
+    return figure, {
+        case: dict(steps=steps, values=logged[name][1])
+        for name, case in CASES.items()
+    }
 
 
 def curves(title: str,

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from sdd_mm.engine.hooks import (DistillWarmupHook, FrozenTeacherHook,
                                  SDDReportHook)
 from sdd_mm.functional.scale_decoupled import complementary_cells
 from sdd_mm.models.algorithms import TeacherError
+from sdd_mm.models.losses.scale_decoupled_loss import CASES
 
 SCENES = dict(
     type='DigitScenes',
@@ -213,13 +215,21 @@ def test_report_says_what_is_distilled(tmp_path):
 
 def test_reported_parts_are_those_of_the_loss(tmp_path):
     run = runner(tmp_path, hooks=[dict(type='SDDReportHook', interval=2)])
-    loss, expected, shares = run.model.distiller.distill_losses[
-        'loss_sdd'], [], []
+    loss, expected, shares, cases = run.model.distiller.distill_losses[
+        'loss_sdd'], [], [], []
 
     def hear(module, args, kwargs, output):
         local = kwargs['teacher'].local_logits(module.scales, module.pooling)
         mask = complementary_cells(local, kwargs['target'])
         shares.append(mask.float().mean().item())
+        right = local.argmax(dim=-1) == kwargs['target']
+        counts = Counter((bool(image), bool(cell)) for row in right
+                         for image, cell in zip(right[0], row))
+        cases.append([
+            counts[case] / right.numel()
+            for case in ((True, True), (True, False), (False, True), (False,
+                                                                      False))
+        ])
         expected.append(output.item())
 
     loss.register_forward_hook(hear, with_kwargs=True)
@@ -232,6 +242,8 @@ def test_reported_parts_are_those_of_the_loss(tmp_path):
     at = [1, 2, 4, 5]
     torch.testing.assert_close(
         told('complementary').tolist(), [shares[i] for i in at])
+    torch.testing.assert_close([told(name).tolist() for name in CASES],
+                               list(map(list, zip(*(cases[i] for i in at)))))
     whole = [expected[i] for i in at]
     for names in ([f'part_scale{m}' for m in loss.scales],
                   ['part_consistent', 'part_complementary']):

@@ -432,7 +432,7 @@ def test_channel_order(dataset, order):
 @pytest.fixture
 def fast(tmp_path):
     """The demo from memory, with an untrained teacher."""
-    config = Config.fromfile(CONFIGS / 'fast' / 'sd-kd_demo.py')
+    config = Config.fromfile(CONFIGS / 'fast' / 'sd-kd_demo_fast.py')
     config.work_dir = str(tmp_path / 'run')
     config.model.teacher_ckpt = None
     config.model.allow_untrained_teacher = True

@@ -148,6 +148,10 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         'image, and is it right on the cell? Where the two answers differ a '
         'cell is complementary')
     show('cases', figures.cases(teacher), 'shares of the four cases')
+    shares = logged(folders[first], 'sdd/')
+    if set(figures.CASES) <= set(shares) and len(shares['both_right'][0]) > 1:
+        show('cases-over-training', figures.cases_over_training(shares),
+             'shares of the four cases over training')
     page.heading(
         'Images that the teacher gets wrong and cells of them right',
         'Compare the paper\'s Figure 1. Blue cells: consistent; orange: '

@@ -7,12 +7,14 @@ pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         type='DigitScenes', split='train', num_scenes=1500, pipeline=pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=250,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         type='DigitScenes', split='test', num_scenes=1000, pipeline=pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False))

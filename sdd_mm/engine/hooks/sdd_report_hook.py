@@ -16,11 +16,19 @@ class SDDReportHook(Hook):
 
     Once, at the first iteration: the recorded modules, the sizes of both
     feature maps, the number of cells, and which scales repeat cells because a
-    map is smaller than their grid. At every log line, of that iteration: the
-    share of complementary cells, ``sdd/complementary``, and the loss by scale,
-    ``sdd/part_scale4``, and by kind of cell, ``sdd/part_consistent`` and
-    ``sdd/part_complementary``; either split adds up to the loss of that
-    iteration, while MMEngine shows the mean of ten for losses themselves.
+    map is smaller than their grid.
+
+    At every log line, of that iteration:
+
+    - ``sdd/complementary``: the share of complementary cells.
+    - ``sdd/both_right``, ``sdd/only_image_right``, ``sdd/only_cell_right``,
+      ``sdd/both_wrong``: the shares of cells where the teacher is right on
+      the image and on the cell, on one of them, or on neither.
+    - ``sdd/part_scale4`` and so on: the loss by scale.
+    - ``sdd/part_consistent``, ``sdd/part_complementary``: the loss by kind of
+      cell. Either split adds up to the loss of that iteration, while MMEngine
+      shows the mean of ten for losses themselves.
+
     Where there are several losses, ``sdd/NAME/...``.
 
     Args:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..distillers import SDDDistiller
 from ..recorders.map_recorder import MapReached
+from .compiled import check_compiles, compile_backbone
 from .teacher import (TeacherError, load_teacher, network_hash, normalization,
                       weights_hash)
 from .teacher_inference import TeacherInference
@@ -53,6 +54,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         student_channels_last (bool): Whether the student's weights, and with
             them its maps, lie channels last, which most convolutions are
             faster with. Its results differ by rounding. Defaults to False.
+        compile_student (bool | dict): Whether ``torch.compile`` compiles the
+            student's backbone, or its arguments, such as
+            ``dict(mode='max-autotune')``. Names in checkpoints stay, copies
+            (EMA makes one) run uncompiled. Defaults to False.
         on_normalization_mismatch (str): What to do with a teacher whose mean,
             std or channel order differs from the student's: 'error',
             'convert' (its images are normalised anew) or 'ignore' (it gets
@@ -88,6 +93,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  allow_untrained_teacher: bool = False,
                  teacher_inference: Optional[dict] = None,
                  student_channels_last: bool = False,
+                 compile_student: Union[bool, dict] = False,
                  on_normalization_mismatch: str = 'error',
                  architecture: Union[BaseModel, Dict, None] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
@@ -124,6 +130,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_cache = None
         self.student_channels_last = student_channels_last
         self._lay_out_student(torch.channels_last)
+        self._compile_student(compile_student)
         self._check_classes()
         self._set_conversion(stated, on_normalization_mismatch)
         self.teacher.eval()
@@ -152,6 +159,20 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def _lay_out_student(self, memory_format) -> None:
         if self.student_channels_last:
             self.student.to(memory_format=memory_format)
+
+    def _compile_student(self, options: Union[bool, dict]) -> None:
+        """Compile the backbone in place, once its recorders listen."""
+        if options is False:
+            return
+        key = 'model.compile_student'
+        if options is not True and not isinstance(options, dict):
+            raise ValueError(f'{key} must be True, False or a dict of '
+                             f'torch.compile\'s arguments, got {options!r}')
+        check_compiles(key)
+        if not isinstance(getattr(self.student, 'backbone', None), nn.Module):
+            raise ValueError(f'{key}: {type(self.student).__name__} has no '
+                             '`backbone` to compile: leave it out')
+        compile_backbone(self.student, **({} if options is True else options))
 
     def _set_conversion(self, stated: bool, on_mismatch: str) -> None:
         """Compare the normalisations, and keep how to get to the teacher's."""

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..recorders.map_recorder import TOLERANCE
+from .compiled import check_compiles, compile_backbone
 from .teacher import TeacherError
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -32,8 +33,8 @@ class TeacherInference:
             Defaults to False.
 
     Raises:
-        TeacherError: If ``dtype`` is another one, or if this torch cannot
-            compile modules.
+        TeacherError: If ``dtype`` is another one.
+        ValueError: If this torch cannot compile modules.
 
     Examples:
         >>> # in a config
@@ -51,9 +52,8 @@ class TeacherInference:
             raise TeacherError(
                 'model.teacher_inference.dtype must be None or one of '
                 f'{list(DTYPES)}, got {dtype!r}')
-        if compile and not hasattr(nn.Module, 'compile'):
-            raise TeacherError('model.teacher_inference.compile needs torch '
-                               f'2.2 or newer, this is {torch.__version__}')
+        if compile:
+            check_compiles('model.teacher_inference.compile')
         self.channels_last = channels_last
         self.fold_bn = fold_bn
         self.dtype = dtype
@@ -109,7 +109,7 @@ class TeacherInference:
         if self.channels_last:
             teacher.to(memory_format=torch.channels_last)
         if self.compile:
-            teacher.backbone.compile()
+            compile_backbone(teacher)
         found = self.run(teacher, inputs, None).float()
         self.prepared = True
         largest = plain.abs().max().item()

@@ -6,6 +6,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...functional._tensors import class_index
 from ...functional.pooling_plan import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            check_choice, complementary_cells,
@@ -14,6 +15,8 @@ from .base import RecordLoss
 
 CHUNK = 2**25
 """Local logits (N x B x K) that are there at a time, 128 MiB in float32."""
+CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')
+"""Where the teacher is right: on the image, on the cell."""
 
 
 @MODELS.register_module()
@@ -150,31 +153,40 @@ class ScaleDecoupledLoss(RecordLoss):
             consistency=self.consistency,
             global_logits=verdict)
         if self._kept is not None:
-            self._kept.append((rows.detach(),
-                               complementary_cells(local, target,
-                                                   self.consistency, verdict)))
+            label = class_index(target, verdict)
+            mask = complementary_cells(local, target, self.consistency,
+                                       verdict)
+            self._kept.append(
+                (rows.detach(), mask, local.argmax(dim=-1) == label,
+                 (verdict.argmax(dim=-1) == label).expand_as(mask)))
         return reduce_rows(rows, self.reduction)
 
     def _parts(self, kept: list) -> Dict[str, Tensor]:
-        """The loss by scale, and by kind of cell; the share of one kind.
+        """The loss by scale, and by kind of cell; shares of the cells.
 
-        The parts of either split add up to the weighted loss.
+        The parts of either split add up to the weighted loss. Where the
+        teacher is right, on the image and on the cell, gives four cases.
         """
-        rows, mask = (torch.cat(found, dim=1) for found in zip(*kept))
+        rows, mask, cell, image = (
+            torch.cat(found, dim=1) for found in zip(*kept))
         factor = self.loss_weight * self.warmup / rows.shape[1]
         if self.reduction == 'mean':
             factor = factor / rows.shape[0]
         cells = rows.sum(dim=1)
         by_scale = cells.split([m * m for m in self.scales])
         complementary = (rows * mask).sum()
-        return {
-            **{
-                f'part_scale{m}': factor * part.sum()
-                for m, part in zip(self.scales, by_scale)
-            }, 'part_consistent': factor * (rows.sum() - complementary),
-            'part_complementary': factor * complementary,
-            'complementary': mask.float().mean()
+        cases = (image & cell, image & ~cell, ~image & cell, ~image & ~cell)
+        parts = {
+            f'part_scale{m}': factor * part.sum()
+            for m, part in zip(self.scales, by_scale)
         }
+        parts.update(
+            part_consistent=factor * (rows.sum() - complementary),
+            part_complementary=factor * complementary,
+            complementary=mask.float().mean())
+        for name, case in zip(CASES, cases):
+            parts[name] = case.float().mean()
+        return parts
 
     def _global_logits(self, teacher, local: Tensor) -> Tensor:
         """The teacher's global verdict comes from these logits, (B, K).

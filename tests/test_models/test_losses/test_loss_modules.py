@@ -144,7 +144,11 @@ def test_parts_of_the_loss(reduction, chunk_size):
         part_scale4=rows[5:].sum(),
         part_consistent=rows[~mask].sum(),
         part_complementary=rows[mask].sum(),
-        complementary=mask.float().mean())
+        complementary=mask.float().mean(),
+        both_right=(right[0] & right).float().mean(),
+        only_image_right=(right[0] & ~right).float().mean(),
+        only_cell_right=(~right[0] & right).float().mean(),
+        both_wrong=(~right[0] & ~right).float().mean())
     assert list(loss.parts) == list(expected)
     for name, part in loss.parts.items():
         assert not part.requires_grad
