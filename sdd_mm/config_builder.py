@@ -5,7 +5,7 @@ import math
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import mmengine.hub
 import torch
@@ -34,6 +34,12 @@ STYLE = dict(
     based_on_style='pep8', split_before_expression_after_opening_paren=True)
 TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
              'checkpoints of timm')
+# what configs/_base_/hooks.py has
+DEFAULT_HOOKS = dict(
+    scalars='DeferredScalarsHook',
+    labels='LabelCheckHook',
+    finite_loss='FiniteLossHook',
+    exact_resume='ExactResumeHook')
 # config keys that an error may name, and the argument that sets them
 ARGUMENTS = {
     'model.on_normalization_mismatch': 'on_normalization_mismatch',
@@ -172,8 +178,6 @@ def make_config(out: Union[str, Path],
     if on_normalization_mismatch != 'error':
         model['on_normalization_mismatch'] = on_normalization_mismatch
     hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
-    if 'scalars' not in base.get('default_hooks', {}):
-        hooks.append(dict(type='DeferredScalarsHook'))
     if epochs:
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
     kept = ''
@@ -187,6 +191,7 @@ def make_config(out: Union[str, Path],
         *_imports(base, teacher_imports),
         f'distill_losses = {_code(losses)}',
         f'model = {_code(model)}',
+        *_runtime(base),
         f'custom_hooks = {kept}{_code(hooks)}',
         '',
     ])
@@ -202,6 +207,20 @@ def make_config(out: Union[str, Path],
                   'model.teacher_ckpt before training' +
                   (TIMM_NOTE if teacher.startswith(TIMM) else ''))
     return out
+
+
+def _runtime(base: Config) -> Iterator[str]:
+    """The hooks of our own configs that the base does not have."""
+    hooks = {
+        name: dict(type=kind)
+        for name, kind in DEFAULT_HOOKS.items()
+        if name not in (base.get('default_hooks') or {})
+    }
+    if hooks:
+        yield f'default_hooks = {_code(hooks)}'
+    wrapper = base.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
+        yield f'optim_wrapper = dict(type={f"Deferred{wrapper}"!r})'
 
 
 def _read(role: str, path: str) -> Config:

@@ -295,6 +295,12 @@ CASES = {
     'key of the train loop': ({
         'train_cfg.max_epoch': 1
     }, "train_cfg: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
+    'no kind of train loop':
+    (lambda cfg: cfg.train_cfg.pop('by_epoch'), 'train_cfg must have by_epoch'
+     ),
+    'two kinds of train loop': ({
+        'train_cfg.type': 'EpochBasedTrainLoop'
+    }, 'train_cfg must have by_epoch'),
     'key of a metric': ({
         'val_evaluator.topkk': 1
     }, "val_evaluator: .* takes no 'topkk'. Did you mean 'topk'"),

@@ -21,19 +21,27 @@ RES50_CKPT = ('https://download.openmmlab.com/mmclassification/v0/resnet/'
 
 def test_a_written_config_keeps_the_recipe_and_trains(tmp_path):
     out = make_config(tmp_path / 'new' / 'folder' / 'run.py', RES18, RES50)
-    assert len(out.read_text().splitlines()) <= 25
+    assert len(out.read_text().splitlines()) <= 32
     assert list(tmp_path.rglob('*.*')) == [out]
     cfg, base = Config.fromfile(out), Config.fromfile(inherits(RES18))
     for key in base:
-        if key not in ('model', 'custom_imports', 'custom_hooks'):
+        if key not in ('model', 'custom_imports', 'custom_hooks',
+                       'default_hooks', 'optim_wrapper'):
             assert unscoped(cfg[key]) == unscoped(base[key]), key
+    ours = Config.fromfile(CONFIGS / '_base_' / 'hooks.py').sdd_mm_hooks
+    assert unscoped(
+        cfg.default_hooks) == unscoped(dict(base.default_hooks, **ours))
+    assert unscoped(cfg.optim_wrapper) == unscoped(
+        dict(base.optim_wrapper, type='DeferredOptimWrapper'))
     assert unscoped(cfg.model.architecture) == unscoped(base.model)
     assert cfg.model.teacher_ckpt == RES50_CKPT
     runner, losses = smoke(out, tmp_path / 'run')
     assert 'distill.loss_sdd' in losses
     hooks = {type(hook).__name__: hook for hook in runner.hooks}
-    assert {'FrozenTeacherHook', 'SDDReportHook',
-            'DeferredScalarsHook'} <= set(hooks)
+    assert {
+        'FrozenTeacherHook', 'SDDReportHook', 'DeferredScalarsHook',
+        'ExactResumeHook', 'FiniteLossHook', 'LabelCheckHook'
+    } <= set(hooks)
     assert hooks['DistillWarmupHook'].epochs == 20
 
 
@@ -147,8 +155,7 @@ def test_local_configs(tmp_path, local):
     cfg = Config.fromfile(out)
     assert cfg.custom_imports.imports == ['sdd_mm', 'colorsys']
     assert [hook.type for hook in cfg.custom_hooks] == [
-        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DeferredScalarsHook',
-        'DistillWarmupHook'
+        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DistillWarmupHook'
     ]
     teacher = cfg.model.teacher
     assert teacher.backbone.depth == 34
@@ -219,9 +226,7 @@ custom_hooks = (dict(type='EMAHook'), )
         make_config(*arguments)
     make_config(*arguments, warmup_epochs=0)
     hooks = [hook.type for hook in Config.fromfile(arguments[0]).custom_hooks]
-    assert hooks == [
-        'EMAHook', 'FrozenTeacherHook', 'SDDReportHook', 'DeferredScalarsHook'
-    ]
+    assert hooks == ['EMAHook', 'FrozenTeacherHook', 'SDDReportHook']
 
 
 def test_a_teacher_without_a_backbone(local):

@@ -202,13 +202,20 @@ def test_mmpretrains_own_configs_gain_sdd(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 15
     cfg = Config.fromfile(path)
     base = Config.fromfile(cfg_base(path))
-    for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler',
-                'train_cfg', 'data_preprocessor', 'default_hooks'):
+    for key in ('train_dataloader', 'param_scheduler', 'train_cfg',
+                'data_preprocessor'):
         assert unscoped(cfg[key]) == unscoped(base[key]), key
+    assert unscoped(cfg.optim_wrapper) == unscoped(
+        dict(base.optim_wrapper, type='DeferredOptimWrapper'))
+    assert unscoped(cfg.default_hooks) == unscoped(
+        dict(base.default_hooks, **cfg.sdd_mm_hooks))
     assert unscoped(cfg.model.architecture) == unscoped(base.model)
     runner, losses = smoke(path, tmp_path)
     assert 'distill.loss_sdd' in losses
-    assert 'DeferredScalarsHook' in [type(h).__name__ for h in runner.hooks]
+    assert {hook.type
+            for hook in cfg.sdd_mm_hooks.values()
+            } <= {type(hook).__name__
+                  for hook in runner.hooks}
 
 
 def unscoped(config):

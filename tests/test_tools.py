@@ -16,7 +16,7 @@ import sdd_mm
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'configs' / 'demo'
 SMALL = [
-    'train_dataloader.dataset.num_scenes=640',
+    'train_dataloader.dataset.num_scenes=320',
     'val_dataloader.dataset.num_scenes=200', 'train_cfg.max_epochs=2',
     'param_scheduler.total_steps=3', 'default_hooks.logger.interval=5'
 ]
@@ -177,7 +177,7 @@ def test_distributed_launch_on_two_processes(teacher, tmp_path):
                             stderr=subprocess.STDOUT,
                             text=True)
     assert result.returncode == 0, result.stdout
-    assert 'Epoch(train) [1][5/5]' in result.stdout
+    assert 'Epoch(train) [1][3/3]' in result.stdout
 
 
 def test_a_cache_filled_ahead_leaves_the_teacher_nothing(teacher, tmp_path):

@@ -1,18 +1,16 @@
 # The only file that imports sdd_mm: every config inherits it.
+_base_ = 'hooks.py'
 custom_imports = dict(imports=['sdd_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
-    scalars=dict(type='DeferredScalarsHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
-    labels=dict(type='LabelCheckHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-    exact_resume=dict(type='ExactResumeHook'))
+    **_base_.sdd_mm_hooks)
 
 env_cfg = dict(
     cudnn_benchmark=True,

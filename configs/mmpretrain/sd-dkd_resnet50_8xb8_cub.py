@@ -1,4 +1,4 @@
-_base_ = ['mmpretrain::resnet/resnet50_8xb8_cub.py', '../_base_/methods/sd-dkd.py']
+_base_ = ['mmpretrain::resnet/resnet50_8xb8_cub.py', '../_base_/methods/sd-dkd.py', '../_base_/hooks.py']
 custom_imports = dict(imports=['sdd_mm'], allow_failed_imports=False)
 student = _base_.model
 model = dict(
@@ -10,5 +10,6 @@ model = dict(
     distiller=dict(
         type='SDDDistiller', distill_losses=_base_.distill_losses))
 custom_hooks = [
-    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook'),
-    dict(type='DeferredScalarsHook')] + _base_.method_hooks
+    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')] + _base_.method_hooks
+default_hooks = _base_.sdd_mm_hooks
+optim_wrapper = dict(type='DeferredOptimWrapper')

@@ -1,4 +1,4 @@
-_base_ = ['mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py', '../_base_/methods/sd-nkd.py']
+_base_ = ['mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py', '../_base_/methods/sd-nkd.py', '../_base_/hooks.py']
 custom_imports = dict(imports=['sdd_mm'], allow_failed_imports=False)
 student = _base_.model
 model = dict(
@@ -9,6 +9,6 @@ model = dict(
     'resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     distiller=dict(
         type='SDDDistiller', distill_losses=_base_.distill_losses))
-custom_hooks = [
-    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook'),
-    dict(type='DeferredScalarsHook')]
+custom_hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+default_hooks = _base_.sdd_mm_hooks
+optim_wrapper = dict(type='DeferredOptimWrapper')

@@ -69,10 +69,14 @@ def check_keys(cfg: Config) -> None:
         PreflightError: With the key, and the nearest name there is.
     """
     train_cfg = cfg.get('train_cfg') or {}
+    if ('type' in train_cfg) == ('by_epoch' in train_cfg):
+        raise PreflightError(
+            'train_cfg must have by_epoch, True with max_epochs or False with '
+            f'max_iters, or else a type; it has {sorted(train_cfg)}')
     if 'type' not in train_cfg:
         loop = (
             EpochBasedTrainLoop
-            if train_cfg.get('by_epoch', True) else IterBasedTrainLoop)
+            if train_cfg['by_epoch'] else IterBasedTrainLoop)
         _check_arguments('train_cfg', loop, train_cfg, ('by_epoch', ))
     for name, hook in (cfg.get('default_hooks') or {}).items():
         _check_built(f'default_hooks.{name}', HOOKS, hook)
