@@ -281,6 +281,7 @@ def _steps(cfg: Config, model: nn.Module, loader,
         return
     if told:
         yield Finding(GOOD, 'cells', '\n'.join(dict.fromkeys(told)))
+        yield _heads(distiller)
     finite = all(abs(value) < float('inf') for value in losses.values())
     yield Finding(
         GOOD if finite else BAD, 'losses',
@@ -292,6 +293,20 @@ def _steps(cfg: Config, model: nn.Module, loader,
         FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
         f'{seconds * len(loader) / 60:.1f} min an epoch on '
         f'{get_device()}; {_memory_text()}')
+
+
+def _heads(distiller) -> Finding:
+    """How near the recorded heads come to the networks' own logits."""
+    found = []
+    for role in ('student', 'teacher'):
+        manager = getattr(distiller, f'{role}_recorders')
+        for recorder in manager.recorders.values():
+            difference = getattr(recorder, 'difference', None)
+            if difference is not None:
+                found.append(f'{role} {difference:.0e}')
+    return Finding(
+        GOOD, 'heads', 'on the average of the map each gives its network\'s '
+        f'own logits, up to rounding: {", ".join(found)} of the largest')
 
 
 def _records(args: tuple, kwargs: dict) -> tuple:

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The doctor finds what is wrong, and only that."""
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,9 @@ def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     assert 'of student and teacher' in texts['images']
     assert 'of 500 images' in texts['teacher']
     assert 'teacher: map 8 x 8 of 64 channels' in texts['cells']
+    for role in ('student', 'teacher'):
+        difference = re.search(f'{role} (.e-..)', texts['heads'])
+        assert float(difference[1]) < 1e-5
     assert 'distill.loss_sdd' in texts['losses']
     assert 's for 64 images' in texts['step']
     assert not list(tmp_path.iterdir())  # nothing is written

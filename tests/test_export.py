@@ -166,6 +166,50 @@ def test_graphs(run, tmp_path, to_rgb):
         assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
 
 
+def digits(size, *steps, **dataset):
+    """A config with a test pipeline."""
+    dataset = dict(
+        dict(
+            type='DigitScenes',
+            split='test',
+            num_scenes=3,
+            size=size,
+            pipeline=[*steps, dict(type='PackInputs')]), **dataset)
+    return Config(dict(test_dataloader=dict(dataset=dataset)))
+
+
+@pytest.mark.parametrize('cfg, size', [
+    (digits(40), (40, 40)),
+    (digits(40, dict(type='CenterCrop', crop_size=24)), (24, 24)),
+    (digits(40, dict(type='ResizeEdge', scale=30)), (30, 30)),
+    (digits(
+        40,
+        dict(type='LoadImageFromFile'),
+        dict(type='ResizeEdge', scale=72),
+        dict(type='CenterCrop', crop_size=64),
+        type='ImageNet'), (64, 64)),
+    (digits(40, type='VerifiedCIFAR100', data_root='/nowhere'), (32, 32)),
+])
+def test_images_are_as_large_as_in_the_test(cfg, size):
+    assert sample_images(cfg).shape == (2, 3, *size)
+    assert sample_images(cfg, (48, 56)).shape == (2, 3, 48, 56)
+
+
+@pytest.mark.parametrize('cfg', [
+    digits(
+        40,
+        dict(type='LoadImageFromFile'),
+        type='CustomDataset',
+        data_root='/nowhere'),
+    Config(dict())
+])
+def test_a_size_that_nobody_knows_is_asked_for(cfg):
+    with pytest.raises(ConversionError, match='--image-size HEIGHT WIDTH'):
+        sample_images(cfg)
+    with pytest.raises(ConversionError, match='must be positive'):
+        sample_images(cfg, (0, 3))
+
+
 def test_preprocessing_is_compared_whole(run, tmp_path):
     _, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
     model.data_preprocessor.pad_size_divisor = 24
@@ -273,9 +317,10 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     tool = str(ROOT / 'tools' / 'model_converters' / 'export_student.py')
     target = str(tmp_path / 'student.pth')
     monkeypatch.setattr(sys, 'argv',
-                        [tool, str(run[0]), target, '--torchscript'])
+                        [tool, str(run[0]), target, '--torchscript',
+                         '--image-size', '40', '48'])
     runpy.run_path(tool, run_name='__main__')
-    assert 'images (B, 3, 32, 32) from 0 to 255' in capsys.readouterr().out
+    assert 'images (B, 3, 40, 48) from 0 to 255' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'student.pth', 'student.py', 'student.torchscript'
     ]

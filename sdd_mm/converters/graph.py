@@ -2,20 +2,24 @@
 """A student as a graph, for machines without this package."""
 import warnings
 from pathlib import Path
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from ..engine.smoke import ARRAY_SIZE, FILE_SIZE
-from ..images import LOADERS, innermost, loads_files
+from ..images import LOADERS, RGB_ARRAYS, innermost
 from ..models.algorithms.teacher import normalization
 from .checkpoint import ConversionError
 
 TOLERANCE = 1e-4  # of the largest logit
+# images before the pipeline: one that makes all of one size tells it
+CIFAR_SIZE, RAW_SIZES = (32, 32), ((256, 320), (224, 200))
+HOW_LARGE = 'how large images are: say it by --image-size HEIGHT WIDTH'
 
 
 class StudentGraph(nn.Module):
@@ -53,37 +57,67 @@ class StudentGraph(nn.Module):
         return self.model((images - self.mean) / self.std)
 
 
-def sample_images(cfg: Config, count: int = 2) -> Tensor:
-    """Noise, as large as the test pipeline of a config makes its images.
+def sample_images(cfg: Config,
+                  size: Optional[Tuple[int, int]] = None,
+                  count: int = 2) -> Tensor:
+    """Noise, as large as the images that a network is tested with.
 
     Args:
         cfg (Config): A config with a ``test_dataloader``.
+        size (tuple[int, int], optional): Height and width. Defaults to None:
+            what the test pipeline makes of any image, or, where it leaves
+            images as large as they are, the size of the first one.
         count (int): How many. Defaults to 2.
 
     Raises:
-        ConversionError: If the config has no test pipeline.
+        ConversionError: If neither the config nor its data say how large
+            images are.
 
     Returns:
         Tensor: Shape (count, 3, H, W), from 0 to 255.
     """
+    if size is not None and min(size) < 1:
+        raise ConversionError(f'images of {size[0]} x {size[1]} pixels: the '
+                              'size must be positive')
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(
+        256, (count, 3, *(size or _image_size(cfg))),
+        generator=generator).float()
+
+
+def _image_size(cfg: Config) -> Tuple[int, int]:
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if not loader or not innermost(loader['dataset']).get('pipeline'):
         raise ConversionError('the config has no test_dataloader with a '
-                              'pipeline, which says how large images are')
-    steps = innermost(loader['dataset'])['pipeline']
-    size = FILE_SIZE if loads_files(loader) else ARRAY_SIZE
-    rng = np.random.default_rng(0)
+                              f'pipeline, which would say {HOW_LARGE}')
+    dataset = innermost(loader['dataset'])
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        pipeline = Compose(
-            [step for step in steps if step['type'] not in LOADERS])
-    images = []
-    for _ in range(count):
-        image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        images.append(
-            pipeline(
-                dict(img=image, img_shape=size, ori_shape=size,
-                     gt_label=0))['inputs'].float())
-    return torch.stack(images)
+        pipeline = [
+            step for step in dataset['pipeline'] if step['type'] not in LOADERS
+        ]
+        if dataset['type'].split('.')[-1] in RGB_ARRAYS:
+            return _made_of(CIFAR_SIZE, pipeline)
+        try:
+            sizes = {_made_of(size, pipeline) for size in RAW_SIZES}
+        except Exception:  # it needs more than an image
+            sizes = set()
+        if len(sizes) == 1:
+            return sizes.pop()
+        try:
+            return tuple(DATASETS.build(dataset)[0]['inputs'].shape[-2:])
+        except Exception as error:  # there may be no data any more
+            raise ConversionError(
+                f'the test pipeline does not say {HOW_LARGE}. Its data set '
+                f'has no image to look at ({type(error).__name__}: {error})'
+            ) from error
+
+
+def _made_of(size: Tuple[int, int], pipeline: list) -> Tuple[int, int]:
+    """How large a pipeline makes an image."""
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    data = Compose(pipeline)(
+        dict(img=image, img_shape=size, ori_shape=size, gt_label=0))
+    return tuple(data['inputs'].shape[-2:])
 
 
 def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:

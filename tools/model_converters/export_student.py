@@ -41,6 +41,13 @@ def parse_args() -> argparse.Namespace:
         help='write .onnx, too, compared by onnxruntime')
     parser.add_argument(
         '--torchscript', action='store_true', help='write .torchscript, too')
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images that these two take. By default that of the test '
+        'images')
     return parser.parse_args()
 
 
@@ -56,7 +63,8 @@ def main() -> None:
         for kind, write in writers.items():
             if getattr(args, kind):
                 graph = StudentGraph(model)
-                images = sample_images(Config.fromfile(config))
+                images = sample_images(
+                    Config.fromfile(config), args.image_size)
                 target = path.with_suffix(f'.{kind}')
                 difference = write(graph, target, images)
                 height, width = images.shape[2:]

@@ -61,6 +61,8 @@ class MapRecorder(BaseRecorder):
         self.role = ''
         # whether to raise MapReached at the map, once the map is checked
         self.stop_at_map = False
+        # from the model's own logits, as a part of the largest of them
+        self.difference: Optional[float] = None
         self._recording = False
         self._checked = False
         # calls of the source in this forward, and in the checked one
@@ -257,7 +259,9 @@ class MapRecorder(BaseRecorder):
             return (f'{names} gives logits of shape {tuple(found.shape)}, the '
                     f'model itself returns {shape}')
         difference = (found - own).abs().max().item()
-        allowed = TOLERANCE[own.dtype] * max(own.abs().max().item(), 1e-6)
+        largest = max(own.abs().max().item(), 1e-6)
+        allowed = TOLERANCE[own.dtype] * largest
+        self.difference = difference / largest
         if difference <= allowed:
             return None
         return (f'{names} differs from the model\'s own logits by '
