@@ -11,13 +11,15 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
+from mmrazor.models.losses import DKDLoss, KLDivergence
 from mmrazor.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 from toy import algorithm, batch, build, classifier, losses, sdd_loss
 
 from sdd_mm.converters.student import student_weights
-from sdd_mm.functional import kd_loss, local_logits, scale_decoupled_loss
+from sdd_mm.functional import (dkd_loss, kd_loss, local_logits,
+                               scale_decoupled_loss)
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDEN = dict(
@@ -115,6 +117,36 @@ def test_a_feature_loss_is_that_of_its_features():
     found = losses(model)['distill.loss_other']
     widened = model.distiller.connectors['other'](seen['student'])
     torch.testing.assert_close(found, F.mse_loss(widened, seen['teacher']))
+
+
+def test_the_documented_feature_loss(tmp_path):
+    page = (ROOT / 'docs' / 'en' / 'migration.md').read_text()
+    block = page.split('```python\ndistiller = ')[1].split('```')[0]
+    log = demo(
+        tmp_path,
+        'beside',
+        sd='kd',
+        **{'model.distiller': dict(eval(block), _delete_=True)})
+    assert {'distill.loss_sdd', 'distill.loss_middle'} <= set(log[0])
+    state = torch.load(tmp_path / 'beside' / 'epoch_2.pth')['state_dict']
+    assert 'distiller.connectors.wider.conv_module.conv.weight' in state
+
+
+@pytest.mark.parametrize('tau', [1, 4])
+def test_mmrazors_losses_are_ours(tau):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(8, 20, generator=generator)
+                        for _ in range(2))
+    target = torch.randint(20, (8, ), generator=generator)
+    torch.testing.assert_close(
+        kd_loss(student, teacher, tau).mean(),
+        KLDivergence(tau=tau)(student, teacher))
+    for beta in (0.5, 8.0):
+        torch.testing.assert_close(
+            dkd_loss(student, teacher, target, 1.0, beta, tau).mean(),
+            DKDLoss(tau=tau, alpha=1.0, beta=beta)(student, teacher, target),
+            rtol=1e-5,
+            atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['neck', 'inside'])
@@ -219,9 +251,9 @@ def test_mixed_images(kind):
         atol=1e-5)
 
 
-def demo(tmp_path, name, **options):
+def demo(tmp_path, name, sd='dkd', **options):
     """The log of a short run of the demo."""
-    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-dkd.py')
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / f'sd-{sd}.py')
     teacher = tmp_path / 'teacher.pth'
     if not teacher.exists():
         torch.manual_seed(0)

@@ -10,8 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import TRANSFORMS
+from mmrazor.models.losses import KLDivergence
 from mmrazor.registry import MODELS
 
+from sdd_mm import LocalLogits
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.images import innermost
@@ -342,6 +344,21 @@ def test_published_names_are_aliases():
         assert alias.train_dataloader.batch_size == int(batch)
         base = alias.auto_scale_lr.base_batch_size
         assert int(gpus) * int(batch) == base
+
+
+def test_mmrazors_kd_as_the_page_on_migration_has_it(tmp_path):
+    page = (CONFIGS.parent / 'docs' / 'en' / 'migration.md').read_text()
+    path = tmp_path / 'kd.py'
+    path.write_text(page.split('```python\n')[1].split('```')[0])
+    runner, losses = smoke(path, tmp_path / 'run')
+    assert 'distill.loss_kl' in losses
+    distiller = runner.model.distiller
+    rows = [torch.rand(4, 1000) for _ in range(2)]
+    found = distiller.distill_losses.loss_kl(
+        *(LocalLogits(row[None], (1, ), 'direct') for row in rows),
+        torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(found,
+                               KLDivergence(tau=1, loss_weight=3)(*rows))
 
 
 @pytest.mark.parametrize('page', ['README.md', 'docs/en/get_started.md'])

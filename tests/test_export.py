@@ -316,9 +316,10 @@ def test_another_config_and_suffix(run, tmp_path):
 def test_the_command(run, tmp_path, monkeypatch, capsys):
     tool = str(ROOT / 'tools' / 'model_converters' / 'export_student.py')
     target = str(tmp_path / 'student.pth')
-    monkeypatch.setattr(sys, 'argv',
-                        [tool, str(run[0]), target, '--torchscript',
-                         '--image-size', '40', '48'])
+    monkeypatch.setattr(sys, 'argv', [
+        tool,
+        str(run[0]), target, '--torchscript', '--image-size', '40', '48'
+    ])
     runpy.run_path(tool, run_name='__main__')
     assert 'images (B, 3, 40, 48) from 0 to 255' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [

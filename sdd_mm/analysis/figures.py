@@ -17,6 +17,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 # Okabe and Ito's colours, told apart by all readers
 CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
+CELL_COLORS = ('blue: as the whole image (consistent), orange: otherwise '
+               '(complementary)')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
           '#000000', '#999999', '#882255', '#F0E442')
 CASES = dict(
@@ -96,10 +98,7 @@ def explain(image: np.ndarray, outputs: Outputs, names: Sequence[str],
         draw_cells(axes, image,
                    outputs.at(scale)[:, 0].tolist(), truth, names,
                    verdict == truth, f'scale {scale}')
-    figure.supxlabel(
-        'blue: as the whole image (consistent), orange: otherwise '
-        '(complementary)',
-        fontsize=9)
+    figure.supxlabel(CELL_COLORS, fontsize=9)
     return figure, dict(
         verdict=names[verdict],
         label=None if label is None else names[label],
@@ -133,6 +132,7 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
     if not len(chosen):
         grid[0, 0].text(0.5, 0.5, 'there are none', ha='center')
     figure.suptitle(title, fontsize=11)
+    figure.supxlabel(CELL_COLORS, fontsize=9)
     return figure, dict(images=chosen.tolist(), captions=captions)
 
 

@@ -152,19 +152,17 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
     if set(figures.CASES) <= set(shares) and len(shares['both_right'][0]) > 1:
         show('cases-over-training', figures.cases_over_training(shares),
              'shares of the four cases over training')
-    page.heading(
-        'Images that the teacher gets wrong and cells of them right',
-        'Compare the paper\'s Figure 1. Blue cells: consistent; orange: '
-        'complementary')
+    page.heading('Images that the teacher gets wrong and cells of them right',
+                 'Compare the paper\'s Figure 1')
     chosen = figures.choose_misclassified(teacher, args.samples)
     show(
         'misclassified',
-        figures.samples('Misclassified by the teacher',
-                        pictures(run, batches, chosen), chosen, teacher, [
-                            f'{run.names[teacher.labels[i]]}, not '
-                            f'{run.names[teacher.classes[i]]}'
-                            for i in chosen.tolist()
-                        ], run.names), 'misclassified images')
+        figures.samples(
+            'Misclassified by the teacher (label, not its verdict)',
+            pictures(run, batches, chosen), chosen, teacher, [
+                f'{run.names[teacher.labels[i]]}, not '
+                f'{run.names[teacher.classes[i]]}' for i in chosen.tolist()
+            ], run.names), 'misclassified images')
     for other in others:
         page.heading(
             f'Images that {first} gets right and {other} wrong',
@@ -175,9 +173,9 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         show(
             'won',
             figures.samples(
-                f'Right by {first}, wrong by {other}; below, the teacher\'s '
-                'verdict on every cell', pictures(run, batches, chosen),
-                chosen, teacher, [
+                f'Right by {first}, wrong by {other} (label, not {other}\'s '
+                'verdict); below, the teacher\'s verdict on every cell',
+                pictures(run, batches, chosen), chosen, teacher, [
                     f'{run.names[teacher.labels[i]]}, not '
                     f'{run.names[students[other].classes[i]]}'
                     for i in chosen.tolist()
