@@ -90,8 +90,8 @@ def run(work_dir, iterations) -> Watch:
     return watch
 
 
-@pytest.mark.parametrize(
-    'iterations', [500, pytest.param(20000, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize('iterations', [500, 20000])
 def test_memory_and_time_do_not_grow(tmp_path, iterations, capsys):
     watch = run(tmp_path, iterations)
     assert len(watch.seconds) == iterations
