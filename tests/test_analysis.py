@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Figures of a trained run, and the numbers in them."""
+import dataclasses
 import json
 import runpy
 import sys
@@ -18,6 +19,7 @@ from sdd_mm.analysis.report import Report, logged
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.functional import local_logits
+from sdd_mm.functional.scale_decoupled import complementary_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -124,6 +126,33 @@ def test_correlations_of_equal_networks_do_not_differ(seen):
         np.corrcoef(student.logits.T) - np.corrcoef(teacher.logits.T))
     np.testing.assert_allclose(
         found['b']['difference'], wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('consistency', ['label', 'class'])
+def test_consistent_cells_are_those_of_the_loss(seen, consistency):
+    run, batches, teacher, _ = seen
+    inputs = torch.cat([batch['inputs'] for batch in batches]).float()
+    with torch.no_grad():
+        feature, = run.model.teacher.backbone((inputs - 64) / 64)
+        head = run.model.teacher.head.fc
+        local = local_logits(feature, head.weight, head.bias)
+    wanted = ~complementary_cells(local, teacher.labels, consistency)
+    found = teacher.consistent(consistency)
+    assert torch.equal(found, wanted)
+    _, drawn = figures.samples('', [np.zeros((8, 6, 3), np.uint8)] * 2,
+                               torch.tensor([5, 7]), teacher, teacher.classes,
+                               run.names, consistency)
+    for sample in drawn['samples']:
+        assert sample['consistent'] == wanted[5:, sample['image']].tolist()
+    _, drawn = figures.explain(
+        np.zeros((8, 6, 3), np.uint8),
+        dataclasses.replace(
+            teacher,
+            labels=torch.tensor([0]),
+            logits=teacher.logits[5:6],
+            cells=teacher.cells[:, 5:6]), run.names, teacher.labels[5].item(),
+        consistency)
+    assert drawn['consistent'][4] == wanted[5:, 5].tolist()
 
 
 def test_logged_parts_add_up(runs):

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Figures of a trained run. Each returns what it draws, in numbers, too."""
+from dataclasses import replace
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
@@ -17,8 +18,16 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 # Okabe and Ito's colours, told apart by all readers
 CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
-CELL_COLORS = ('blue: as the whole image (consistent), orange: otherwise '
-               '(complementary)')
+CELL_COLORS = {
+    'label':
+    'blue: right or wrong like the whole image (consistent), orange: '
+    'otherwise (complementary)',
+    'class':
+    'blue: the class of the whole image (consistent), orange: another '
+    '(complementary)'
+}
+COLORS = ('blue: as the whole image (consistent), orange: otherwise '
+          '(complementary)')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
           '#000000', '#999999', '#882255', '#F0E442')
 CASES = dict(
@@ -31,9 +40,8 @@ Found = Tuple[Figure, dict]
 def draw_cells(axes,
                image: np.ndarray,
                verdicts: Sequence[int],
-               truth: int,
+               consistent: Sequence[bool],
                names: Sequence[str],
-               right: bool,
                title: str = '') -> None:
     """An image under a grid of verdicts.
 
@@ -41,30 +49,30 @@ def draw_cells(axes,
         axes (Axes): Where to draw.
         image (np.ndarray): (H, W, 3), RGB, from 0 to 255.
         verdicts (Sequence[int]): The classes of m x m cells, row by row.
-        truth (int): The image's class, to compare the verdicts with.
+        consistent (Sequence[bool]): Which of them are consistent.
         names (Sequence[str]): The names of the classes.
-        right (bool): Whether the verdict on the whole image is that class.
         title (str): The title. Defaults to ''.
     """
     scale = round(len(verdicts)**0.5)
-    axes.imshow(image, extent=(0, 1, 1, 0))
+    height, width = (size / max(image.shape[:2]) for size in image.shape[:2])
+    axes.imshow(image, extent=(0, width, height, 0))
     axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=10)
     for index, verdict in enumerate(verdicts):
         row, column = divmod(index, scale)
-        color = CONSISTENT if (verdict == truth) == right else COMPLEMENTARY
+        color = CONSISTENT if consistent[index] else COMPLEMENTARY
         axes.add_patch(
-            plt.Rectangle((column / scale, row / scale),
-                          1 / scale,
-                          1 / scale,
+            plt.Rectangle((column * width / scale, row * height / scale),
+                          width / scale,
+                          height / scale,
                           facecolor=(color, 0.45),
                           edgecolor='white',
                           linewidth=1))
         name = names[verdict]
         # as large as the cell lets the name be
-        size = min(20 / scale**0.4, 110 / (scale * max(len(name), 2)))
+        size = min(20 / scale**0.4, 110 * width / (scale * max(len(name), 2)))
         axes.text(
-            (column + 0.5) / scale, (row + 0.5) / scale,
+            (column + 0.5) * width / scale, (row + 0.5) * height / scale,
             name,
             ha='center',
             va='center',
@@ -74,15 +82,27 @@ def draw_cells(axes,
             path_effects=[withStroke(linewidth=1.5, foreground='black')])
 
 
-def explain(image: np.ndarray, outputs: Outputs, names: Sequence[str],
-            label: Optional[int]) -> Found:
+def explain(image: np.ndarray,
+            outputs: Outputs,
+            names: Sequence[str],
+            label: Optional[int] = None,
+            consistency: str = 'label') -> Found:
     """A network's verdict on every cell of one image.
 
-    Where the label is not known, cells are compared with the verdict on the
-    whole image, as the paper's text has it.
+    Args:
+        image (np.ndarray): (H, W, 3), RGB, from 0 to 255.
+        outputs (Outputs): What the network says of it.
+        names (Sequence[str]): The names of the classes.
+        label (int, optional): Its class. Defaults to None, not known: then
+            classes are compared, whatever ``consistency`` says.
+        consistency (str): As in ``ScaleDecoupledLoss``. Defaults to 'label'.
     """
-    verdict = outputs.classes[0].item()
-    truth = verdict if label is None else label
+    if label is None:
+        consistency = 'class'
+    else:
+        outputs = replace(outputs, labels=torch.tensor([label]))
+    verdict = names[outputs.classes[0]]
+    consistent = outputs.split(outputs.consistent(consistency))
     figure, grid = plt.subplots(
         1,
         1 + len(outputs.scales),
@@ -91,49 +111,75 @@ def explain(image: np.ndarray, outputs: Outputs, names: Sequence[str],
     grid[0].imshow(image)
     grid[0].set_axis_off()
     grid[0].set_title(
-        f'verdict {names[verdict]}' +
+        f'verdict {verdict}' +
         ('' if label is None else f', label {names[label]}'),
         fontsize=10)
-    for axes, scale in zip(grid[1:], outputs.scales):
-        draw_cells(axes, image,
-                   outputs.at(scale)[:, 0].tolist(), truth, names,
-                   verdict == truth, f'scale {scale}')
-    figure.supxlabel(CELL_COLORS, fontsize=9)
+    cells = {}
+    for axes, scale, same in zip(grid[1:], outputs.scales, consistent):
+        verdicts = outputs.at(scale)[:, 0].tolist()
+        cells[scale] = [names[index] for index in verdicts]
+        draw_cells(axes, image, verdicts, same[:, 0].tolist(), names,
+                   f'scale {scale}')
+    figure.supxlabel(CELL_COLORS[consistency], fontsize=9)
     return figure, dict(
-        verdict=names[verdict],
+        verdict=verdict,
         label=None if label is None else names[label],
-        cells={
-            scale: [names[index] for index in outputs.at(scale)[:, 0]]
-            for scale in outputs.scales
+        cells=cells,
+        consistent={
+            scale: same[:, 0].tolist()
+            for scale, same in zip(outputs.scales, consistent)
         })
 
 
 def samples(title: str, images: List[np.ndarray], chosen: Tensor,
-            teacher: Outputs, captions: List[str],
-            names: Sequence[str]) -> Found:
-    """Some images, each with the teacher's verdict on its smallest cells."""
+            teacher: Outputs, wrong: Tensor, names: Sequence[str],
+            consistency: str) -> Found:
+    """Some images, each with the teacher's verdict on its smallest cells.
+
+    Args:
+        title (str): The title.
+        images (list[np.ndarray]): The images, (H, W, 3), RGB.
+        chosen (Tensor): Their places among all images.
+        teacher (Outputs): What the teacher says of all images.
+        wrong (Tensor): For all images, the verdict that is wrong, (n,).
+        names (Sequence[str]): The names of the classes.
+        consistency (str): As in ``ScaleDecoupledLoss``.
+    """
     scale = max(teacher.scales)
+    same = teacher.split(
+        teacher.consistent(consistency))[teacher.scales.index(scale)]
     figure, grid = plt.subplots(
         2,
         max(1, len(chosen)),
-        figsize=(2.1 * max(3, len(chosen)) + 0.4, 5),
+        figsize=(2.1 * max(3, len(chosen)) + 0.4, 5.3),
         layout='constrained',
         squeeze=False)
     for column in range(grid.shape[1]):
         for axes in grid[:, column]:
             axes.set_axis_off()
+    found = []
     for column, index in enumerate(chosen.tolist()):
         grid[0, column].imshow(images[column])
-        grid[0, column].set_title(captions[column], fontsize=9)
-        draw_cells(grid[1, column], images[column],
-                   teacher.at(scale)[:, index].tolist(),
-                   teacher.labels[index].item(), names,
-                   teacher.right[index].item())
+        label, verdict = names[teacher.labels[index]], names[wrong[index]]
+        # as large as the column lets the names be
+        size = min(13, 220 / max(len(label), len(verdict) + 4))
+        grid[0, column].set_title(f'{label},\nnot {verdict}', fontsize=size)
+        verdicts = teacher.at(scale)[:, index].tolist()
+        consistent = same[:, index].tolist()
+        draw_cells(grid[1, column], images[column], verdicts, consistent,
+                   names)
+        found.append(
+            dict(
+                image=index,
+                label=label,
+                wrong=verdict,
+                cells=[names[verdict] for verdict in verdicts],
+                consistent=consistent))
     if not len(chosen):
         grid[0, 0].text(0.5, 0.5, 'there are none', ha='center')
-    figure.suptitle(title, fontsize=11)
-    figure.supxlabel(CELL_COLORS, fontsize=9)
-    return figure, dict(images=chosen.tolist(), captions=captions)
+    figure.suptitle(title, fontsize=15)
+    figure.supxlabel(CELL_COLORS[consistency], fontsize=13)
+    return figure, dict(scale=scale, samples=found)
 
 
 def choose_misclassified(teacher: Outputs, count: int) -> Tensor:
@@ -244,7 +290,7 @@ def cases(teacher: Outputs) -> Found:
     found = {}
     for scale in teacher.scales:
         cell = teacher.at(scale) == teacher.labels
-        image = teacher.right.expand(cell.shape)
+        image = (teacher.compared == teacher.labels).expand(cell.shape)
         found[scale] = [
             case.float().mean().item()
             for case in (image & cell, image & ~cell, ~image & cell,

@@ -34,12 +34,14 @@ class Outputs:
             row-major inside a scale.
         features (Tensor): The average of its feature map, (n, C).
         scales (tuple[int]): The scales of the cells.
+        pooling (str): Their pooling. Defaults to 'hierarchical'.
     """
     labels: Tensor
     logits: Tensor
     cells: Tensor
     features: Tensor
     scales: Tuple[int, ...]
+    pooling: str = 'hierarchical'
 
     @property
     def classes(self) -> Tensor:
@@ -51,10 +53,35 @@ class Outputs:
         """On which images it is right, (n,)."""
         return self.classes == self.labels
 
+    @property
+    def compared(self) -> Tensor:
+        """The verdicts that its cells are compared with, (n,).
+
+        As in the loss: under hierarchical pooling those of scale 1, if it is
+        one of the scales.
+        """
+        if self.pooling == 'hierarchical' and 1 in self.scales:
+            return self.at(1)[0]
+        return self.classes
+
+    def consistent(self, consistency: str) -> Tensor:
+        """Which cells are consistent, (N, n).
+
+        Args:
+            consistency (str): 'label' or 'class', as in
+                ``ScaleDecoupledLoss``.
+        """
+        if consistency == 'class':
+            return self.cells == self.compared
+        return (self.cells == self.labels) == (self.compared == self.labels)
+
     def at(self, scale: int) -> Tensor:
         """The classes of one scale's cells, (scale * scale, n)."""
-        sizes = [m * m for m in self.scales]
-        return self.cells.split(sizes)[self.scales.index(scale)]
+        return self.split(self.cells)[self.scales.index(scale)]
+
+    def split(self, cells: Tensor) -> Tuple[Tensor, ...]:
+        """What there is for every cell, (N, n), by scale."""
+        return cells.split([m * m for m in self.scales])
 
 
 @dataclass(frozen=True)
@@ -73,10 +100,20 @@ class TrainedRun:
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
         """Scales and pooling of its SDD loss, or of a default one."""
-        for loss in self.model.distiller.distill_losses.values():
-            if isinstance(loss, ScaleDecoupledLoss):
-                return loss.scales, loss.pooling
-        return SCALES, 'hierarchical'
+        loss = self._loss()
+        return loss.grid if loss else (SCALES, 'hierarchical')
+
+    @property
+    def consistency(self) -> str:
+        """What its SDD loss, or a default one, calls a consistent cell."""
+        loss = self._loss()
+        return loss.consistency if loss else 'label'
+
+    def _loss(self) -> Optional[ScaleDecoupledLoss]:
+        losses = self.model.distiller.distill_losses.values()
+        return next(
+            (loss for loss in losses if isinstance(loss, ScaleDecoupledLoss)),
+            None)
 
     @property
     def loads_files(self) -> bool:
@@ -201,4 +238,4 @@ def classify(network: nn.Module,
     labels, logits, cells, features = (
         torch.cat(parts).float().cpu() for parts in zip(*found))
     return Outputs(labels.long(), logits,
-                   cells.long().T, features, tuple(scales))
+                   cells.long().T, features, tuple(scales), pooling)

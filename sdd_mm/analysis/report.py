@@ -16,7 +16,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem
   auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 img { max-width: 100%; } figure { margin: 0; }
-table { border-collapse: collapse; } caption { text-align: left; }
+table { border-collapse: collapse; margin-bottom: 1.5rem; }
 td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align:
   right; } td:first-child, th:first-child { text-align: left; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }

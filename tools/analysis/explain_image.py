@@ -76,7 +76,8 @@ def main() -> None:
     outputs = run.classify(args.role, [default_collate([data])], args.scales)
     label = None if args.label is None else run.names.index(args.label)
     figure, found = explain(
-        run.picture(data['inputs']), outputs, run.names, label)
+        run.picture(data['inputs']), outputs, run.names, label,
+        run.consistency)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=150)
     args.out.with_suffix('.json').write_text(json.dumps(found, indent=1))

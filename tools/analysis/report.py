@@ -23,6 +23,13 @@ from sdd_mm.engine.errors import PreflightError
 from sdd_mm.models.algorithms import TeacherError
 
 METRIC = 'accuracy/top1'
+COMPLEMENTARY = {
+    'label':
+    'Where the two answers differ a cell is complementary',
+    'class':
+    'For this run\'s consistency=\'class\' a cell is complementary where the '
+    'teacher\'s class is another than on the image'
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -145,8 +152,8 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
             show(name, figures.curves(title, 'loss', series), title)
     page.heading(
         'Consistent and complementary cells', 'Is the teacher right on the '
-        'image, and is it right on the cell? Where the two answers differ a '
-        'cell is complementary')
+        'image, and is it right on the cell? ' +
+        COMPLEMENTARY[run.consistency])
     show('cases', figures.cases(teacher), 'shares of the four cases')
     shares = logged(folders[first], 'sdd/')
     if set(figures.CASES) <= set(shares) and len(shares['both_right'][0]) > 1:
@@ -159,10 +166,8 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         'misclassified',
         figures.samples(
             'Misclassified by the teacher (label, not its verdict)',
-            pictures(run, batches, chosen), chosen, teacher, [
-                f'{run.names[teacher.labels[i]]}, not '
-                f'{run.names[teacher.classes[i]]}' for i in chosen.tolist()
-            ], run.names), 'misclassified images')
+            pictures(run, batches, chosen), chosen, teacher, teacher.classes,
+            run.names, run.consistency), 'misclassified images')
     for other in others:
         page.heading(
             f'Images that {first} gets right and {other} wrong',
@@ -175,11 +180,9 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
             figures.samples(
                 f'Right by {first}, wrong by {other} (label, not {other}\'s '
                 'verdict); below, the teacher\'s verdict on every cell',
-                pictures(run, batches, chosen), chosen, teacher, [
-                    f'{run.names[teacher.labels[i]]}, not '
-                    f'{run.names[students[other].classes[i]]}'
-                    for i in chosen.tolist()
-                ], run.names), 'images that only one student gets right')
+                pictures(run, batches, chosen), chosen, teacher,
+                students[other].classes, run.names, run.consistency),
+            'images that only one student gets right')
     page.heading(
         'Class correlations', 'Compare the paper\'s Figure 3: correlation of '
         'the classes\' logits over the images, student minus teacher')

@@ -32,10 +32,11 @@ def main() -> None:
     axes[0].imshow(scene)
     axes[0].set_axis_off()
     axes[0].set_title(f'a scene, label {label}', fontsize=11)
-    for ax, (scale, title) in zip(axes[1:], TITLES.items()):
+    consistent = teacher.split(teacher.consistent(run.consistency))
+    for ax, (scale, title), same in zip(axes[1:], TITLES.items(), consistent):
         draw_cells(ax, scene,
-                   teacher.at(scale)[:, 0].tolist(), label, run.names,
-                   teacher.right[0].item(), title)
+                   teacher.at(scale)[:, 0].tolist(), same[:, 0].tolist(),
+                   run.names, title)
     figure.savefig(HERE / 'sdd.png', dpi=130)
 
 
