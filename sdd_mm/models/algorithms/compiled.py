@@ -14,7 +14,7 @@ def check_compiles(key: str) -> None:
         ValueError: If this torch cannot.
     """
     if not hasattr(nn.Module, 'compile'):
-        raise ValueError(f'{key} needs torch 2.2 or newer, this is '
+        raise ValueError(f'{key} needs torch 2.1 or newer, this is '
                          f'{torch.__version__}')
 
 
