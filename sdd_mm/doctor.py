@@ -32,8 +32,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
-from torch.utils.data import DataLoader, Subset
 
+from .analysis import labels_of, spread
 from .compat import repairs
 from .engine.config_keys import check_options
 from .engine.errors import PreflightError
@@ -179,7 +179,7 @@ def _data(key: str, cfg: dict, loader) -> Finding:
     classes = loader.dataset.metainfo.get('classes')
     text = (f'{inner["type"]}, {len(loader.dataset):,} images'
             f'{"" if classes is None else f", {len(classes)} classes"}, '
-            f'{len(loader):,} batches of {cfg["batch_size"]}'
+            f'{len(loader):,} batches of {loader.batch_size or "any size"}'
             f'{f", {root}" if root else ""}')
     if not len(loader):
         return Finding(
@@ -216,18 +216,22 @@ def _says(found: Optional[tuple]) -> str:
 
 @torch.no_grad()
 def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
-    title = (f'{type(model.teacher.backbone).__name__} of '
-             f'{Path(str(model.teacher_ckpt)).name}, SHA-256 '
-             f'{weights_hash(model.teacher)[:8]}' if hasattr(
-                 model.teacher, 'backbone') else type(model.teacher).__name__)
+    network = getattr(model.teacher, 'backbone', model.teacher)
+    title = f'{type(network).__name__}'
+    if model.teacher_ckpt is None:
+        return Finding(
+            FACT, 'teacher', f'{title} without model.teacher_ckpt, and '
+            'model.allow_untrained_teacher is set: what it teaches is noise')
+    title += (f' of {Path(str(model.teacher_ckpt)).name}, SHA-256 '
+              f'{weights_hash(model.teacher)[:8]}')
     if loader is None:
         return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
     found = []
-    for batch in _spread(loader, batches):
+    for batch in spread(loader, batches * (loader.batch_size or 1)):
         data = model.data_preprocessor(batch)  # as in training
         logits = model.teacher(model.teacher_images(data['inputs']))
-        labels = torch.cat([one.gt_label for one in data['data_samples']])
+        labels = labels_of(data['data_samples'])
         found.append((logits.argmax(dim=1).cpu(), labels.cpu()))
     verdicts, labels = map(torch.cat, zip(*found))
     accuracy, seen = (verdicts == labels).float().mean().item(), len(labels)
@@ -241,17 +245,6 @@ def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
             'of the classes is another than it was trained with. Set '
             'model.teacher_ckpt to a teacher of this data set')
     return Finding(GOOD, 'teacher', text)
-
-
-def _spread(loader, batches: int) -> DataLoader:
-    """Images from all over a data set, whose order may be by class."""
-    size = len(loader.dataset)
-    count = min(size, batches * (loader.batch_size or 1))
-    chosen = torch.linspace(0, size - 1, count).round().long().unique()
-    return DataLoader(
-        Subset(loader.dataset, chosen.tolist()),
-        batch_size=loader.batch_size,
-        collate_fn=loader.collate_fn)
 
 
 def _steps(cfg: Config, model: nn.Module, loader,
@@ -268,7 +261,8 @@ def _steps(cfg: Config, model: nn.Module, loader,
     try:
         model.init_weights()
         model.train()
-        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         wrapper.initialize_count_status(model, 0, steps)
         seconds, losses = [], {}
         for _, batch in zip(range(steps), _repeated(loader)):
@@ -280,7 +274,9 @@ def _steps(cfg: Config, model: nn.Module, loader,
         yield Finding(BAD, 'step', f'{type(error).__name__}: {error}')
         return
     if told:
-        yield Finding(GOOD, 'cells', '\n'.join(dict.fromkeys(told)))
+        text = '\n'.join(dict.fromkeys(told))
+        repeated = 'repeat cells' in text
+        yield Finding(FACT if repeated else GOOD, 'cells', text)
         yield _heads(distiller)
     finite = all(abs(value) < float('inf') for value in losses.values())
     yield Finding(

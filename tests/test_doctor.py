@@ -14,6 +14,7 @@ from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
 
 from sdd_mm import doctor
+from sdd_mm.analysis import spread
 
 ROOT = Path(__file__).resolve().parents[1]
 # digits without others around them and without noise: learnt in two epochs
@@ -159,7 +160,7 @@ def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
     torch.save(content, tmp_path / 'constant.pth')
     code, found = ask(capsys, tmp_path / 'constant.pth')
     assert code == 1 and found['teacher'][0] == 'BAD'
-    loader = doctor._spread(DataLoader(range(1000), batch_size=10), batches=10)
+    loader = spread(DataLoader(range(1000), batch_size=10), 100)
     assert torch.cat(list(loader))[[0, 50, 99]].tolist() == [0, 505, 999]
 
 

@@ -1,4 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from .outputs import Outputs, TrainedRun, load_run, validation_loader
+from .outputs import (Outputs, TrainedRun, labels_of, load_run, spread,
+                      validation_loader)
 
-__all__ = ['Outputs', 'TrainedRun', 'load_run', 'validation_loader']
+__all__ = [
+    'Outputs', 'TrainedRun', 'labels_of', 'load_run', 'spread',
+    'validation_loader'
+]

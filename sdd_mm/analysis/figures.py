@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Figures of a trained run. Each returns what it draws, in numbers, too."""
 from dataclasses import replace
+from itertools import cycle
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
@@ -34,7 +35,10 @@ CASES = dict(
     zip(LOGGED_CASES, ('image right, cell right', 'image right, cell wrong',
                        'image wrong, cell right', 'image wrong, cell wrong')))
 CASE_COLORS = ('#0072B2', '#E69F00', '#56B4E9', '#999999')
+FEW, DRAWN_CLASSES = 10, 10
+"""Least images of a t-SNE, and of how many classes, the first ones."""
 Found = Tuple[Figure, dict]
+plt.rcParams['text.parse_math'] = False  # a class may have a $ in its name
 
 
 def draw_cells(axes,
@@ -68,9 +72,9 @@ def draw_cells(axes,
                           facecolor=(color, 0.45),
                           edgecolor='white',
                           linewidth=1))
-        name = names[verdict]
+        name = short(names[verdict], 40 // (scale + 1))
         # as large as the cell lets the name be
-        size = min(20 / scale**0.4, 110 * width / (scale * max(len(name), 2)))
+        size = min(20 / scale**0.4, 170 * width / (scale * max(len(name), 2)))
         axes.text(
             (column + 0.5) * width / scale, (row + 0.5) * height / scale,
             name,
@@ -80,6 +84,11 @@ def draw_cells(axes,
             weight='bold',
             fontsize=size,
             path_effects=[withStroke(linewidth=1.5, foreground='black')])
+
+
+def short(name: str, most: int) -> str:
+    """A name of at most so many characters."""
+    return name if len(name) <= most else f'{name[:most - 1]}…'
 
 
 def explain(image: np.ndarray,
@@ -111,8 +120,8 @@ def explain(image: np.ndarray,
     grid[0].imshow(image)
     grid[0].set_axis_off()
     grid[0].set_title(
-        f'verdict {verdict}' +
-        ('' if label is None else f', label {names[label]}'),
+        f'verdict {short(verdict, 30)}' +
+        ('' if label is None else f'\nlabel {short(names[label], 30)}'),
         fontsize=10)
     cells = {}
     for axes, scale, same in zip(grid[1:], outputs.scales, consistent):
@@ -160,7 +169,8 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
     found = []
     for column, index in enumerate(chosen.tolist()):
         grid[0, column].imshow(images[column])
-        label, verdict = names[teacher.labels[index]], names[wrong[index]]
+        label, verdict = (
+            short(names[one[index]], 24) for one in (teacher.labels, wrong))
         # as large as the column lets the names be
         size = min(13, 220 / max(len(label), len(verdict) + 4))
         grid[0, column].set_title(f'{label},\nnot {verdict}', fontsize=size)
@@ -171,8 +181,8 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
         found.append(
             dict(
                 image=index,
-                label=label,
-                wrong=verdict,
+                label=names[teacher.labels[index]],
+                wrong=names[wrong[index]],
                 cells=[names[verdict] for verdict in verdicts],
                 consistent=consistent))
     if not len(chosen):
@@ -245,7 +255,7 @@ def _correlation(logits: Tensor) -> Tensor:
 def neighbours(students: Dict[str, Outputs],
                names: Sequence[str],
                most: int = 1000,
-               classes: int = 10) -> Found:
+               classes: int = DRAWN_CLASSES) -> Found:
     """t-SNE of the students' features: the paper's Figure 5."""
     from sklearn.manifold import TSNE
     figure, grid = plt.subplots(
@@ -269,7 +279,7 @@ def neighbours(students: Dict[str, Outputs],
                 s=7,
                 color=COLORS[label % len(COLORS)],
                 marker='osD^v'[label // 2 % 5],
-                label=names[label])
+                label=short(names[label], 20))
         axes.set(title=name, xticks=[], yticks=[])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
@@ -365,13 +375,21 @@ def curves(title: str,
         xlabel (str): What the steps are. Defaults to 'iteration'.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout='constrained')
-    for (name, (steps, values)), color in zip(series.items(), COLORS):
-        axes.plot(steps, values, color=color, label=name, lw=1.8)
+    styles = cycle(('-', '--', '-.', ':'))  # equal lines are seen, too
+    for (name, line), color, style in zip(series.items(), cycle(COLORS),
+                                          styles):
+        axes.plot(*line, color=color, label=name, lw=1.8, ls=style)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=0)
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(alpha=0.25, lw=0.5)
-    figure.legend(loc='outside right upper', frameon=False, fontsize=9)
+    axes.legend(
+        loc='upper left',
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9)
     return figure, {
         name: dict(steps=steps, values=values)
         for name, (steps, values) in series.items()

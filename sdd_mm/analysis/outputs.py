@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What the networks of a trained run say of images, cell by cell."""
 from dataclasses import dataclass
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,10 +10,13 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmrazor.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from ..engine.errors import PreflightError
+from ..engine.hooks.frozen_teacher_hook import META
 from ..engine.hooks.utils import num_classes
+from ..functional.pooling_plan import check_scales
 from ..images import loads_files, preprocessor_of
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
@@ -92,14 +95,16 @@ class TrainedRun:
         model (FrozenTeacherDistill): In evaluation mode, with its teacher.
         cfg (Config): Its config.
         names (list[str]): The names of its classes.
+        meta (dict): What else its checkpoint knows, such as ``epoch``.
     """
     model: FrozenTeacherDistill
     cfg: Config
     names: List[str]
+    meta: dict
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
-        """Scales and pooling of its SDD loss, or of a default one."""
+        """Scales and pooling of its (first) SDD loss, or a default one."""
         loss = self._loss()
         return loss.grid if loss else (SCALES, 'hierarchical')
 
@@ -109,11 +114,17 @@ class TrainedRun:
         loss = self._loss()
         return loss.consistency if loss else 'label'
 
+    @property
+    def sdd_losses(self) -> Dict[str, ScaleDecoupledLoss]:
+        """Its SDD losses, by their names."""
+        return {
+            name: loss
+            for name, loss in self.model.distiller.distill_losses.items()
+            if isinstance(loss, ScaleDecoupledLoss)
+        }
+
     def _loss(self) -> Optional[ScaleDecoupledLoss]:
-        losses = self.model.distiller.distill_losses.values()
-        return next(
-            (loss for loss in losses if isinstance(loss, ScaleDecoupledLoss)),
-            None)
+        return next(iter(self.sdd_losses.values()), None)
 
     @property
     def loads_files(self) -> bool:
@@ -138,11 +149,9 @@ class TrainedRun:
                 None: that of the run's SDD loss.
         """
         own, pooling = self.grid
-        network, preprocessor = self.model.architecture, (
-            self.model.data_preprocessor)
+        network = self.model.architecture
         if role == 'teacher':
             network = self.model.teacher
-            preprocessor = network.data_preprocessor
         recorders = getattr(self.model.distiller,
                             f'{role}_recorders').recorders
         recorder = next((recorder for recorder in recorders.values()
@@ -151,20 +160,42 @@ class TrainedRun:
             recorder = FeatureHeadRecorder()
             recorder.initialize(network)
         recorder.stop_at_map = False
-        return classify(network, preprocessor, recorder, batches, scales
-                        or own, pooling)
+        scales = check_scales(scales or own)
+        found: List[Tuple[Tensor, ...]] = []
+        with torch.no_grad():
+            for batch in batches:
+                data = self.model.data_preprocessor(batch)
+                inputs = data['inputs']
+                if role == 'teacher':  # as in training
+                    inputs = self.model.teacher_images(inputs)
+                with recorder:
+                    logits = network(inputs)
+                record, = recorder.data_buffer
+                local = record.local_logits(scales, pooling)
+                found.append((labels_of(data['data_samples']), logits,
+                              local.argmax(dim=-1).T,
+                              record.feature.flatten(2).mean(dim=2)))
+        labels, logits, cells, features = (
+            torch.cat(parts).float().cpu() for parts in zip(*found))
+        return Outputs(labels.long(), logits,
+                       cells.long().T, features, scales, pooling)
 
 
-def load_run(checkpoint: str, config: Optional[str] = None) -> TrainedRun:
+def load_run(checkpoint: str,
+             config: Optional[str] = None,
+             teacher_ckpt: Optional[str] = None) -> TrainedRun:
     """A distillation, from a checkpoint of it.
 
     Args:
         checkpoint (str): A checkpoint of the run.
         config (str, optional): Its config. Defaults to None: the one that the
             checkpoint holds.
+        teacher_ckpt (str, optional): Where its teacher is now. Defaults to
+            None: where the run had it.
 
     Raises:
-        PreflightError: If it is no checkpoint of a distillation.
+        PreflightError: If it is no checkpoint of a distillation, or the
+            teacher is another than the run had.
         TeacherError: If the teacher's checkpoint is not where it was.
 
     Returns:
@@ -173,12 +204,20 @@ def load_run(checkpoint: str, config: Optional[str] = None) -> TrainedRun:
     try:
         content = CheckpointLoader.load_checkpoint(
             checkpoint, map_location='cpu', logger='silent')
-        text = content['meta']['cfg']
-        weights = content['state_dict']
+        meta, weights = content['meta'], content['state_dict']
+        text, trained_by = meta['cfg'], meta.get(META)
+        cfg = Config.fromstring(text, '.py') if config is None else None
     except Exception as error:  # a broken file may raise anything
         raise PreflightError(f'{checkpoint} is no checkpoint of a run: '
                              f'{type(error).__name__}: {error}') from error
-    cfg = Config.fromfile(config) if config else Config.fromstring(text, '.py')
+    if config is not None:
+        try:
+            cfg = Config.fromfile(config)
+        except Exception as error:  # a config file may do anything
+            raise PreflightError(f'--config {config}: {type(error).__name__}: '
+                                 f'{error}') from error
+    if teacher_ckpt is not None:
+        cfg.model.teacher_ckpt = teacher_ckpt
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(
             dict(cfg.model, data_preprocessor=preprocessor_of(cfg)))
@@ -186,56 +225,73 @@ def load_run(checkpoint: str, config: Optional[str] = None) -> TrainedRun:
         raise PreflightError(
             f'{checkpoint} is of a {type(model).__name__}, which has no '
             'teacher: name a checkpoint of a FrozenTeacherDistill')
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise PreflightError(f'{checkpoint} does not fit its config: '
+                             f'{error}') from error
     model.load_teacher()
-    meta = content['meta'].get('dataset_meta') or {}
-    names = meta.get('classes') or range(num_classes(model) or 0)
-    return TrainedRun(model.eval(), cfg, list(map(str, names)))
+    if trained_by is not None and trained_by != model.teacher_hash:
+        raise PreflightError(
+            f'{checkpoint} was trained by the teacher of SHA-256 '
+            f'{trained_by[:8]}, and model.teacher_ckpt {model.teacher_ckpt} '
+            f'holds another, {model.teacher_hash[:8]}: name the right one by '
+            '--teacher-ckpt')
+    count = num_classes(model) or 0
+    names = list((meta.get('dataset_meta') or {}).get('classes') or ())
+    names = list(map(str, [*names, *range(len(names), count)]))
+    return TrainedRun(model.eval(), cfg, names, meta)
 
 
-def validation_loader(cfg: Config):
-    """A run's validation images, in order, loaded by this process."""
+def validation_loader(cfg: Config, count: Optional[int] = None) -> DataLoader:
+    """A run's validation images, loaded by this process.
+
+    Args:
+        cfg (Config): The config of the run.
+        count (int, optional): How many, from all over the data set, whose
+            order may be by class. Defaults to None: all, in order.
+
+    Raises:
+        PreflightError: If the run has no ``val_dataloader``.
+    """
+    if not cfg.get('val_dataloader'):
+        raise PreflightError('the run has no val_dataloader, whose images '
+                             'this is about: set one by --config')
     loader = dict(cfg.val_dataloader, num_workers=0)
     loader['sampler'] = dict(type='DefaultSampler', shuffle=False)
     loader.setdefault('collate_fn', dict(type='default_collate'))
     for key in ('persistent_workers', 'prefetch_factor'):
         loader.pop(key, None)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return Runner.build_dataloader(loader)
+        built = Runner.build_dataloader(loader)
+    return built if count is None else spread(built, count)
 
 
-@torch.no_grad()
-def classify(network: nn.Module,
-             preprocessor: nn.Module,
-             recorder: MapRecorder,
-             batches: Iterable,
-             scales: Sequence[int] = SCALES,
-             pooling: str = 'hierarchical') -> Outputs:
-    """What a network says of batches, and of every cell of them.
+def spread(loader: DataLoader, count: int) -> DataLoader:
+    """So many images from all over the data set of a loader."""
+    size = len(loader.dataset)
+    chosen = torch.linspace(0, size - 1, min(size, count)).round().long()
+    return DataLoader(
+        Subset(loader.dataset,
+               chosen.unique().tolist()),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn)
 
-    Args:
-        network (nn.Module): A classifier in evaluation mode.
-        preprocessor (nn.Module): Its data preprocessor.
-        recorder (MapRecorder): A recorder that listens to the network.
-        batches (Iterable): What a dataloader gives.
-        scales (Sequence[int]): The scale set M. Defaults to (1, 2, 4).
-        pooling (str): See :func:`sdd_mm.functional.local_logits`. Defaults to
-            'hierarchical'.
 
-    Returns:
-        Outputs: On the CPU.
+def labels_of(samples: list) -> Tensor:
+    """The classes of data samples, (n,); of scores, the largest.
+
+    Raises:
+        PreflightError: If a sample has neither a label nor scores.
     """
-    found: List[Tuple[Tensor, ...]] = []
-    for batch in batches:
-        data = preprocessor(batch)
-        with recorder:
-            logits = network(data['inputs'])
-        record, = recorder.data_buffer
-        local = record.local_logits(scales, pooling)
-        labels = torch.cat([one.gt_label for one in data['data_samples']])
-        found.append((labels, logits, local.argmax(dim=-1).T,
-                      record.feature.flatten(2).mean(dim=2)))
-    labels, logits, cells, features = (
-        torch.cat(parts).float().cpu() for parts in zip(*found))
-    return Outputs(labels.long(), logits,
-                   cells.long().T, features, tuple(scales), pooling)
+    found = []
+    for sample in samples:
+        if 'gt_label' in sample:
+            found.append(sample.gt_label.flatten()[:1])
+        elif 'gt_score' in sample:
+            found.append(sample.gt_score.argmax().view(1))
+        else:
+            raise PreflightError(
+                'a validation sample has neither gt_label nor gt_score: '
+                'val_dataloader.dataset must know the classes of its images')
+    return torch.cat(found)

@@ -4,12 +4,16 @@ import base64
 import html
 import io
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from mmengine.registry import VISBACKENDS
 from mmengine.visualization import Visualizer
+
+from ..engine.errors import PreflightError
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem
@@ -34,6 +38,10 @@ class Report:
         backends (list[str]): Types of MMEngine's visualizer backends that get
             the figures, too, such as ``TensorboardVisBackend``. Defaults to
             [].
+
+    Raises:
+        PreflightError: If there is no such backend, or the folder cannot be
+            made.
     """
 
     def __init__(self,
@@ -42,7 +50,16 @@ class Report:
                  backends: Optional[List[str]] = None) -> None:
         self.title = title
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        for kind in backends or ():
+            if kind not in VISBACKENDS:
+                near = get_close_matches(kind, VISBACKENDS.module_dict)
+                raise PreflightError(
+                    f'--backends: there is no {kind!r}. There are '
+                    f'{", ".join(near or sorted(VISBACKENDS.module_dict))}')
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PreflightError(f'--out {folder}: {error}') from error
         self.visualizer = None
         if backends:
             self.visualizer = Visualizer(
@@ -98,23 +115,44 @@ class Report:
         return path
 
 
-def logged(work_dir: Path, prefix: str) -> Dict[str, Tuple[list, list]]:
+def logged(work_dir: Path,
+           prefix: str,
+           until: Optional[int] = None) -> Dict[str, Tuple[list, list]]:
     """What a run logged under names with a prefix: steps and values.
+
+    Of several attempts in one work dir, a later one replaces what the earlier
+    ones logged from its first step on. Where all steps are the same, as those
+    of validations are in a run that counts iterations, the order numbers them.
 
     Args:
         work_dir (Path): Its work dir, with the logs of all its attempts.
         prefix (str): Such as ``sdd/part_scale``; the names come without it.
+        until (int, optional): The last step that is asked for. Defaults to
+            None: all.
     """
-    found: Dict[str, Dict[int, float]] = {}
+    found: Dict[str, List[Tuple[int, float]]] = {}
     for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        attempt: Dict[str, List[Tuple[int, float]]] = {}
         # a killed process may leave half a line
         for line in scalars.read_text().splitlines(keepends=True):
             row = json.loads(line) if line.endswith('\n') else {}
             for name, value in row.items():
                 if name.startswith(prefix):
                     step = row.get('step', row.get('iter'))
-                    found.setdefault(name[len(prefix):], {})[step] = value
-    return {
-        name: (sorted(values), [values[step] for step in sorted(values)])
-        for name, values in found.items()
-    }
+                    attempt.setdefault(name[len(prefix):], []).append(
+                        (step, value))
+        for name, points in attempt.items():
+            kept = found.setdefault(name, [])
+            if len(points) > 1 and len({step for step, _ in points}) == 1:
+                points = [(number, value)
+                          for number, (_, value) in enumerate(points, 1)]
+            kept[:] = [point for point in kept if point[0] < points[0][0]]
+            kept += points
+    series = {}
+    for name, points in found.items():
+        points = [
+            point for point in points if until is None or point[0] <= until
+        ]
+        if points:
+            series[name] = tuple(map(list, zip(*points)))
+    return series

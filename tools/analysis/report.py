@@ -8,7 +8,6 @@ The page is OUT/report.html and needs no other file. Beside it are the figures
 as PNG and their numbers as JSON.
 """
 import argparse
-import itertools
 import sys
 from pathlib import Path
 
@@ -17,12 +16,16 @@ import torch
 from matplotlib import pyplot as plt
 from mmengine.logging import print_log
 
-from sdd_mm.analysis import figures, load_run, validation_loader
+from sdd_mm.analysis import (TrainedRun, figures, load_run, validation_loader)
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
+from sdd_mm.engine.hooks.sdd_report_hook import prefixes
+from sdd_mm.images import innermost
 from sdd_mm.models.algorithms import TeacherError
 
 METRIC = 'accuracy/top1'
+# keys of a data set that do not say which images it has
+LOADING = {'_scope_', 'lazy_init', 'serialize_data', 'test_mode'}
 COMPLEMENTARY = {
     'label':
     'Where the two answers differ a cell is complementary',
@@ -42,6 +45,8 @@ def parse_args() -> argparse.Namespace:
         help='a checkpoint of another run with the same teacher and data, '
         'such as plain KD')
     parser.add_argument(
+        '--teacher-ckpt', help='where the teacher is now, if it was moved')
+    parser.add_argument(
         '--names',
         nargs='+',
         help='what the two are called. By default the names of their work '
@@ -52,7 +57,10 @@ def parse_args() -> argparse.Namespace:
         help='a folder. By default '
         'report/ in the work dir')
     parser.add_argument(
-        '--images', type=int, default=2000, help='validation images to take')
+        '--images',
+        type=int,
+        default=2000,
+        help='validation images to take, from all over the set')
     parser.add_argument(
         '--samples', type=int, default=6, help='images to show in a row')
     parser.add_argument(
@@ -64,13 +72,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def take(run, count: int) -> list:
-    """The first batches of a run's validation set."""
-    loader = validation_loader(run.cfg)
-    batches = -(-count // loader.batch_size)
-    return list(itertools.islice(loader, batches))
-
-
 def pictures(run, batches: list, chosen: torch.Tensor) -> list:
     """Some of the images of batches."""
     inputs = [one for batch in batches for one in batch['inputs']]
@@ -79,28 +80,67 @@ def pictures(run, batches: list, chosen: torch.Tensor) -> list:
 
 def main() -> None:
     args = parse_args()
-    paths = [args.checkpoint] + ([args.against] if args.against else [])
-    names = args.names or [path.resolve().parent.name for path in paths]
     try:
-        if len(names) != len(paths) or len(set(names)) < len(names):
-            raise PreflightError(f'--names: {len(paths)} different names are '
-                                 f'needed, there are {names}')
-        runs = dict(zip(names, map(load_run, map(str, paths))))
+        if min(args.images, args.samples) < 1:
+            raise PreflightError('--images and --samples must be positive')
+        page, runs, batches = prepare(args)
     except (PreflightError, TeacherError) as error:
         sys.exit(f'ERROR: {error}')
-    run = runs[names[0]]
-    batches = take(run, args.images)
+    run = next(iter(runs.values()))
     print_log(f'{sum(map(len, (b["inputs"] for b in batches)))} images')
     teacher = run.classify('teacher', batches)
     students = {
         name: one.classify('student', batches, teacher.scales)
         for name, one in runs.items()
     }
+    write(page, args, runs, batches, teacher, students)
+    print(f'Written to {page.write()}')
+
+
+def prepare(args) -> tuple:
+    """The page, the runs by their names, and batches of images."""
+    paths = [args.checkpoint] + ([args.against] if args.against else [])
+    names = args.names or [path.resolve().parent.name for path in paths]
+    if len(names) != len(paths) or len(set(names)) < len(names):
+        raise PreflightError(f'--names: {len(paths)} different names are '
+                             f'needed, there are {names}')
+    runs = {
+        name: load_run(str(path), teacher_ckpt=args.teacher_ckpt)
+        for name, path in zip(names, paths)
+    }
+    run, *others = runs.values()
+    for other in others:
+        refuse_another(run, other)
     page = Report(f'{names[0]}: a report', args.out
                   or args.checkpoint.resolve().parent / 'report',
                   args.backends)
-    write(page, args, runs, batches, teacher, students)
-    print(f'Written to {page.write()}')
+    return page, runs, list(validation_loader(run.cfg, args.images))
+
+
+def refuse_another(run: TrainedRun, other: TrainedRun) -> None:
+    """Only runs of one teacher and one data set are compared."""
+    compared = [[('teacher', one.model.teacher_hash), ('classes', one.names),
+                 *((f'val_dataloader.dataset.{key}', data(one).get(key))
+                   for key in sorted({*data(run), *data(other)} - LOADING))]
+                for one in (run, other)]
+    for (name, own), (_, theirs) in zip(*compared):
+        if own != theirs:
+            raise PreflightError(
+                f'--against is a run of another {name}: {theirs}, not {own}. '
+                'A page compares runs of one teacher on one data set')
+
+
+def data(run: TrainedRun) -> dict:
+    """The data set that a run validates on."""
+    return innermost(run.cfg.val_dataloader.dataset)
+
+
+KINDS = dict(scale='scale', kind='kind of cell')
+
+
+def named(figure: str, loss: str) -> str:
+    """The name of a figure of one of several losses."""
+    return f'{figure}-{loss}' if loss else figure
 
 
 def write(page: Report, args, runs: dict, batches: list, teacher,
@@ -118,8 +158,11 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         name, f'{100 * outputs.right.float().mean():.2f}',
         f'{100 * (outputs.classes == teacher.classes).float().mean():.2f}'
     ] for name, outputs in dict(teacher=teacher, **students).items()])
+    by_epoch = run.cfg.train_cfg.get('by_epoch', True)
     accuracy = {
-        name: logged(folder, METRIC).get('')
+        name:
+        logged(folder, METRIC,
+               runs[name].meta.get('epoch') if by_epoch else None).get('')
         for name, folder in folders.items()
     }
     accuracy = {name: line for name, line in accuracy.items() if line}
@@ -132,33 +175,41 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         show(
             'accuracy',
             figures.curves('Accuracy on the validation set', 'top-1 (%)',
-                           accuracy, 'epoch'), 'accuracy over training')
-    scales = logged(folders[first], 'sdd/part_scale')
-    kinds = {
-        name: line
-        for name, line in logged(folders[first], 'sdd/part_').items()
-        if not name.startswith('scale')
+                           accuracy, 'epoch' if by_epoch else 'validation'),
+            'accuracy over training')
+    parts = {
+        prefix: logged(folders[first], f'{prefix}/', run.meta.get('iter'))
+        for prefix in prefixes(run.sdd_losses)
     }
-    if scales:
+    if any(parts.values()):
         page.heading(
             'The loss over training', 'Of the iterations that were logged: by '
             'scale, and by kind of cell; either split adds up to the loss')
-    for name, series, title in (('loss-by-scale', {
-            f'scale {m}': line
-            for m, line in scales.items()
-    }, 'SDD loss by scale'), ('loss-by-kind', kinds,
-                              'SDD loss by kind of cell')):
-        if series:
-            show(name, figures.curves(title, 'loss', series), title)
+    for prefix, lines in parts.items():
+        of = prefix[len('sdd/'):]  # '' if it is the only loss
+        for kind, start in (('scale', 'part_scale'), ('kind', 'part_')):
+            series = {
+                name[len('part_'):].replace('scale', 'scale '): line
+                for name, line in lines.items() if name.startswith(start) and (
+                    kind == 'scale') == name.startswith('part_scale')
+            }
+            title = f'SDD loss {of} by {KINDS[kind]}'.replace('  ', ' ')
+            if series:
+                show(
+                    named(f'loss-by-{kind}', of),
+                    figures.curves(title, 'loss', series), title)
     page.heading(
         'Consistent and complementary cells', 'Is the teacher right on the '
         'image, and is it right on the cell? ' +
         COMPLEMENTARY[run.consistency])
     show('cases', figures.cases(teacher), 'shares of the four cases')
-    shares = logged(folders[first], 'sdd/')
-    if set(figures.CASES) <= set(shares) and len(shares['both_right'][0]) > 1:
-        show('cases-over-training', figures.cases_over_training(shares),
-             'shares of the four cases over training')
+    for prefix, lines in parts.items():
+        if set(figures.CASES) <= set(lines) and len(
+                lines['both_right'][0]) > 1:
+            show(
+                named('cases-over-training', prefix[len('sdd/'):]),
+                figures.cases_over_training(lines),
+                'shares of the four cases over training')
     page.heading('Images that the teacher gets wrong and cells of them right',
                  'Compare the paper\'s Figure 1')
     chosen = figures.choose_misclassified(teacher, args.samples)
@@ -185,11 +236,13 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
             'images that only one student gets right')
     page.heading(
         'Class correlations', 'Compare the paper\'s Figure 3: correlation of '
-        'the classes\' logits over the images, student minus teacher')
+        'the classes\' logits over the images, how far the student\'s is from '
+        'the teacher\'s')
     show('correlations', figures.correlations(teacher, students),
          'differences of class correlations')
-    page.heading('Features', 'Compare the paper\'s Figure 5')
-    show('features', figures.neighbours(students, run.names), 't-SNE')
+    if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW:
+        page.heading('Features', 'Compare the paper\'s Figure 5')
+        show('features', figures.neighbours(students, run.names), 't-SNE')
     page.heading('Config')
     for name, one in runs.items():
         page.code(f'{name}: config', one.cfg.pretty_text)

@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import re
 from functools import partial
-from typing import Optional
+from typing import List, Optional, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -8,6 +9,8 @@ from mmengine.registry import HOOKS
 from ...models.losses import ScaleDecoupledLoss
 from ...models.recorders.map_recorder import MapRecorder
 from .utils import bare_model, log_interval
+
+AVERAGED = re.compile('loss|time|grad_norm')
 
 
 @HOOKS.register_module()
@@ -29,7 +32,9 @@ class SDDReportHook(Hook):
       cell. Either split adds up to the loss of that iteration, while MMEngine
       shows the mean of ten for losses themselves.
 
-    Where there are several losses, ``sdd/NAME/...``.
+    Where there are several losses, ``sdd/NAME/...``: of a loss named
+    ``loss_fine``, ``sdd/fine/part_scale4``. What has ``loss`` in its name
+    MMEngine would average.
 
     Args:
         interval (int, optional): Iterations between two of them. Defaults to
@@ -55,6 +60,7 @@ class SDDReportHook(Hook):
         if self.interval is None:
             self.interval = log_interval(runner)
         self._losses = losses
+        self._prefixes = dict(zip(losses, prefixes(losses)))
         for name, loss in losses.items():
             self._handles.append(
                 loss.register_forward_pre_hook(
@@ -77,10 +83,9 @@ class SDDReportHook(Hook):
                          outputs=None) -> None:
         """Pass on what was kept, as tensors that nobody reads yet."""
         for name, loss in self._losses.items():
-            prefix = 'sdd' if len(self._losses) == 1 else f'sdd/{name}'
             for part, value in loss.parts.items():
-                runner.message_hub.update_scalar(f'train/{prefix}/{part}',
-                                                 value)
+                runner.message_hub.update_scalar(
+                    f'train/{self._prefixes[name]}/{part}', value)
             loss.parts = {}
 
     def after_train(self, runner) -> None:
@@ -98,6 +103,22 @@ class SDDReportHook(Hook):
             report(distiller, name, loss, records['student'],
                    records['teacher']))
         self._handles[list(self._losses).index(name)].remove()
+
+
+def prefixes(names: Sequence[str]) -> List[str]:
+    """What the scalars of losses begin with.
+
+    MMEngine averages what has one of a few words in its name over ten
+    iterations.
+    """
+    names = list(names)
+    if len(names) == 1:
+        return ['sdd']
+    short = [re.sub('_?loss_?', '', name) for name in names]
+    if len(set(short)) < len(short) or any(not name or AVERAGED.search(name)
+                                           for name in short):
+        short = list(map(str, range(1, len(names) + 1)))
+    return [f'sdd/{name}' for name in short]
 
 
 def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
