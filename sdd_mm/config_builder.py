@@ -202,6 +202,11 @@ def make_config(out: Union[str, Path],
     except OSError as error:
         raise ConfigBuilderError(f'{out} cannot be written: '
                                  f'{error}') from error
+    if teacher_ckpt is not None and '://' not in teacher_ckpt and not (
+            Path(teacher_ckpt).expanduser().is_file()):
+        print_log(
+            f'{teacher_ckpt} is not there yet: training will ask for it',
+            level=logging.WARNING)
     if teacher_ckpt is None:
         print_log(f'{out} has no teacher checkpoint yet: set its '
                   'model.teacher_ckpt before training' +

@@ -244,6 +244,115 @@ def test_wandb_gets_the_figures(tmp_path, monkeypatch):
                       'images/accuracy_*.png'))
 
 
+def test_of_several_attempts_the_last_counts(tmp_path):
+
+    def attempt(name, *rows):
+        path = tmp_path / name / 'vis_data' / 'scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(''.join(
+            json.dumps(dict(a=value, step=step)) + '\n'
+            for step, value in rows))
+
+    attempt('1', (1, 10.), (2, 20.), (3, 30.))
+    assert logged(tmp_path, 'a') == {'': ([1, 2, 3], [10., 20., 30.])}
+    assert logged(tmp_path, 'a', until=2) == {'': ([1, 2], [10., 20.])}
+    attempt('2', (3, 31.), (4, 41.))  # resumed after 2
+    assert logged(tmp_path, 'a')[''] == ([1, 2, 3, 4], [10., 20., 31., 41.])
+    attempt('3', (1, 12.), (2, 22.))  # begun anew
+    assert logged(tmp_path, 'a')[''] == ([1, 2], [12., 22.])
+    attempt('4', (0, 5.), (0, 6.))  # validations of a run of iterations
+    assert logged(tmp_path, 'a')[''] == ([1, 2], [5., 6.])
+
+
+def test_images_are_from_all_over_the_set(runs):
+    cfg = load_run(str(runs['sd-kd'])).cfg
+    whole, some = (
+        torch.cat([batch['inputs'] for batch in validation_loader(cfg, count)])
+        for count in (None, 7))
+    assert len(some) == 7
+    for place, image in zip(torch.linspace(0, 119, 7).round().long(), some):
+        assert torch.equal(image, whole[place])
+
+
+def changed(path, target, change):
+    content = torch.load(path)
+    change(content)
+    torch.save(content, target)
+    return target
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda content: content['meta'].update(teacher_sha256='0' * 64),
+     'trained by the teacher of SHA-256 00000000.*--teacher-ckpt'),
+    (lambda content: content['state_dict'].popitem(), 'does not fit'),
+    (lambda content: content['meta'].update(cfg='a = ('), 'no checkpoint'),
+])
+def test_what_is_not_the_run_is_refused(runs, tmp_path, change, message):
+    path = changed(runs['kd'], tmp_path / 'changed.pth', change)
+    with pytest.raises(PreflightError, match=message):
+        load_run(str(path))
+
+
+def other_data(content):
+    content['meta']['cfg'] = content['meta']['cfg'].replace(
+        'num_scenes=120', 'num_scenes=110')
+
+
+@pytest.mark.parametrize('change, arguments, message', [
+    (other_data, [], 'another val_dataloader.dataset.num_scenes: 110'),
+    (lambda content: content['meta']['dataset_meta'].update(
+        classes=list('abcdefghij')), [], 'another classes'),
+    (lambda content: None, ['--backends', 'TensorBoardVisBackend'],
+     'no .TensorBoardVisBackend.. There are TensorboardVisBackend'),
+    (lambda content: None, ['--images', '0'], 'must be positive'),
+    (lambda content: None, ['--names', 'a', 'a'], '2 different names'),
+])
+def test_reports_that_are_refused(runs, tmp_path, command, change, arguments,
+                                  message):
+    other = changed(runs['kd'], tmp_path / 'other.pth', change)
+    with pytest.raises(SystemExit, match=f'ERROR: .*{message}'):
+        command('report.py', runs['sd-kd'], '--against', other, '--out',
+                tmp_path / 'out', '--names', 'a', 'b', *arguments)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_report_on_one_image_of_a_run_with_two_losses(
+        runs, tmp_path, command):
+
+    def two(content):
+        cfg = Config.fromstring(content['meta']['cfg'], '.py')
+        losses = cfg.model.distiller.distill_losses
+        losses.loss_b = losses.loss_sdd
+        content['meta']['cfg'] = cfg.pretty_text
+
+    path = changed(runs['sd-kd'], tmp_path / 'two.pth', two)
+    log = next(runs['sd-kd'].parent.glob('*/vis_data/scalars.json'))
+    copy = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    copy.parent.mkdir(parents=True)
+    copy.write_text(log.read_text().replace('"sdd/', '"sdd/b/'))
+    command('report.py', path, '--images', '1', '--out', tmp_path / 'out')
+    assert {'loss-by-scale-b.png', 'cases-over-training-b.png', 'report.html'
+            } <= {one.name
+                  for one in (tmp_path / 'out').iterdir()}
+
+
+@pytest.mark.parametrize('name, text, arguments, message', [
+    ('a.png', 'no picture', [], 'cannot be read as an image'),
+    ('a.png', None, [], 'there is no picture'),
+    ('a.png', 'x', ['--out', 'x.json'], 'must end in .png'),
+    ('a.png', 'x', ['--scales', '0'], 'scales must be'),
+    ('a.png', 'x', ['--config', 'none.py'], '--config none.py'),
+])
+def test_pictures_that_are_refused(runs, tmp_path, command, name, text,
+                                   arguments, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit, match=f'ERROR: .*{message}'):
+        command('explain_image.py', runs['sd-kd'], tmp_path / name, '--out',
+                tmp_path / 'out.png', *arguments)
+    assert not (tmp_path / 'out.png').exists()
+
+
 def test_a_picture_is_explained(runs, seen, tmp_path, command):
     run, batches, teacher, _ = seen
     cv2.imwrite(

@@ -180,6 +180,28 @@ def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):
     assert code == 1 and 'BAD' in (found['losses'][0], found['step'][0])
 
 
+def test_an_optimizer_that_only_mmpretrain_has(capsys, teacher):
+    code, found = ask(
+        capsys, teacher, **{
+            'optim_wrapper.optimizer._delete_': 'True',
+            'optim_wrapper.optimizer.type': 'Lamb',
+            'optim_wrapper.optimizer.lr': '0.001'
+        }, **{'data_preprocessor.num_classes': '10'}, **PLAIN)
+    assert code == 0 and found['losses'][0] == 'ok'
+
+
+def test_what_is_said_and_is_no_mistake(capsys):
+    """A teacher that is meant to be untrained, and cells that repeat."""
+    code, found = ask(
+        capsys, 'None', **{
+            'model.allow_untrained_teacher': 'True',
+            'model.distiller.distill_losses.loss_sdd.scales': '(1,16)'
+        })
+    assert code == 0
+    assert 'teaches is noise' in found['teacher'][1]
+    assert found['cells'][0] == '' and 'repeat cells' in found['cells'][1]
+
+
 def test_a_network_alone(capsys, teacher):
     code, found = ask(capsys, teacher, 'student',
                       **{'model.teacher_ckpt': None})

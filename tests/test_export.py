@@ -282,6 +282,10 @@ def poison(content):
     (lambda content: content['meta'].pop('cfg'), 'no config.*--config'),
     (lambda content: content['meta'].update(cfg='a = print()'),
      'no plain config'),
+    (lambda content: content['meta'].update(cfg='a = ('), 'by --config'),
+    (lambda content: content['meta'].update(cfg='a = 1'), 'has no `model`'),
+    (lambda content: content.update(meta=[1]), 'is damaged'),
+    (lambda content: content['state_dict'].update({1: 2}), 'is damaged'),
 ])
 def test_what_is_no_student_is_refused(run, tmp_path, change, message):
     content = torch.load(run[0])
@@ -290,6 +294,39 @@ def test_what_is_no_student_is_refused(run, tmp_path, change, message):
     with pytest.raises(ConversionError, match=message):
         export_student(str(tmp_path / 'bad.pth'), str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
+
+
+def test_names_of_several_processes(run, tmp_path):
+    content = torch.load(run[0])
+    del content['ema_state_dict']
+    content['state_dict'] = {
+        f'module.{name}': value
+        for name, value in content['state_dict'].items()
+    }
+    torch.save(content, tmp_path / 'ddp.pth')
+    path, _ = export_student(
+        str(tmp_path / 'ddp.pth'), str(tmp_path / 'out.pth'))
+    wanted, _ = export_student(str(run[0]), str(tmp_path / 'plain.pth'))
+    found, wanted = (torch.load(one)['state_dict'] for one in (path, wanted))
+    assert list(found) == list(wanted)
+
+
+def test_all_files_or_none(run, tmp_path, monkeypatch):
+    given = str(run[0]), str(tmp_path / 'student.pth')
+    with pytest.raises(ConversionError, match='must be positive'):
+        export_student(*given, graphs=['torchscript'], image_size=(0, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr('sdd_mm.converters.graph.TOLERANCE', -1.)
+        with pytest.raises(ConversionError, match='other logits'):
+            export_student(*given, graphs=['torchscript'])
+    assert not list(tmp_path.iterdir())
+    mine = tmp_path / 'student.torchscript'
+    mine.write_text('mine')
+    with pytest.raises(ConversionError, match='is there already'):
+        export_student(*given, graphs=['torchscript'])
+    assert list(tmp_path.iterdir()) == [mine] and mine.read_text() == 'mine'
+    export_student(*given, graphs=['torchscript'], force=True)
+    torch.jit.load(str(mine))
 
 
 def test_another_config_and_suffix(run, tmp_path):

@@ -1,8 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A student as a graph, for machines without this package."""
+import tempfile
 import warnings
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -55,6 +56,53 @@ class StudentGraph(nn.Module):
         if self.flip:
             images = images.flip(1)
         return self.model((images - self.mean) / self.std)
+
+
+class Graph(NamedTuple):
+    """A file that gives the student's logits.
+
+    Args:
+        content (bytes): The file.
+        text (str): What it takes and gives.
+    """
+    content: bytes
+    text: str
+
+
+def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
+                 size: Optional[Tuple[int, int]]) -> Dict[str, Graph]:
+    """The files of a student, compared with it.
+
+    Args:
+        model (nn.Module): The student, in evaluation mode.
+        cfg (Config): Its plain config.
+        kinds (Sequence[str]): Of 'onnx' and 'torchscript'.
+        size (tuple[int, int], optional): Height and width of the images.
+            None: see :func:`sample_images`.
+
+    Raises:
+        ConversionError: If the size is not known, a package is missing or a
+            file gives other logits.
+
+    Returns:
+        dict[str, Graph]: By their kinds.
+    """
+    if not kinds:
+        return {}
+    graph, images = StudentGraph(model).eval(), sample_images(cfg, size)
+    height, width = images.shape[2:]
+    order = 'BGR' if graph.flip else 'as its data set has them'
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in kinds:
+            path = Path(folder) / f'student.{kind}'
+            difference = WRITERS[kind](graph, path, images)
+            found[kind] = Graph(
+                path.read_bytes(),
+                f'images (B, 3, {height}, {width}) from 0 to 255, {order}, '
+                f'to logits that differ from the student\'s by '
+                f'{difference:.0e} of the largest')
+    return found
 
 
 def sample_images(cfg: Config,
@@ -186,6 +234,9 @@ def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
     return _compare(graph, more, torch.from_numpy(found), path)
 
 
+WRITERS = dict(onnx=to_onnx, torchscript=to_torchscript)
+
+
 def _compare(graph: StudentGraph, images: Tensor, found: Tensor,
              path: Path) -> float:
     with torch.no_grad():  # by the data preprocessor itself
@@ -195,7 +246,7 @@ def _compare(graph: StudentGraph, images: Tensor, found: Tensor,
                   wanted.abs().max().clamp(min=1e-12)).item()
     if not difference <= TOLERANCE:
         raise ConversionError(
-            f'{path} gives other logits than the student: they differ by '
+            f'{path.name} gives other logits than the student: they differ by '
             f'{difference:.1e} of the largest, {TOLERANCE:.0e} is allowed. '
             'Is there more in data_preprocessor than mean, std and to_rgb?')
     return difference

@@ -3,11 +3,12 @@
 import hashlib
 import io
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS, DefaultScope, Registry
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
@@ -20,6 +21,7 @@ from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
                                          normalization_mismatch)
 from ..version import __version__
 from .checkpoint import ConversionError, refuse_misfits, unsound
+from .graph import write_graphs
 
 STUDENT = 'architecture.'
 # keys of a config that tell of one run
@@ -27,17 +29,21 @@ RUN = ('work_dir', 'experiment_name', 'launcher', 'load_from', 'resume',
        'custom_hooks', 'custom_imports')
 
 
-def export_student(checkpoint: str,
-                   target: str,
-                   config: Optional[str] = None,
-                   ema: Optional[bool] = None,
-                   publish: bool = False,
-                   force: bool = False) -> Tuple[Path, nn.Module]:
+def export_student(
+        checkpoint: str,
+        target: str,
+        config: Optional[str] = None,
+        ema: Optional[bool] = None,
+        publish: bool = False,
+        force: bool = False,
+        graphs: Sequence[str] = (),
+        image_size: Optional[Tuple[int,
+                                   int]] = None) -> Tuple[Path, nn.Module]:
     """Write the student of a distillation for plain MMPretrain.
 
     Two files are written: the checkpoint, of tensors and plain values only,
     and beside it the student's config with the suffix ``.py``. They give the
-    accuracy that the run validated.
+    accuracy that the run validated. If anything fails nothing is written.
 
     Args:
         checkpoint (str): A checkpoint of a distillation, or of a student that
@@ -52,6 +58,11 @@ def export_student(checkpoint: str,
             put into its name, as OpenMMLab does. Defaults to False.
         force (bool): Whether files that are there already are replaced.
             Defaults to False.
+        graphs (Sequence[str]): 'onnx', 'torchscript': files of these suffixes
+            are written, too, whose logits are compared with the student's.
+            Defaults to ().
+        image_size (tuple[int, int], optional): Height and width of the images
+            that they take. Defaults to None: those of the test images.
 
     Raises:
         ConversionError: If there is no student in it, if it does not fit the
@@ -92,13 +103,16 @@ def export_student(checkpoint: str,
             if name in own and unsound(value, own[name])
         ])
     model.load_state_dict(weights)
+    model.eval()
+    written = write_graphs(model, cfg, graphs, image_size)
     saved = io.BytesIO()
     torch.save(
         dict(meta=_meta(content, model, cfg), state_dict=weights), saved)
     if publish:
         digest = hashlib.sha256(saved.getvalue()).hexdigest()
         path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
-    for file in (path, path.with_suffix('.py')):
+    files = [path.with_suffix(f'.{kind}') for kind in ('pth', 'py', *written)]
+    for file in files:
         if file.exists() and not force:
             raise ConversionError(f'{file} is there already: name another '
                                   'target, or replace it with --force')
@@ -106,9 +120,13 @@ def export_student(checkpoint: str,
         path.parent.mkdir(parents=True, exist_ok=True)
         LocalBackend().put(saved.getvalue(), path)  # whole or not at all
         cfg.dump(str(path.with_suffix('.py')))
+        for kind, graph in written.items():
+            file = path.with_suffix(f'.{kind}')
+            LocalBackend().put(graph.content, file)
+            print_log(f'{file}: {graph.text}')
     except OSError as error:
         raise ConversionError(f'{path} cannot be written: {error}') from error
-    return path, model.eval()
+    return path, model
 
 
 def student_weights(content: dict, ema: Optional[bool]) -> Dict[str, Tensor]:
@@ -117,7 +135,7 @@ def student_weights(content: dict, ema: Optional[bool]) -> Dict[str, Tensor]:
     MMEngine's EMA puts the averaged weights in the place of the others when it
     saves, and the others where one would look for the averaged ones.
     """
-    weights, raw = content['state_dict'], content.get('ema_state_dict')
+    weights, raw = _strip(content['state_dict']), content.get('ema_state_dict')
     if ema and raw is None:
         raise ConversionError('it holds no averaged weights: no EMAHook was '
                               'in custom_hooks of its run')
@@ -152,6 +170,9 @@ def plain_config(cfg: Config) -> Config:
         for key, value in cfg.to_dict().items()
         if key in RUNNER_KEYS and key not in RUN
     }
+    if not isinstance(plain.get('model'), dict):
+        raise ConversionError('the config has no `model`: give that of the '
+                              'run by --config')
     model = plain['model']
     plain['data_preprocessor'] = preprocessor_of(plain)
     if 'architecture' in model:
@@ -196,6 +217,13 @@ def plain_config(cfg: Config) -> Config:
     return Config(plain)
 
 
+def _strip(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Names without what a wrapper for several processes puts before."""
+    if not all(name.startswith('module.') for name in weights):
+        return weights
+    return {name[len('module.'):]: value for name, value in weights.items()}
+
+
 def _read(checkpoint: str) -> dict:
     try:
         content = CheckpointLoader.load_checkpoint(
@@ -207,6 +235,12 @@ def _read(checkpoint: str) -> dict:
             content.get('state_dict'), dict):
         raise ConversionError(f'{checkpoint} has no state_dict: it is no '
                               'checkpoint of a run')
+    if not all(
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in content['state_dict'].items()) or not (
+                isinstance(content.get('meta') or {}, dict)):
+        raise ConversionError(f'{checkpoint} is damaged: its state_dict must '
+                              'hold named tensors, and its meta be a dict')
     return content
 
 
@@ -222,7 +256,12 @@ def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
         raise ConversionError(
             f'{checkpoint} holds no config: give that of its run by --config')
     # data only, or it was not read; its custom_imports are imported
-    return Config.fromstring(text, '.py')
+    try:
+        return Config.fromstring(text, '.py')
+    except Exception as error:  # of whatever made the checkpoint
+        raise ConversionError(
+            f'the config in {checkpoint} cannot be read: give that of its run '
+            f'by --config ({type(error).__name__}: {error})') from error
 
 
 def _build(cfg: Config) -> nn.Module:

@@ -13,6 +13,7 @@ from toy import PREPROCESSOR, algorithm, classifier, sdd_loss
 
 from sdd_mm.engine.hooks import (DistillWarmupHook, FrozenTeacherHook,
                                  SDDReportHook)
+from sdd_mm.engine.hooks.sdd_report_hook import prefixes
 from sdd_mm.functional.scale_decoupled import complementary_cells
 from sdd_mm.models.algorithms import TeacherError
 from sdd_mm.models.losses.scale_decoupled_loss import CASES
@@ -260,6 +261,17 @@ def test_reported_parts_are_those_of_the_loss(tmp_path):
     assert len(written) > 1
     assert all(
         min(abs(value - one) for one in history) < 1e-6 for value in written)
+
+
+@pytest.mark.parametrize('names, wanted', [
+    (['loss_sdd'], ['sdd']),
+    (['loss_fine', 'coarse_loss'], ['sdd/fine', 'sdd/coarse']),
+    (['loss_a', 'a'], ['sdd/1', 'sdd/2']),
+    (['loss', 'b'], ['sdd/1', 'sdd/2']),
+    (['loss_time', 'b'], ['sdd/1', 'sdd/2']),
+])
+def test_no_part_has_a_name_that_is_averaged(names, wanted):
+    assert prefixes(names) == wanted
 
 
 def test_report_leaves_nothing_behind(tmp_path):

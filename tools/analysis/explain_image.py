@@ -22,6 +22,7 @@ from sdd_mm.analysis import TrainedRun, load_run
 from sdd_mm.analysis.figures import explain
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.smoke import ARRAY_SIZE
+from sdd_mm.functional.pooling_plan import check_scales
 from sdd_mm.images import innermost
 from sdd_mm.models.algorithms import TeacherError
 
@@ -41,6 +42,8 @@ def parse_args() -> argparse.Namespace:
         '--scales', type=int, nargs='+', help='other scales than the run\'s')
     parser.add_argument(
         '--config', help='config of the run, if not the one in the checkpoint')
+    parser.add_argument(
+        '--teacher-ckpt', help='where the teacher is now, if it was moved')
     parser.add_argument('--out', type=Path, default=Path('verdicts.png'))
     return parser.parse_args()
 
@@ -52,12 +55,14 @@ def load_picture(run: TrainedRun, path: str) -> dict:
     steps = innermost(run.cfg.val_dataloader.dataset)['pipeline']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         pipeline = Compose(steps)
+    try:
+        image = mmcv.imread(path, channel_order='rgb')
+        image.shape
+    except Exception as error:  # whatever is no image may raise anything
+        raise PreflightError(f'{path} cannot be read as an image') from error
     if run.loads_files:
         return pipeline(dict(img_path=path, gt_label=0))
     # a data set of small RGB arrays
-    image = mmcv.imread(path, channel_order='rgb')
-    if image is None:
-        raise PreflightError(f'{path} cannot be read as an image')
     image = np.ascontiguousarray(mmcv.imresize(image, ARRAY_SIZE[::-1]))
     return pipeline(dict(img=image, gt_label=0))
 
@@ -65,7 +70,15 @@ def load_picture(run: TrainedRun, path: str) -> dict:
 def main() -> None:
     args = parse_args()
     try:
-        run = load_run(args.checkpoint, args.config)
+        if args.out.suffix != '.png':
+            raise PreflightError(f'--out {args.out} must end in .png')
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            scales = args.scales and check_scales(
+                list(dict.fromkeys(args.scales)))
+        except (OSError, ValueError) as error:
+            raise PreflightError(str(error)) from error
+        run = load_run(args.checkpoint, args.config, args.teacher_ckpt)
         if args.label is not None and args.label not in run.names:
             raise PreflightError(f'--label {args.label}: the classes are '
                                  f'{", ".join(run.names[:20])}'
@@ -73,12 +86,11 @@ def main() -> None:
         data = load_picture(run, args.picture)
     except (PreflightError, TeacherError) as error:
         sys.exit(f'ERROR: {error}')
-    outputs = run.classify(args.role, [default_collate([data])], args.scales)
+    outputs = run.classify(args.role, [default_collate([data])], scales)
     label = None if args.label is None else run.names.index(args.label)
     figure, found = explain(
         run.picture(data['inputs']), outputs, run.names, label,
         run.consistency)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=150)
     args.out.with_suffix('.json').write_text(json.dumps(found, indent=1))
     print(f'{args.role}: {found["verdict"]}. Written to {args.out} and '

@@ -10,11 +10,8 @@ student.onnx and student.torchscript.
 import argparse
 import sys
 
-from mmengine.config import Config
-
 from sdd_mm.converters import ConversionError, export_student
-from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
-                                     to_torchscript)
+from sdd_mm.converters.graph import WRITERS
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,24 +51,17 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        path, model = export_student(args.checkpoint, args.target, args.config,
-                                     args.ema, args.publish, args.force)
-        config = path.with_suffix('.py')
+        path, _ = export_student(
+            args.checkpoint,
+            args.target,
+            args.config,
+            args.ema,
+            args.publish,
+            args.force,
+            graphs=[kind for kind in WRITERS if getattr(args, kind)],
+            image_size=args.image_size)
         print(f'{path}: the student, {path.stat().st_size / 2**20:.2f} MiB\n'
-              f'{config}: its config')
-        writers = dict(onnx=to_onnx, torchscript=to_torchscript)
-        for kind, write in writers.items():
-            if getattr(args, kind):
-                graph = StudentGraph(model)
-                images = sample_images(
-                    Config.fromfile(config), args.image_size)
-                target = path.with_suffix(f'.{kind}')
-                difference = write(graph, target, images)
-                height, width = images.shape[2:]
-                order = 'BGR' if graph.flip else 'as its data set has them'
-                print(f'{target}: images (B, 3, {height}, {width}) from 0 to '
-                      f'255, {order}, to logits that differ from the '
-                      f'student\'s by {difference:.0e} of the largest')
+              f'{path.with_suffix(".py")}: its config')
     except ConversionError as error:
         sys.exit(f'ERROR: {error}')
 
