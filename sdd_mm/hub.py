@@ -25,8 +25,11 @@ def register_models() -> List[str]:
     """
     from mmpretrain.apis.model import ModelHub
     from modelindex.load_model_index import load
-    root = next(path for path in (PACKAGE / '.mim', PACKAGE.parent)
-                if (path / 'model-index.yml').is_file())
+    from modelindex.models.Result import Result
+    from modelindex.models.ResultList import ResultList
+    root = next(
+        path for path in (PACKAGE / '.mim', PACKAGE.parent)
+        if (path / 'model-index.yml').is_file())
     index = load(str(root / 'model-index.yml'))
     index.build_models_with_collections()
     networks = {model.name: model.config for model in index.models}
@@ -37,6 +40,9 @@ def register_models() -> List[str]:
         if '/vanilla/' not in network:
             continue  # a name of the demo's is no name anywhere else
         model.config = str(root / network)
+        if model.results is None:  # inference_model() looks for the task
+            model.results = ResultList(
+                [Result('Image Classification', 'unknown', {})])
         ModelHub._models_dict[model.name.lower()] = model
         names.append(model.name)
     return names

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,18 @@ def images(change):
         change(root, cfg.train_dataloader.dataset)
 
     return apply
+
+
+def other_classes(cfg):
+    """Validate on folders of which one has another name."""
+
+    def change(root, dataset):
+        other = root.parent / 'others'
+        shutil.copytree(root, other)
+        (other / 'b').rename(other / 'aa')
+        cfg.val_dataloader.dataset = dict(dataset, data_root=str(other))
+
+    images(change)(cfg)
 
 
 def spoilt(data):
@@ -295,9 +308,8 @@ CASES = {
     'key of the train loop': ({
         'train_cfg.max_epoch': 1
     }, "train_cfg: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
-    'no kind of train loop':
-    (lambda cfg: cfg.train_cfg.pop('by_epoch'), 'train_cfg must have by_epoch'
-     ),
+    'no kind of train loop': (lambda cfg: cfg.train_cfg.pop('by_epoch'),
+                              'train_cfg must have by_epoch'),
     'two kinds of train loop': ({
         'train_cfg.type': 'EpochBasedTrainLoop'
     }, 'train_cfg must have by_epoch'),
@@ -431,6 +443,14 @@ CASES = {
     (images(lambda root, dataset: (root / 'b' / 'one.jpg').unlink()),
      'train_dataloader.dataset: 1 class folders in .*images are empty: b'
      '.*data_root'),
+    'a class folder too few':
+    (images(lambda root, dataset: shutil.rmtree(root / 'b')),
+     'has 9 class folders .a, c, .*has 10 classes: .*num_classes'),
+    'other classes to validate':
+    (other_classes,
+     'val_dataloader.dataset has 10 class folders, train_dataloader.dataset '
+     'has 10.*Absent from val_dataloader.dataset: b; absent from '
+     'train_dataloader.dataset: aa'),
     'no scenes': ({
         f'{DATA}.num_scenes': 0
     }, 'num_scenes must be a positive integer, got 0'),

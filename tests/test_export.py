@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmpretrain import ImageClassificationInferencer, get_model
+from mmpretrain.apis import ModelHub
 from mmpretrain.datasets import PackInputs
 from mmrazor.registry import MODELS
 
@@ -139,7 +141,8 @@ def test_a_published_name_is_the_hash(run, tmp_path):
     assert path.name == f'student-{digest[:8]}.pth'
     assert path.with_suffix('.py').is_file()
     assert sorted(tmp_path.iterdir()) == sorted(
-        [path, path.with_suffix('.py')])
+        [path, path.with_suffix('.py'),
+         path.with_suffix('.yml')])
 
 
 @pytest.mark.parametrize('to_rgb', [False, True])
@@ -296,6 +299,26 @@ def test_what_is_no_student_is_refused(run, tmp_path, change, message):
     assert not (tmp_path / 'out.pth').exists()
 
 
+def test_the_documented_ways_to_use_it(run, tmp_path, monkeypatch):
+    page = (ROOT / 'docs' / 'en' / 'get_started.md').read_text()
+    section = page.split('## Take the student home')[1].split('\n## ')[0]
+    monkeypatch.chdir(tmp_path)
+    ModelHub._register_mmpretrain_models()
+    monkeypatch.setattr(ModelHub, '_models_dict', dict(ModelHub._models_dict))
+    export_student(str(run[0]), 'student.pth')
+    scene = DigitScenes('test', 5)[4]
+    cv2.imwrite('image.png', scene['img'])
+    found = []
+    for block in section.split('```python\n')[1:]:
+        *lines, last = block.split('```')[0].strip().splitlines()
+        space = {}
+        exec('\n'.join(lines), space)
+        found.append(eval(last, space))
+    by_hand, by_name = found
+    assert by_hand[0]['pred_label'] == by_name['pred_label']
+    assert np.array_equal(by_hand[0]['pred_scores'], by_name['pred_scores'])
+
+
 def test_names_of_several_processes(run, tmp_path):
     content = torch.load(run[0])
     del content['ema_state_dict']
@@ -360,5 +383,5 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     runpy.run_path(tool, run_name='__main__')
     assert 'images (B, 3, 40, 48) from 0 to 255' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'student.pth', 'student.py', 'student.torchscript'
+        'student.pth', 'student.py', 'student.torchscript', 'student.yml'
     ]

@@ -1,8 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Networks by their names."""
+import numpy as np
 import pytest
 import torch
-from mmpretrain import get_model, list_models
+from mmpretrain import get_model, inference_model, list_models
 
 import sdd_mm
 
@@ -24,6 +25,8 @@ def test_networks_by_name(names, name, network, classes):
     assert type(model.backbone).__name__ == network
     with torch.no_grad():
         assert model(torch.rand(1, 3, 64, 64)).shape == (1, classes)
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert len(inference_model(model, image)['pred_scores']) == classes
 
 
 def test_mmpretrains_own_are_there(names):

@@ -7,7 +7,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import LocalBackend, dump
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, DefaultScope, Registry
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -16,7 +16,7 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
 from torch import Tensor, nn
 
 from ..engine.config_keys import RUNNER_KEYS, as_list
-from ..images import channel_order, preprocessor_of
+from ..images import channel_order, innermost, preprocessor_of
 from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
                                          normalization_mismatch)
 from ..version import __version__
@@ -41,9 +41,10 @@ def export_student(
                                    int]] = None) -> Tuple[Path, nn.Module]:
     """Write the student of a distillation for plain MMPretrain.
 
-    Two files are written: the checkpoint, of tensors and plain values only,
-    and beside it the student's config with the suffix ``.py``. They give the
-    accuracy that the run validated. If anything fails nothing is written.
+    Three files are written: the checkpoint, of tensors and plain values only,
+    and beside it the student's config, ``.py``, and its model index, ``.yml``,
+    with which MMPretrain knows it by name. They give the accuracy that the run
+    validated. If anything fails nothing is written.
 
     Args:
         checkpoint (str): A checkpoint of a distillation, or of a student that
@@ -111,8 +112,8 @@ def export_student(
     if publish:
         digest = hashlib.sha256(saved.getvalue()).hexdigest()
         path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
-    files = [path.with_suffix(f'.{kind}') for kind in ('pth', 'py', *written)]
-    for file in files:
+    for kind in ('pth', 'py', 'yml', *written):
+        file = path.with_suffix(f'.{kind}')
         if file.exists() and not force:
             raise ConversionError(f'{file} is there already: name another '
                                   'target, or replace it with --force')
@@ -120,6 +121,7 @@ def export_student(
         path.parent.mkdir(parents=True, exist_ok=True)
         LocalBackend().put(saved.getvalue(), path)  # whole or not at all
         cfg.dump(str(path.with_suffix('.py')))
+        dump(_model_index(path, cfg), path.with_suffix('.yml'))
         for kind, graph in written.items():
             file = path.with_suffix(f'.{kind}')
             LocalBackend().put(graph.content, file)
@@ -291,6 +293,21 @@ def _meta(content: dict, model: nn.Module, cfg: Config) -> dict:
         sdd_mm=__version__,
         dataset_meta={} if classes is None else dict(
             classes=list(map(str, classes))))
+
+
+def _model_index(path: Path, cfg: Config) -> dict:
+    """What MMPretrain's ModelHub reads, and finds the inferencer by."""
+    loader = cfg.get('test_dataloader') or cfg.get('train_dataloader')
+    dataset = innermost(loader['dataset'])['type'] if loader else 'unknown'
+    return dict(Models=[
+        dict(
+            Name=path.stem,
+            Config=path.with_suffix('.py').name,
+            Weights=str(path.resolve()),
+            Results=[
+                dict(Task='Image Classification', Dataset=dataset, Metrics={})
+            ])
+    ])
 
 
 def _is_ours(registry: Registry, kind) -> bool:

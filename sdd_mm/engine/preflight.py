@@ -57,6 +57,7 @@ def check_training(cfg: Config) -> nn.Module:
         _check_topk(cfg, model)
         for field in ('train_dataloader', 'val_dataloader'):
             _check_data(cfg, field, model)
+        _check_same_classes(cfg)
     loaded = channel_order(cfg.train_dataloader)
     if isinstance(model, FrozenTeacherDistill):
         _check_ema(cfg)
@@ -360,8 +361,8 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                         f'exist: {path}. Set {key}.data_root (and that of the '
                         'other dataloaders) to where the data is, for '
                         f'instance by --cfg-options {key}.data_root=PATH')
-            if isinstance(dataset, CustomDataset) and not dataset.ann_file:
-                _check_folders(key, dataset.img_prefix)
+            if _by_folders(dataset):
+                _check_folders(key, dataset, model)
             if isinstance(dataset, VerifiedCIFAR100):
                 try:
                     dataset.check_files()
@@ -380,10 +381,51 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
         _check_in_memory(field, cfg[field], model)
 
 
-def _check_folders(key: str, root: str) -> None:
+def _by_folders(dataset: BaseDataset) -> bool:
+    """Whether the folders of a data set number its classes."""
+    return isinstance(dataset,
+                      CustomDataset) and not dataset.ann_file and (osp.isdir(
+                          dataset.img_prefix))
+
+
+def _folders(dataset: BaseDataset) -> list:
+    return sorted(
+        folder.name for folder in os.scandir(dataset.img_prefix)
+        if folder.is_dir())
+
+
+def _check_same_classes(cfg: Config) -> None:
+    """Classes are numbered alike wherever folders or names number them."""
+    seen: dict = {}
+    for field in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if not (cfg.get(field) or {}).get('dataset'):
+            continue
+        for key, config in datasets_of(f'{field}.dataset', cfg[field].dataset):
+            try:
+                dataset = DATASETS.build(dict(config, lazy_init=True))
+                by_folders = _by_folders(dataset)
+                names = (
+                    _folders(dataset)
+                    if by_folders else dataset.metainfo.get('classes'))
+            except Exception:  # a test set need not be there
+                continue
+            first, known = seen.setdefault(by_folders, (key, names))
+            if names is None or known is None or list(known) == list(names):
+                continue
+            what = 'class folders' if by_folders else 'classes'
+            absent, more = (', '.join(sorted(map(str,
+                                                 set(a) - set(b)))[:5])
+                            for a, b in ((known, names), (names, known)))
+            raise PreflightError(
+                f'{key} has {len(names)} {what}, {first} has {len(known)}, '
+                'and their order numbers the classes. '
+                f'Absent from {key}: {absent or "none"}; absent from {first}: '
+                f'{more or "none"}. Set data_root to data of the same classes')
+
+
+def _check_folders(key: str, dataset: BaseDataset, model: nn.Module) -> None:
     """A folder a class, with something in it; MMPretrain only warns."""
-    if '://' in root or not osp.isdir(root):
-        return
+    root, outputs = dataset.img_prefix, num_classes(model)
     empty = [
         folder.name for folder in os.scandir(root)
         if folder.is_dir() and next(os.scandir(folder.path), None) is None
@@ -394,6 +436,16 @@ def _check_folders(key: str, root: str) -> None:
             f'{key}: {len(empty)} class folders in {root.rstrip("/")} are '
             f'empty: {some}. Each is a class of its own: fill them or remove '
             f'them, or set {key}.data_root to the whole data')
+    found = _folders(dataset)
+    if outputs is not None and len(found) != outputs:
+        some = ', '.join(found[:5]) + ', ...' * (len(found) > 5)
+        raise PreflightError(
+            f'{key}: {root.rstrip("/")} has {len(found)} class folders '
+            f'({some}), the head of '
+            f'{type(getattr(model, "architecture", model)).__name__} has '
+            f'{outputs} classes: set head.num_classes of the model, and of '
+            f'model.teacher, to {len(found)}, or {key}.data_root to the data '
+            'of all classes')
 
 
 def _known_datasets() -> list:

@@ -366,13 +366,15 @@ def test_a_foreign_teacher_is_sent_to_the_converters(cfg, weights):
 @pytest.fixture
 def files(cfg, tmp_path):
     """The same set-up on image files, which are loaded as BGR."""
-    folder = tmp_path / 'images' / 'class'
-    folder.mkdir(parents=True)
-    mmcv.imwrite(np.zeros((40, 40, 3), np.uint8), str(folder / 'a.png'))
+    folder = tmp_path / 'images'
+    for name in 'abcdefghij':
+        (folder / name).mkdir(parents=True)
+        mmcv.imwrite(
+            np.zeros((40, 40, 3), np.uint8), str(folder / name / 'a.png'))
     for field in ('train_dataloader', 'val_dataloader'):
         cfg[field].dataset = dict(
             type='CustomDataset',
-            data_root=str(folder.parent),
+            data_root=str(folder),
             pipeline=[
                 dict(type='LoadImageFromFile'),
                 dict(type='CenterCrop', crop_size=32),

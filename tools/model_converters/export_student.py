@@ -10,6 +10,8 @@ student.onnx and student.torchscript.
 import argparse
 import sys
 
+from mmengine.config import Config
+
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import WRITERS
 
@@ -62,6 +64,10 @@ def main() -> None:
             image_size=args.image_size)
         print(f'{path}: the student, {path.stat().st_size / 2**20:.2f} MiB\n'
               f'{path.with_suffix(".py")}: its config')
+        imports = Config.fromfile(path.with_suffix('.py')).get(
+            'custom_imports', {}).get('imports')
+        if imports:
+            print(f'{path.with_suffix(".py")} needs {", ".join(imports)}')
     except ConversionError as error:
         sys.exit(f'ERROR: {error}')
 
