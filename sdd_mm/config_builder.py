@@ -123,7 +123,7 @@ def make_config(out: Union[str, Path],
         raise ConfigBuilderError(f'a config is a .py file, {out} is not')
     if out.exists() and not overwrite:
         raise ConfigBuilderError(f'{out} exists: name another file or pass '
-                                 'overwrite')
+                                 'overwrite (--overwrite)')
     base = _read('student', student)
     _spare(out, student, teacher)
     if 'architecture' in base.model:
@@ -386,7 +386,7 @@ def _warmup(method: str, default: int, given: Optional[int],
         raise ConfigBuilderError(
             f'a warm-up of {epochs} epochs{"" if given else f" ({method})"} '
             f'does not end in the {total} epochs of the student\'s recipe: '
-            'set warmup_epochs, 0 for none')
+            'set warmup_epochs (--warmup-epochs), 0 for none')
     return epochs
 
 

@@ -211,7 +211,8 @@ def _says(found: Optional[tuple]) -> str:
     numbers = '; '.join(
         f'{name} {", ".join(f"{value:.4g}" for value in values)}'
         for name, values in (('mean', mean), ('std', std)))
-    return f'{numbers}; channels {"swapped" if to_rgb else "as loaded"}'
+    order = 'reversed' if to_rgb else 'as loaded'
+    return f'{numbers}; channels {order} (to_rgb={to_rgb})'
 
 
 @torch.no_grad()

@@ -120,7 +120,8 @@ def test_chosen_images(seen):
 
 def test_correlations_of_equal_networks_do_not_differ(seen):
     _, _, teacher, student = seen
-    _, found = figures.correlations(teacher, dict(a=teacher, b=student))
+    _, found = figures.correlations(teacher, dict(a=teacher, b=student),
+                                    list('0123456789'))
     assert found['a']['mean'] < 1e-12 < found['b']['mean']
     wanted = np.abs(
         np.corrcoef(student.logits.T) - np.corrcoef(teacher.logits.T))
@@ -305,6 +306,7 @@ def other_data(content):
     (lambda content: None, ['--backends', 'TensorBoardVisBackend'],
      'no .TensorBoardVisBackend.. There are TensorboardVisBackend'),
     (lambda content: None, ['--images', '0'], 'must be positive'),
+    (lambda content: None, ['--against', str(ROOT)], 'is a folder: name'),
     (lambda content: None, ['--names', 'a', 'a'], '2 different names'),
 ])
 def test_reports_that_are_refused(runs, tmp_path, command, change, arguments,

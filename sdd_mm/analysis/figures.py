@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..models.losses.scale_decoupled_loss import CASES as LOGGED_CASES
@@ -213,7 +214,8 @@ def choose_won(student: Outputs, other: Outputs, teacher: Outputs,
     return best[divided[best] >= 0]
 
 
-def correlations(teacher: Outputs, students: Dict[str, Outputs]) -> Found:
+def correlations(teacher: Outputs, students: Dict[str, Outputs],
+                 names: Sequence[str]) -> Found:
     """How far the students' class correlations are from the teacher's.
 
     The paper's Figure 3: correlation of the classes' logits over the images,
@@ -238,6 +240,7 @@ def correlations(teacher: Outputs, students: Dict[str, Outputs]) -> Found:
             title=f'{name}: mean {difference.mean():.3f}',
             xlabel='class',
             ylabel='class')
+        _name_classes(axes, names)
     figure.colorbar(
         picture, ax=grid[0].tolist(), label='|student - teacher|', shrink=0.85)
     figure.suptitle('Difference of class correlations, student and teacher')
@@ -246,6 +249,22 @@ def correlations(teacher: Outputs, students: Dict[str, Outputs]) -> Found:
         dict(mean=difference.mean().item(), difference=difference.tolist())
         for name, difference in found.items()
     }
+
+
+def _name_classes(axes, names: Sequence[str]) -> None:
+    """Ticks for classes: their names, or their numbers if they are many."""
+    if len(names) > 15:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+        return
+    labels = [short(name, 12) for name in names]
+    upright = max(map(len, labels)) < 3
+    axes.set_xticks(
+        range(len(names)),
+        labels,
+        rotation=0 if upright else 45,
+        ha='center' if upright else 'right')
+    axes.set_yticks(range(len(names)), labels)
 
 
 def _correlation(logits: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
     graph, images = StudentGraph(model).eval(), sample_images(cfg, size)
     height, width = images.shape[2:]
     order = 'BGR' if graph.flip else 'as its data set has them'
+    order += _prepared(cfg)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
@@ -131,6 +132,18 @@ def sample_images(cfg: Config,
     return torch.randint(
         256, (count, 3, *(size or _image_size(cfg))),
         generator=generator).float()
+
+
+def _prepared(cfg: Config) -> str:
+    """What the test pipeline does to an image before."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    steps = [
+        step['type'].split('.')[-1]
+        for step in innermost(loader.get('dataset', {})).get('pipeline', ())
+        if step['type'] not in LOADERS
+    ]
+    steps = [step for step in steps if not step.startswith('Pack')]
+    return f', after {", ".join(steps)}' if steps else ''
 
 
 def _image_size(cfg: Config) -> Tuple[int, int]:

@@ -261,8 +261,10 @@ def check_testing(cfg: Config) -> None:
     content = _read(cfg.load_from, 'checkpoint')
     _check_images(f'checkpoint {cfg.load_from}', content, model,
                   channel_order(cfg.test_dataloader))
-    _check_fit(cfg.load_from, content, model,
-               'A student is tested with the config that it was distilled by')
+    _check_fit(
+        cfg.load_from, content, model,
+        'A run\'s student is tested with the config of the run, an '
+        'exported one with the config beside it')
 
 
 def _check_fit(checkpoint: str, content: dict, model: nn.Module,
@@ -358,9 +360,10 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
                 if path and '://' not in path and not osp.exists(path):
                     raise PreflightError(
                         f'the {name} of {key} ({found.__name__}) does not '
-                        f'exist: {path}. Set {key}.data_root (and that of the '
-                        'other dataloaders) to where the data is, for '
-                        f'instance by --cfg-options {key}.data_root=PATH')
+                        f'exist: {_from_here(path)}. Set {key}.data_root '
+                        '(and that of the other dataloaders) to where the '
+                        'data is, for instance by --cfg-options '
+                        f'{key}.data_root=PATH')
             if _by_folders(dataset):
                 _check_folders(key, dataset, model)
             if isinstance(dataset, VerifiedCIFAR100):
@@ -518,6 +521,10 @@ def _read(checkpoint: str, key: str) -> dict:
                 f'{type(content[part]).__name__}, not a dict: it is damaged, '
                 'or no checkpoint')
     return content
+
+
+def _from_here(path: str) -> str:
+    return path if osp.isabs(path) else f'{path}, seen from {os.getcwd()}'
 
 
 def _says(error: BaseException) -> str:

@@ -100,6 +100,10 @@ def main() -> None:
 def prepare(args) -> tuple:
     """The page, the runs by their names, and batches of images."""
     paths = [args.checkpoint] + ([args.against] if args.against else [])
+    for path in paths:
+        if path.is_dir():
+            raise PreflightError(f'{path} is a folder: name a checkpoint in '
+                                 'it, such as epoch_12.pth')
     names = args.names or [path.resolve().parent.name for path in paths]
     if len(names) != len(paths) or len(set(names)) < len(names):
         raise PreflightError(f'--names: {len(paths)} different names are '
@@ -238,7 +242,7 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         'Class correlations', 'Compare the paper\'s Figure 3: correlation of '
         'the classes\' logits over the images, how far the student\'s is from '
         'the teacher\'s')
-    show('correlations', figures.correlations(teacher, students),
+    show('correlations', figures.correlations(teacher, students, run.names),
          'differences of class correlations')
     if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW:
         page.heading('Features', 'Compare the paper\'s Figure 5')

@@ -142,7 +142,7 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
         if repeated:
             lines.append(
                 f'  {role}: scales {repeated} repeat cells, the map is '
-                'smaller than their grid')
+                'smaller than their grid: leave them out of `scales`')
     return '\n'.join(lines)
 
 

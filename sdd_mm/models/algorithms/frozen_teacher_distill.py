@@ -191,9 +191,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if on_mismatch == 'error':
             raise TeacherError(
                 f'{title} was trained on images normalised by (mean, std, '
-                f'to_rgb) {teacher}, the student sees {student}. If both are '
-                'right, set model.on_normalization_mismatch=\'convert\', '
-                'which gives the teacher its own')
+                f'to_rgb) {_rounded(teacher)}, the student sees '
+                f'{_rounded(student)}. If both are right, set '
+                'model.on_normalization_mismatch=\'convert\', which gives '
+                'the teacher its own')
         mean, std, to_rgb = teacher
         own_mean, own_std, own_to_rgb = student
         self.converts_images = True
@@ -370,6 +371,13 @@ def _excuse_teacher(module, incompatible_keys) -> None:
         name for name in missing
         if name[max(name.find('teacher.'), 0):] not in own
     ]
+
+
+def _rounded(found: tuple) -> tuple:
+    """A normalisation as one would write it."""
+    mean, std, to_rgb = found
+    return (*(tuple(float(f'{value:.6g}') for value in values)
+              for values in (mean, std)), to_rgb)
 
 
 def _mmpretrain(model: Union[BaseModel, Dict, None]):

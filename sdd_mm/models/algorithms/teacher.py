@@ -2,6 +2,7 @@
 """Loading a teacher so that it is the one that was meant."""
 import hashlib
 import math
+import os
 import os.path as osp
 from typing import Dict, Optional, Sequence, Tuple
 
@@ -80,8 +81,8 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
     if problems:
         raise TeacherError(
             f'{checkpoint} does not hold the weights of the teacher '
-            f'{type(teacher).__name__}. {"; ".join(problems)}. Set '
-            'model.teacher_ckpt to a checkpoint of model.teacher, or '
+            f'{type(teacher).__name__}. {"; ".join(problems).rstrip(".")}. '
+            'Set model.teacher_ckpt to a checkpoint of model.teacher, or '
             'model.teacher to the network of the checkpoint')
     return meta
 
@@ -90,7 +91,8 @@ def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
     checkpoint = osp.expanduser(checkpoint)
     if '://' not in checkpoint and not osp.isfile(checkpoint):
         raise TeacherError(
-            f'teacher checkpoint {checkpoint} does not exist: set '
+            f'teacher checkpoint {checkpoint} does not exist'
+            f'{"" if osp.isabs(checkpoint) else f" in {os.getcwd()}"}: set '
             'model.teacher_ckpt to the path or URL of the teacher\'s weights')
     try:
         content = CheckpointLoader.load_checkpoint(
