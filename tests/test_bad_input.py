@@ -446,6 +446,10 @@ CASES = {
     'a class folder too few':
     (images(lambda root, dataset: shutil.rmtree(root / 'b')),
      'has 9 class folders .a, c, .*has 10 classes: .*num_classes'),
+    'one class folder too many':
+    (images(lambda root, dataset: [(root / name).mkdir() or shutil.copy(
+        root / 'b' / 'one.jpg', root / name) for name in ('.x', 'aa')]),
+     'has 11 class folders .a, aa, b'),
     'other classes to validate':
     (other_classes,
      'val_dataloader.dataset has 10 class folders, train_dataloader.dataset '
@@ -471,9 +475,9 @@ CASES = {
      'no train under .*cifar-100-python.*data_root'),
     'other files than CIFAR-100': (cifar(lambda folder, root: None),
                                    "not the official ones .md5.*verify="),
-    'other content than CIFAR-100':
-    (cifar(lambda folder, root: None,
-           verify='content'), "cifar-100-python/train is not CIFAR-100"),
+    'other content than CIFAR-100': (cifar(
+        lambda folder, root: None,
+        verify='content'), "cifar-100-python/train is not CIFAR-100"),
     'CIFAR-100 that would run code': (cifar(write_malicious, verify='content'),
                                       'is not CIFAR-100: .*asks for'),
     # checkpoints

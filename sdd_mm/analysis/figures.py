@@ -63,7 +63,11 @@ def draw_cells(axes,
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
-    for index, verdict in enumerate(verdicts):
+    shown = [short(names[verdict], 40 // (scale + 1)) for verdict in verdicts]
+    # as large as a cell lets the longest name be
+    size = min(20 / scale**0.4,
+               170 * width / (scale * max(2, *map(len, shown))))
+    for index, name in enumerate(shown):
         row, column = divmod(index, scale)
         color = CONSISTENT if consistent[index] else COMPLEMENTARY
         axes.add_patch(
@@ -73,9 +77,6 @@ def draw_cells(axes,
                           facecolor=(color, 0.45),
                           edgecolor='white',
                           linewidth=1))
-        name = short(names[verdict], 40 // (scale + 1))
-        # as large as the cell lets the name be
-        size = min(20 / scale**0.4, 170 * width / (scale * max(len(name), 2)))
         axes.text(
             (column + 0.5) * width / scale, (row + 0.5) * height / scale,
             name,

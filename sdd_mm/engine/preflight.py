@@ -386,15 +386,15 @@ def _check_data(cfg: Config, field: str, model: nn.Module) -> None:
 
 def _by_folders(dataset: BaseDataset) -> bool:
     """Whether the folders of a data set number its classes."""
-    return isinstance(dataset,
-                      CustomDataset) and not dataset.ann_file and (osp.isdir(
-                          dataset.img_prefix))
+    return (isinstance(dataset, CustomDataset) and dataset.with_label
+            and not dataset.ann_file and osp.isdir(dataset.img_prefix))
 
 
 def _folders(dataset: BaseDataset) -> list:
+    """Its class folders, in the order that numbers them."""
     return sorted(
         folder.name for folder in os.scandir(dataset.img_prefix)
-        if folder.is_dir())
+        if folder.is_dir() and not folder.name.startswith('.'))
 
 
 def _check_same_classes(cfg: Config) -> None:
@@ -429,9 +429,10 @@ def _check_same_classes(cfg: Config) -> None:
 def _check_folders(key: str, dataset: BaseDataset, model: nn.Module) -> None:
     """A folder a class, with something in it; MMPretrain only warns."""
     root, outputs = dataset.img_prefix, num_classes(model)
+    found = _folders(dataset)
     empty = [
-        folder.name for folder in os.scandir(root)
-        if folder.is_dir() and next(os.scandir(folder.path), None) is None
+        name for name in found
+        if next(os.scandir(osp.join(root, name)), None) is None
     ]
     if empty:
         some = ', '.join(sorted(empty)[:5]) + ', ...' * (len(empty) > 5)
@@ -439,7 +440,6 @@ def _check_folders(key: str, dataset: BaseDataset, model: nn.Module) -> None:
             f'{key}: {len(empty)} class folders in {root.rstrip("/")} are '
             f'empty: {some}. Each is a class of its own: fill them or remove '
             f'them, or set {key}.data_root to the whole data')
-    found = _folders(dataset)
     if outputs is not None and len(found) != outputs:
         some = ', '.join(found[:5]) + ', ...' * (len(found) > 5)
         raise PreflightError(
