@@ -338,6 +338,15 @@ def test_a_report_on_one_image_of_a_run_with_two_losses(
                   for one in (tmp_path / 'out').iterdir()}
 
 
+def test_one_figure_alone(runs, tmp_path, command):
+    command('report.py', runs['sd-kd'], '--out', tmp_path, '--images', '20',
+            '--only', 'cases')
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'cases.json', 'cases.png', 'report.html'
+    ]
+    assert '<h2>Features' not in (tmp_path / 'report.html').read_text()
+
+
 @pytest.mark.parametrize('name, text, arguments, message', [
     ('a.png', 'no picture', [], 'cannot be read as an image'),
     ('a.png', None, [], 'there is no picture'),

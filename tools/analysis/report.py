@@ -9,7 +9,9 @@ as PNG and their numbers as JSON.
 """
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
 
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import torch
@@ -24,6 +26,8 @@ from sdd_mm.images import innermost
 from sdd_mm.models.algorithms import TeacherError
 
 METRIC = 'accuracy/top1'
+FIGURES = ('accuracy', 'loss-by-scale', 'loss-by-kind', 'cases-over-training',
+           'cases', 'misclassified', 'won', 'correlations', 'features')
 # keys of a data set that do not say which images it has
 LOADING = {'_scope_', 'lazy_init', 'serialize_data', 'test_mode'}
 COMPLEMENTARY = {
@@ -63,6 +67,11 @@ def parse_args() -> argparse.Namespace:
         help='validation images to take, from all over the set')
     parser.add_argument(
         '--samples', type=int, default=6, help='images to show in a row')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        choices=FIGURES,
+        help='figures to draw; all by default')
     parser.add_argument(
         '--backends',
         nargs='+',
@@ -139,30 +148,64 @@ def data(run: TrainedRun) -> dict:
     return innermost(run.cfg.val_dataloader.dataset)
 
 
-KINDS = dict(scale='scale', kind='kind of cell')
-
-
-def named(figure: str, loss: str) -> str:
-    """The name of a figure of one of several losses."""
-    return f'{figure}-{loss}' if loss else figure
-
-
 def write(page: Report, args, runs: dict, batches: list, teacher,
           students: dict) -> None:
-    first, *others = students
-    run = runs[first]
-    folders = dict(
-        zip(students, (path.resolve().parent
-                       for path in (args.checkpoint, args.against) if path)))
-    count = len(teacher.labels)
+    """Fill the page."""
     page.heading(
-        'Accuracy', f'Top-1 (%) of {count} validation images, '
+        'Accuracy', f'Top-1 (%) of {len(teacher.labels)} validation images, '
         'computed for this page')
     page.table(['', 'top-1', 'agrees with the teacher'], [[
         name, f'{100 * outputs.right.float().mean():.2f}',
         f'{100 * (outputs.classes == teacher.classes).float().mean():.2f}'
     ] for name, outputs in dict(teacher=teacher, **students).items()])
+    heading = 'Accuracy'
+    drawn = (*over_training(args, runs),
+             *of_cells(args, runs, batches, teacher, students),
+             *of_classes(runs, teacher, students))
+    for shown in drawn:
+        if args.only and not wanted(shown.name, args.only):
+            continue
+        if shown.heading != heading:
+            page.heading(shown.heading, shown.note)
+            heading = shown.heading
+        found = shown.make()
+        page.figure(shown.name, found, shown.alt)
+        plt.close(found[0])
+    page.heading('Config')
+    for name, one in runs.items():
+        page.code(f'{name}: config', one.cfg.pretty_text)
+
+
+def wanted(name: str, only: list) -> bool:
+    """Whether a figure, or one of several losses, was asked for."""
+    longest = max((one for one in FIGURES if name.startswith(one)), key=len)
+    return longest in only
+
+
+class Shown(NamedTuple):
+    """A figure of the page.
+
+    Args:
+        name (str): Its file, without suffix.
+        heading (str): What it stands under.
+        note (str): A sentence under the heading.
+        alt (str): What it shows.
+        make (Callable): Draws it.
+    """
+    name: str
+    heading: str
+    note: str
+    alt: str
+    make: Callable
+
+
+def over_training(args, runs: dict) -> Iterator[Shown]:
+    """What the runs logged, up to their checkpoints."""
+    first, run = next(iter(runs.items()))
     by_epoch = run.cfg.train_cfg.get('by_epoch', True)
+    folders = dict(
+        zip(runs, (path.resolve().parent
+                   for path in (args.checkpoint, args.against) if path)))
     accuracy = {
         name:
         logged(folder, METRIC,
@@ -170,86 +213,96 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         for name, folder in folders.items()
     }
     accuracy = {name: line for name, line in accuracy.items() if line}
-
-    def show(name, found, alt):
-        page.figure(name, found, alt)
-        plt.close(found[0])
-
     if accuracy:
-        show(
-            'accuracy',
-            figures.curves('Accuracy on the validation set', 'top-1 (%)',
-                           accuracy, 'epoch' if by_epoch else 'validation'),
-            'accuracy over training')
-    parts = {
-        prefix: logged(folders[first], f'{prefix}/', run.meta.get('iter'))
-        for prefix in prefixes(run.sdd_losses)
-    }
-    if any(parts.values()):
-        page.heading(
-            'The loss over training', 'Of the iterations that were logged: by '
-            'scale, and by kind of cell; either split adds up to the loss')
-    for prefix, lines in parts.items():
+        yield Shown(
+            'accuracy', 'Accuracy', '', 'accuracy over training',
+            partial(figures.curves, 'Accuracy on the validation set',
+                    'top-1 (%)', accuracy,
+                    'epoch' if by_epoch else 'validation'))
+    for prefix in prefixes(run.sdd_losses):
+        lines = logged(folders[first], f'{prefix}/', run.meta.get('iter'))
         of = prefix[len('sdd/'):]  # '' if it is the only loss
-        for kind, start in (('scale', 'part_scale'), ('kind', 'part_')):
-            series = {
-                name[len('part_'):].replace('scale', 'scale '): line
-                for name, line in lines.items() if name.startswith(start) and (
-                    kind == 'scale') == name.startswith('part_scale')
-            }
-            title = f'SDD loss {of} by {KINDS[kind]}'.replace('  ', ' ')
+        parts = {
+            name[len('part_'):]: line
+            for name, line in lines.items() if name.startswith('part_')
+        }
+        scales = {
+            name.replace('scale', 'scale '): line
+            for name, line in parts.items() if name.startswith('scale')
+        }
+        kinds = {
+            name: line
+            for name, line in parts.items() if not name.startswith('scale')
+        }
+        for name, series, title in (('loss-by-scale', scales, 'by scale'),
+                                    ('loss-by-kind', kinds,
+                                     'by kind of cell')):
             if series:
-                show(
-                    named(f'loss-by-{kind}', of),
-                    figures.curves(title, 'loss', series), title)
-    page.heading(
-        'Consistent and complementary cells', 'Is the teacher right on the '
-        'image, and is it right on the cell? ' +
-        COMPLEMENTARY[run.consistency])
-    show('cases', figures.cases(teacher), 'shares of the four cases')
-    for prefix, lines in parts.items():
+                title = ' '.join(filter(None, ('SDD loss', of, title)))
+                yield Shown(
+                    named(name, of), 'The loss over training',
+                    'Of the iterations that were logged: by scale, and by '
+                    'kind of cell; either split adds up to the loss', title,
+                    partial(figures.curves, title, 'loss', series))
         if set(figures.CASES) <= set(lines) and len(
                 lines['both_right'][0]) > 1:
-            show(
-                named('cases-over-training', prefix[len('sdd/'):]),
-                figures.cases_over_training(lines),
-                'shares of the four cases over training')
-    page.heading('Images that the teacher gets wrong and cells of them right',
-                 'Compare the paper\'s Figure 1')
-    chosen = figures.choose_misclassified(teacher, args.samples)
-    show(
-        'misclassified',
-        figures.samples(
-            'Misclassified by the teacher (label, not its verdict)',
-            pictures(run, batches, chosen), chosen, teacher, teacher.classes,
-            run.names, run.consistency), 'misclassified images')
-    for other in others:
-        page.heading(
-            f'Images that {first} gets right and {other} wrong',
-            'Compare the paper\'s Figure 4. Those on whose cells the teacher '
-            'is most divided come first')
-        chosen = figures.choose_won(students[first], students[other], teacher,
-                                    args.samples)
-        show(
-            'won',
-            figures.samples(
-                f'Right by {first}, wrong by {other} (label, not {other}\'s '
-                'verdict); below, the teacher\'s verdict on every cell',
-                pictures(run, batches, chosen), chosen, teacher,
-                students[other].classes, run.names, run.consistency),
-            'images that only one student gets right')
-    page.heading(
-        'Class correlations', 'Compare the paper\'s Figure 3: correlation of '
-        'the classes\' logits over the images, how far the student\'s is from '
-        'the teacher\'s')
-    show('correlations', figures.correlations(teacher, students, run.names),
-         'differences of class correlations')
+            yield Shown(
+                named('cases-over-training', of), 'Cells over training',
+                'The teacher stays as it is: what '
+                'changes are the images', 'shares of the four cases over '
+                'training', partial(figures.cases_over_training, lines))
+
+
+def named(figure: str, loss: str) -> str:
+    """The name of a figure of one of several losses."""
+    return f'{figure}-{loss}' if loss else figure
+
+
+def of_cells(args, runs: dict, batches: list, teacher,
+             students: dict) -> Iterator[Shown]:
+    """What the teacher sees in the cells of the images."""
+    first, *others = students
+    run = runs[first]
+    yield Shown(
+        'cases', 'Consistent and complementary cells',
+        'Is the teacher right on the image, and is it right on the cell? ' +
+        COMPLEMENTARY[run.consistency], 'shares of the four cases',
+        partial(figures.cases, teacher))
+    rows = [('misclassified',
+             'Images that the teacher gets wrong and cells of them right',
+             'Compare the paper\'s Figure 1',
+             'Misclassified by the teacher (label, not its verdict)', teacher,
+             figures.choose_misclassified(teacher, args.samples))]
+    rows += [
+        ('won', f'Images that {first} gets right and {other} wrong',
+         'Compare the paper\'s Figure 4. Those on whose cells the teacher is '
+         'most divided come first',
+         f'Right by {first}, wrong by {other} (label, not {other}\'s '
+         'verdict); below, the teacher\'s verdict on every cell',
+         students[other],
+         figures.choose_won(students[first], students[other], teacher,
+                            args.samples)) for other in others
+    ]
+    for name, heading, note, title, wrong, chosen in rows:
+        yield Shown(
+            name, heading, note, heading,
+            partial(figures.samples, title, pictures(run, batches,
+                                                     chosen), chosen, teacher,
+                    wrong.classes, run.names, run.consistency))
+
+
+def of_classes(runs: dict, teacher, students: dict) -> Iterator[Shown]:
+    """What the networks say of the classes."""
+    names = next(iter(runs.values())).names
+    yield Shown(
+        'correlations', 'Class correlations',
+        'Compare the paper\'s Figure 3: correlation of the classes\' logits '
+        'over the images, how far the student\'s is from the teacher\'s',
+        'differences of class correlations',
+        partial(figures.correlations, teacher, students, names))
     if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW:
-        page.heading('Features', 'Compare the paper\'s Figure 5')
-        show('features', figures.neighbours(students, run.names), 't-SNE')
-    page.heading('Config')
-    for name, one in runs.items():
-        page.code(f'{name}: config', one.cfg.pretty_text)
+        yield Shown('features', 'Features', 'Compare the paper\'s Figure 5',
+                    't-SNE', partial(figures.neighbours, students, names))
 
 
 if __name__ == '__main__':
