@@ -286,10 +286,11 @@ def _steps(cfg: Config, model: nn.Module, loader,
     size = loader.batch_size or 1
     # the first one also allocates, compiles and chooses algorithms
     seconds = statistics.median(seconds[1:] or seconds)
+    epoch = seconds * len(loader)
+    epoch = f'{epoch / 60:.1f} min' if epoch >= 60 else f'{epoch:.0f} s'
     yield Finding(
         FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
-        f'{seconds * len(loader) / 60:.1f} min an epoch on '
-        f'{get_device()}; {_memory_text()}')
+        f'{epoch} an epoch on {get_device()}; {_memory_text()}')
 
 
 def _heads(distiller) -> Finding:

@@ -17,8 +17,8 @@ def configure(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     import train
 
-    def call(*args):
-        config = ROOT / 'configs' / 'demo' / 'student.py'
+    def call(*args, config='demo/student.py'):
+        config = ROOT / 'configs' / config
         monkeypatch.setattr(sys, 'argv',
                             ['train.py', *map(str, (config, *args))])
         return train.configure(train.parse_args())
@@ -67,10 +67,17 @@ def test_only_broken_ones_are_no_beginning(configure, tmp_path):
 
 
 def test_options_come_before_flags(configure, tmp_path):
-    cfg = configure('--work-dir', tmp_path / 'a', '--auto-scale-lr',
-                    '--cfg-options', f'work_dir={tmp_path}/b',
-                    'auto_scale_lr.base_batch_size=64',
-                    'train_dataloader.num_workers=2')
+    cfg = configure(
+        '--work-dir',
+        tmp_path / 'a',
+        '--auto-scale-lr',
+        '--cfg-options',
+        f'work_dir={tmp_path}/b',
+        'auto_scale_lr.base_batch_size=64',
+        'train_dataloader.num_workers=3',
+        'val_dataloader.num_workers=0',
+        config='vanilla/res8x4_cifar100.py')
     assert cfg.work_dir == str(tmp_path / 'a')
     assert cfg.auto_scale_lr.enable
     assert cfg.train_dataloader.persistent_workers
+    assert 'persistent_workers' not in cfg.val_dataloader
