@@ -55,6 +55,8 @@ CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
            (MODELS, 'ScaleDecoupledLoss'), (TASK_UTILS, 'FeatureHeadRecorder'))
 # of the way from guessing to knowing: what a teacher must have made
 LEAST = 0.1
+# what normalised pixels are not
+FAR = 20
 
 
 class Finding(NamedTuple):
@@ -154,8 +156,11 @@ def _try(cfg: Config, model: nn.Module, batches: int,
                 yield _data(key, cfg[key], loaders[key])
                 if not len(loaders[key]):
                     return
-    yield _normalization(model)
     model.to(get_device())
+    finding = _normalization(model, next(iter(loaders['train_dataloader'])))
+    yield finding
+    if finding.mark == BAD:
+        return
     if isinstance(model, FrozenTeacherDistill):
         finding = _teacher(model, loaders.get('val_dataloader'),
                            max(1, batches))
@@ -189,9 +194,19 @@ def _data(key: str, cfg: dict, loader) -> Finding:
     return Finding(GOOD, key.split('_')[0], text)
 
 
-def _normalization(model: nn.Module) -> Finding:
+def _normalization(model: nn.Module, batch: dict) -> Finding:
     own = normalization(model)
     said = _says(own)
+    if own is not None:
+        values = model.data_preprocessor(batch)['inputs'].float()
+        mean, std = values.mean().item(), values.std().item()
+        said += f': pixels of mean {mean:.2g} and std {std:.2g}'
+        if own[:2] != ((0., ), (1., )) and (abs(mean) > FAR
+                                            or not 1 / FAR < std < FAR):
+            return Finding(
+                BAD, 'images', f'{said}: data_preprocessor.mean and std are '
+                'not in the units of the images that the data set loads, such '
+                'as 0 to 255')
     if not isinstance(model, FrozenTeacherDistill):
         return Finding(FACT, 'images', said)
     teacher = normalization(model.teacher)

@@ -139,6 +139,19 @@ def test_a_wrong_config(capsys, teacher, options, message):
     assert 'teacher' not in found
 
 
+@pytest.mark.parametrize('mean, std', [(0.5, 0.25), (6400., 6400.)])
+def test_a_normalization_in_other_units(capsys, mean, std):
+    code, found = ask(
+        capsys, None, 'student', **{
+            'model.teacher_ckpt': None,
+            'data_preprocessor.mean': [mean] * 3,
+            'data_preprocessor.std': [std] * 3
+        })
+    mark, text = found['images']
+    assert code == 1 and mark == 'BAD' and 'losses' not in found
+    assert 'data_preprocessor.mean' in text and '0 to 255' in text
+
+
 @pytest.mark.parametrize('given', ['convert', 'ignore'])
 def test_other_images_for_the_teacher(capsys, teacher, given):
     code, found = ask(
@@ -206,6 +219,9 @@ def test_a_network_alone(capsys, teacher):
     code, found = ask(capsys, teacher, 'student',
                       **{'model.teacher_ckpt': None})
     assert code == 0 and {'step', 'images'} < set(found)
+    pixels = re.search('pixels of mean (.*) and std (.*) ', found['images'][1])
+    # scenes are dark: 64 and 64 are not quite theirs
+    assert abs(float(pixels[1])) < 1 and 0.5 < float(pixels[2]) < 2
     assert not {'teacher', 'cells'} & set(found)
 
 
