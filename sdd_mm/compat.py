@@ -30,6 +30,10 @@ repair                    needed by          what breaks without it
                                              a variable to be set
 :func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
                           OpenCV < 5         off is grey, without an error
+:func:`count_windows`     mmpretrain 1.2.0   exported Swin, DaViT and MixMIM
+                                             are wrong for any other number
+                                             of images than they were traced
+                                             with
 :func:`hush`              mmengine 0.10.7,   every start warns of what nobody
                           mmcv-lite 2.1.0    can do anything about
 ========================  =================  ================================
@@ -90,7 +94,7 @@ def repairs() -> list:
         import_mmrazor, allow_checkpoint if new else weights_only,
         *[launch_on_cpu] * (not torch.cuda.is_available()), write_atomically,
         verify_downloads, read_plain_yaml, read_plain_text, free_cublas,
-        name_bad_images
+        name_bad_images, count_windows
     ]
 
 
@@ -545,3 +549,26 @@ def name_bad_images() -> None:
 
     load._sdd_mm = True
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
+
+
+# --- mmpretrain 1.2.0 -------------------------------------------------------
+
+
+def count_windows() -> None:
+    """Let a traced window attention take any number of images.
+
+    MMPretrain divides floats to know how many images its windows are of, and
+    a trace keeps the result. Asking for the number of channels instead gives
+    the same tensor.
+    """
+    from mmpretrain.models.backbones.mixmim import MixMIMBlock
+    from mmpretrain.models.utils import ShiftWindowMSA
+
+    def window_reverse(windows, H, W, window_size):
+        channels = windows.shape[-1]
+        grid = windows.view(-1, H // window_size, W // window_size,
+                            window_size, window_size, channels)
+        return grid.transpose(2, 3).reshape(-1, H, W, channels)
+
+    for kind in (MixMIMBlock, ShiftWindowMSA):
+        kind.window_reverse = staticmethod(window_reverse)

@@ -393,3 +393,27 @@ def test_deterministic_runs_may_multiply_matrices_on_a_gpu(monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = False
+
+
+WINDOWS = '''
+import torch
+from mmpretrain.models.backbones.mixmim import MixMIMBlock
+from mmpretrain.models.utils import ShiftWindowMSA
+torch.manual_seed(0)
+attention = ShiftWindowMSA(8, 2, 4, shift_size=2)
+attention.eval().requires_grad_(False)
+tokens = torch.randn(6, 48, 8)
+graph = torch.jit.trace(lambda x: attention(x, (8, 6)), tokens[:2])
+wanted = attention(tokens, (8, 6))
+print((graph(tokens) - wanted).abs().max().item() < 1e-6)
+image = torch.randn(6, 8, 12, 5)
+for kind in (MixMIMBlock, ShiftWindowMSA):
+    windows = kind.window_partition(image, 4)
+    print(kind.window_reverse(windows, 8, 12, 4).equal(image))
+'''
+
+
+def test_windows_of_any_number_of_images(capsys):
+    assert python(WINDOWS).stdout.split() == ['False', 'True', 'True']
+    exec(WINDOWS, dict(__name__=__name__))  # here the stack is repaired
+    assert capsys.readouterr().out.split() == ['True'] * 3

@@ -21,7 +21,7 @@ from mmrazor.registry import MODELS
 
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
-                                     to_torchscript)
+                                     to_torchscript, write_graphs)
 from sdd_mm.converters.student import plain_config
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.models.algorithms.teacher import normalization_mismatch
@@ -167,6 +167,38 @@ def test_graphs(run, tmp_path, to_rgb):
         found, = onnxruntime.InferenceSession(str(onnx)).run(
             None, dict(images=many.numpy()))
         assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
+
+
+def test_graphs_of_window_attention(tmp_path):
+    """One image and several."""
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            _scope_='mmpretrain',
+            data_preprocessor=dict(mean=[120.] * 3, std=[60.] * 3),
+            backbone=dict(
+                type='SwinTransformer',
+                arch=dict(embed_dims=8, depths=[2, 1], num_heads=[2, 2]),
+                img_size=32,
+                patch_size=2,
+                window_size=4,
+                out_indices=(1, )),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=16)))
+    graph, images = StudentGraph(model.eval()).eval(), sample_images(
+        digits(32), (32, 32))
+    assert to_torchscript(graph, tmp_path / 'a.torchscript', images) < 1e-5
+    assert to_onnx(graph, tmp_path / 'a.onnx', images) < 1e-5
+
+
+def test_a_network_that_is_no_graph(run, tmp_path):
+    """The reason is told."""
+    path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
+    cfg = Config.fromfile(path.with_suffix('.py'))
+    model.forward = lambda images: 'no tensor'
+    with pytest.raises(
+            ConversionError, match='CIFARResNet cannot be written as '):
+        write_graphs(model, cfg, ['torchscript'], None)
 
 
 def digits(size, *steps, **dataset):

@@ -97,7 +97,15 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
             path = Path(folder) / f'student.{kind}'
-            difference = WRITERS[kind](graph, path, images)
+            try:
+                difference = WRITERS[kind](graph, path, images)
+            except ConversionError:
+                raise
+            except Exception as error:  # torch knows many that it cannot
+                reason = str(error).strip().partition('\n')[0]
+                raise ConversionError(
+                    f'{type(model.backbone).__name__} cannot be written as '
+                    f'{kind}: {type(error).__name__}: {reason}') from error
             found[kind] = Graph(
                 path.read_bytes(),
                 f'images (B, 3, {height}, {width}) from 0 to 255, {order}, '
@@ -261,5 +269,7 @@ def _compare(graph: StudentGraph, images: Tensor, found: Tensor,
         raise ConversionError(
             f'{path.name} gives other logits than the student: they differ by '
             f'{difference:.1e} of the largest, {TOLERANCE:.0e} is allowed. '
-            'Is there more in data_preprocessor than mean, std and to_rgb?')
+            'Is there more in data_preprocessor than mean, std and to_rgb, or '
+            'something in the network that depends on the values or the '
+            'number of the images?')
     return difference
