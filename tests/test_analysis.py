@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
@@ -154,6 +155,57 @@ def test_consistent_cells_are_those_of_the_loss(seen, consistency):
             cells=teacher.cells[:, 5:6]), run.names, teacher.labels[5].item(),
         consistency)
     assert drawn['consistent'][4] == wanted[5:, 5].tolist()
+
+
+LONG = [f'black footed albatross number {number}' for number in range(10)]
+DRAWN = dict(
+    explain=lambda outputs, image: figures.explain(image, first(outputs), LONG,
+                                                   3),
+    samples=lambda outputs, image: figures.samples(
+        'Right by one, wrong by another', [image] * 2, torch.arange(2),
+        outputs, outputs.classes, LONG, 'label'),
+    correlations=lambda outputs, image: figures.correlations(
+        outputs, {name * 30: outputs
+                  for name in 'ab'}, LONG),
+    features=lambda outputs, image: figures.neighbours(dict(a=outputs), LONG),
+    cases=lambda outputs, image: figures.cases(outputs))
+
+
+def first(outputs):
+    """Of the first image alone."""
+    return dataclasses.replace(
+        outputs,
+        labels=outputs.labels[:1],
+        logits=outputs.logits[:1],
+        cells=outputs.cells[:, :1])
+
+
+@pytest.mark.parametrize('name, shape', [
+    *((name, (30, 30, 3)) for name in DRAWN), ('explain', (30, 90, 3)),
+    ('explain', (90, 30, 3)), ('samples', (30, 90, 3)),
+    ('samples', (90, 30, 3))
+])
+def test_figures_are_legible(seen, name, shape):
+    """Whole texts that are large enough and do not lie upon each other."""
+    figure, _ = DRAWN[name](seen[3], np.zeros(shape, np.uint8))
+    picture = cv2.imdecode(np.frombuffer(figures.png(figure), np.uint8), 1)
+    for edge in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
+        assert (edge == 255).all()  # nothing goes on there
+    figure.canvas.draw()
+    ticks = {
+        text
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for text in axis.findobj(Text)
+    }
+    texts = [
+        text for text in figure.findobj(Text)
+        if text.get_text() and text not in ticks
+    ]
+    boxes = [text.get_window_extent().padded(-1) for text in texts]
+    for text, box in zip(texts, boxes):
+        assert text.get_fontsize() >= 5, text
+        assert sum(box.count_overlaps([other]) for other in boxes) == 1, text
 
 
 def test_logged_parts_add_up(runs):

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Figures of a trained run. Each returns what it draws, in numbers, too."""
+import io
 from dataclasses import replace
 from itertools import cycle
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -28,18 +29,24 @@ CELL_COLORS = {
     'blue: the class of the whole image (consistent), orange: another '
     '(complementary)'
 }
-COLORS = ('blue: as the whole image (consistent), orange: otherwise '
-          '(complementary)')
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
           '#000000', '#999999', '#882255', '#F0E442')
 CASES = dict(
     zip(LOGGED_CASES, ('image right, cell right', 'image right, cell wrong',
                        'image wrong, cell right', 'image wrong, cell wrong')))
 CASE_COLORS = ('#0072B2', '#E69F00', '#56B4E9', '#999999')
+HIGHEST = 3  # times as high as wide: images that fill their column
 FEW, DRAWN_CLASSES = 10, 10
 """Least images of a t-SNE, and of how many classes, the first ones."""
 Found = Tuple[Figure, dict]
 plt.rcParams['text.parse_math'] = False  # a class may have a $ in its name
+
+
+def png(figure: Figure, dpi: int = 130) -> bytes:
+    """The file of a figure, as large as all that is written in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, bbox_inches='tight', pad_inches=0.1)
+    return buffer.getvalue()
 
 
 def draw_cells(axes,
@@ -59,14 +66,15 @@ def draw_cells(axes,
         title (str): The title. Defaults to ''.
     """
     scale = round(len(verdicts)**0.5)
-    height, width = (size / max(image.shape[:2]) for size in image.shape[:2])
+    height, width = (size / image.shape[1] for size in image.shape[:2])
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     shown = [short(names[verdict], 40 // (scale + 1)) for verdict in verdicts]
     # as large as a cell lets the longest name be
-    size = min(20 / scale**0.4,
-               170 * width / (scale * max(2, *map(len, shown))))
+    size = min(
+        20 / scale**0.4, 110 * min(height, 1) / scale,
+        170 * min(1, HIGHEST / height) / (scale * max(2, *map(len, shown))))
     for index, name in enumerate(shown):
         row, column = divmod(index, scale)
         color = CONSISTENT if consistent[index] else COMPLEMENTARY
@@ -86,6 +94,12 @@ def draw_cells(axes,
             weight='bold',
             fontsize=size,
             path_effects=[withStroke(linewidth=1.5, foreground='black')])
+
+
+def _ratio(images: Sequence[np.ndarray]) -> float:
+    """How much higher than wide images are, the highest of them."""
+    ratios = [image.shape[0] / image.shape[1] for image in images]
+    return min(HIGHEST, max([0.3, *ratios]))
 
 
 def short(name: str, most: int) -> str:
@@ -117,7 +131,7 @@ def explain(image: np.ndarray,
     figure, grid = plt.subplots(
         1,
         1 + len(outputs.scales),
-        figsize=(2.9 * (1 + len(outputs.scales)), 3.3),
+        figsize=(2.9 * (1 + len(outputs.scales)), 2.8 * _ratio([image]) + 0.6),
         layout='constrained')
     grid[0].imshow(image)
     grid[0].set_axis_off()
@@ -162,7 +176,7 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
     figure, grid = plt.subplots(
         2,
         max(1, len(chosen)),
-        figsize=(2.1 * max(3, len(chosen)) + 0.4, 5.3),
+        figsize=(2.1 * max(3, len(chosen)) + 0.4, 4 * _ratio(images) + 1.4),
         layout='constrained',
         squeeze=False)
     for column in range(grid.shape[1]):
@@ -238,7 +252,7 @@ def correlations(teacher: Outputs, students: Dict[str, Outputs],
         picture = axes.imshow(
             difference.numpy(), vmin=0, vmax=top, cmap='cividis')
         axes.set(
-            title=f'{name}: mean {difference.mean():.3f}',
+            title=f'{short(name, 30)}\nmean {difference.mean():.3f}',
             xlabel='class',
             ylabel='class')
         _name_classes(axes, names)
@@ -300,12 +314,12 @@ def neighbours(students: Dict[str, Outputs],
                 color=COLORS[label % len(COLORS)],
                 marker='osD^v'[label // 2 % 5],
                 label=short(names[label], 20))
-        axes.set(title=name, xticks=[], yticks=[])
+        axes.set(title=short(name, 30), xticks=[], yticks=[])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
         handles,
         labels,
-        loc='outside right upper',
+        loc='outside right center',
         fontsize=8,
         title='class',
         frameon=False,

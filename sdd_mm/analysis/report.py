@@ -12,8 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import Visualizer
+from PIL import Image
 
 from ..engine.errors import PreflightError
+from .figures import png
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem
@@ -85,15 +87,13 @@ class Report:
     def figure(self, name: str, found: Tuple[Figure, dict], alt: str) -> None:
         """A figure: on the page, as a PNG, and its numbers as JSON."""
         figure, numbers = found
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=130)
-        (self.folder / f'{name}.png').write_bytes(buffer.getvalue())
+        content = png(figure)
+        (self.folder / f'{name}.png').write_bytes(content)
         (self.folder / f'{name}.json').write_text(json.dumps(numbers))
         if self.visualizer is not None:
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-            self.visualizer.add_image(name, np.ascontiguousarray(pixels))
-        data = base64.b64encode(buffer.getvalue()).decode()
+            pixels = np.array(Image.open(io.BytesIO(content)).convert('RGB'))
+            self.visualizer.add_image(name, pixels)
+        data = base64.b64encode(content).decode()
         self._parts.append(f'<figure><img alt="{html.escape(alt)}" '
                            f'src="data:image/png;base64,{data}"></figure>')
 

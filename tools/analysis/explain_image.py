@@ -19,7 +19,7 @@ from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DefaultScope
 
 from sdd_mm.analysis import TrainedRun, load_run
-from sdd_mm.analysis.figures import explain
+from sdd_mm.analysis.figures import explain, png
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.smoke import ARRAY_SIZE
 from sdd_mm.functional.pooling_plan import check_scales
@@ -91,7 +91,7 @@ def main() -> None:
     figure, found = explain(
         run.picture(data['inputs']), outputs, run.names, label,
         run.consistency)
-    figure.savefig(args.out, dpi=150)
+    args.out.write_bytes(png(figure))
     args.out.with_suffix('.json').write_text(json.dumps(found, indent=1))
     print(f'{args.role}: {found["verdict"]}. Written to {args.out} and '
           f'{args.out.with_suffix(".json")}')
