@@ -105,9 +105,10 @@ def repair() -> None:
 
 
 def hush() -> None:
-    """Silence two warnings of the stack's own imports."""
+    """Silence warnings of the stack about itself."""
     for message in ('pkg_resources is deprecated',
-                    'Fail to import ``MultiScaleDeformableAttention'):
+                    'Fail to import ``MultiScaleDeformableAttention',
+                    'In MMCV v1.4.4, we modified the default value of args'):
         warnings.filterwarnings('ignore', message=message)
 
 

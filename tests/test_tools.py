@@ -160,6 +160,20 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_a_loss_that_is_not_finite_is_one_line(teacher, tmp_path):
+    result = train(
+        DEMO / 'sd-kd.py',
+        tmp_path,
+        options=[
+            f'model.teacher_ckpt={teacher}', 'param_scheduler=[]',
+            'optim_wrapper.optimizer.lr=1e30'
+        ],
+        check=False)
+    assert result.returncode == 1, result.stdout
+    assert 'ERROR' in result.stdout and 'NonFiniteError' in result.stdout
+    assert 'Traceback' not in result.stdout
+
+
 def test_distributed_launch_on_two_processes(teacher, tmp_path):
     environ = dict(
         os.environ,

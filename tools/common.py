@@ -6,6 +6,7 @@ import os.path as osp
 import sys
 import time
 from difflib import get_close_matches
+from typing import Union
 
 import sdd_mm  # noqa: F401,E402  isort: skip  (repairs the stack: first)
 import torch  # noqa: E402
@@ -102,7 +103,7 @@ def build_runner(cfg: Config) -> Runner:
     return Runner.from_cfg(cfg)
 
 
-def refuse(args: argparse.Namespace, error: Exception) -> None:
+def refuse(args: argparse.Namespace, error: Union[Exception, str]) -> None:
     """One clear error, and an exit code."""
     sys.exit(f'{time.strftime("%m/%d %H:%M:%S")} - ERROR - {args.config}: '
              f'{error}')

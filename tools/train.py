@@ -14,6 +14,8 @@ from torch import cuda
 
 from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.config_values import check_values
+from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
+from sdd_mm.engine.hooks.label_check_hook import LabelError
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.engine.work_dir import hold
@@ -124,6 +126,8 @@ def main() -> None:
         runner.logger.warning(note)
     try:
         runner.train()
+    except (LabelError, NonFiniteError) as error:
+        refuse(args, f'{type(error).__name__}: {error}')
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
