@@ -55,6 +55,7 @@ CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
            (MODELS, 'ScaleDecoupledLoss'), (TASK_UTILS, 'FeatureHeadRecorder'))
 # of the way from guessing to knowing: what a teacher must have made
 LEAST = 0.1
+FEW, ENOUGH = 30, 250  # images to try a teacher on
 # what normalised pixels are not
 FAR = 20
 
@@ -121,12 +122,14 @@ def _machine() -> Finding:
                    f'{", ".join(names)}, {precision}; {memory}')
 
 
-def set_up(cfg: Config, batches: int, steps: int) -> Iterator[Finding]:
+def set_up(cfg: Config, batches: Optional[int],
+           steps: int) -> Iterator[Finding]:
     """What a config would train.
 
     Args:
         cfg (Config): The config of a run.
-        batches (int): Validation batches that the teacher classifies.
+        batches (int, optional): Validation batches that the teacher
+            classifies. None: ten, or as many as have ``ENOUGH`` images.
         steps (int): Training steps that are made, of a model in memory.
 
     Yields:
@@ -145,7 +148,7 @@ def set_up(cfg: Config, batches: int, steps: int) -> Iterator[Finding]:
         yield Finding(BAD, 'run', f'{type(error).__name__}: {error}')
 
 
-def _try(cfg: Config, model: nn.Module, batches: int,
+def _try(cfg: Config, model: nn.Module, batches: Optional[int],
          steps: int) -> Iterator[Finding]:
     """Data, teacher and steps, for real."""
     loaders = {}
@@ -162,8 +165,7 @@ def _try(cfg: Config, model: nn.Module, batches: int,
     if finding.mark == BAD:
         return
     if isinstance(model, FrozenTeacherDistill):
-        finding = _teacher(model, loaders.get('val_dataloader'),
-                           max(1, batches))
+        finding = _teacher(model, loaders.get('val_dataloader'), batches)
         yield finding
         if finding.mark == BAD:
             return
@@ -201,8 +203,9 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
         values = model.data_preprocessor(batch)['inputs'].float()
         mean, std = values.mean().item(), values.std().item()
         said += f': pixels of mean {mean:.2g} and std {std:.2g}'
-        if own[:2] != ((0., ), (1., )) and (abs(mean) > FAR
-                                            or not 1 / FAR < std < FAR):
+        # some networks take pixels that are centred only, or as they are
+        scaled = any(value != 1 for value in own[1])
+        if scaled and (abs(mean) > FAR or not 1 / FAR < std < FAR):
             return Finding(
                 BAD, 'images', f'{said}: data_preprocessor.mean and std are '
                 'not in the units of the images that the data set loads, such '
@@ -231,7 +234,8 @@ def _says(found: Optional[tuple]) -> str:
 
 
 @torch.no_grad()
-def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
+def _teacher(model: FrozenTeacherDistill, loader,
+             batches: Optional[int]) -> Finding:
     network = getattr(model.teacher, 'backbone', model.teacher)
     title = f'{type(network).__name__}'
     if model.teacher_ckpt is None:
@@ -244,7 +248,9 @@ def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
         return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
     found = []
-    for batch in spread(loader, batches * (loader.batch_size or 1)):
+    size = loader.batch_size or 1
+    count = max(10 * size, ENOUGH) if batches is None else batches * size
+    for batch in spread(loader, max(1, count)):
         data = model.data_preprocessor(batch)  # as in training
         logits = model.teacher(model.teacher_images(data['inputs']))
         labels = labels_of(data['data_samples'])
@@ -254,12 +260,17 @@ def _teacher(model: FrozenTeacherDistill, loader, batches: int) -> Finding:
     text = f'{title}: top-1 {100 * accuracy:.1f} % of {seen} images'
     guess = 1 / (num_classes(model) or 1000)
     same = len(verdicts.unique()) == 1 < len(labels.unique())
-    if same or accuracy - guess < LEAST * (1 - guess):
+    least = guess + LEAST * (1 - guess)
+    if seen >= FEW and (same or accuracy < least):
         return Finding(
             BAD, 'teacher', f'{text}, hardly more than guessing: its weights, '
             'its normalisation (model.teacher.data_preprocessor) or the order '
             'of the classes is another than it was trained with. Set '
             'model.teacher_ckpt to a teacher of this data set')
+    if accuracy - least < 2 * (least * (1 - least) / seen)**0.5:
+        return Finding(
+            FACT, 'teacher', f'{text}: too few to tell it from guessing, '
+            f'which is right about {100 * guess:.1f} % of the time')
     return Finding(GOOD, 'teacher', text)
 
 
@@ -368,8 +379,8 @@ def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
     parser.add_argument(
         '--batches',
         type=int,
-        default=10,
-        help='validation batches that the teacher classifies')
+        help='validation batches that the teacher classifies, from all over '
+        f'the set. By default ten, or as many as have {ENOUGH} images')
     parser.add_argument(
         '--steps', type=int, default=3, help='training steps to time')
     return parser.parse_args(arguments)

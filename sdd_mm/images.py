@@ -36,6 +36,14 @@ def loads_files(loader: dict) -> bool:
                for step in innermost(loader['dataset'])['pipeline'])
 
 
+def loads_grey(loader: dict) -> bool:
+    """Whether a dataloader's images have one channel, as they are loaded."""
+    return any(
+        step.get('color_type') == 'grayscale'
+        for step in innermost(loader['dataset']).get('pipeline', ())
+        if step['type'] in LOADERS)
+
+
 def channel_order(loader: dict) -> Optional[str]:
     """The channel order of a dataloader's images.
 

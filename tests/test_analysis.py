@@ -313,8 +313,31 @@ def test_of_several_attempts_the_last_counts(tmp_path):
     assert logged(tmp_path, 'a')[''] == ([1, 2, 3, 4], [10., 20., 31., 41.])
     attempt('3', (1, 12.), (2, 22.))  # begun anew
     assert logged(tmp_path, 'a')[''] == ([1, 2], [12., 22.])
-    attempt('4', (0, 5.), (0, 6.))  # validations of a run of iterations
-    assert logged(tmp_path, 'a')[''] == ([1, 2], [5., 6.])
+
+
+@pytest.mark.parametrize('interval, attempts, wanted', [
+    (4, ['2 4 v 6 8 v 10 12 v', 'v 14 16 v 18 20 v'], [4, 8, 12, 16, 20]),
+    (4, ['2 4 v 6 8 v 10', '10 12 v'], [4, 8, 12]),
+    (4, ['10 v v', '20 v'], [12, 16, 20]),
+    (4, ['v v 10 v v 20 v'], [4, 8, 12, 16, 20]),
+    (100, ['10 20 v', '30'], [100]),
+    (5, ['v v', 'v'], [5, 10]),
+    (4, ['4 v 8 v 12 v 16 v', '12 v'], [4, 8, 12]),
+])
+def test_validations_of_a_run_that_counts_iterations(tmp_path, interval,
+                                                     attempts, wanted):
+    """MMEngine logs all of them as step 0."""
+    for number, lines in enumerate(attempts):
+        path = tmp_path / str(number) / 'vis_data' / 'scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(''.join(
+            json.dumps(
+                dict(accuracy=1., step=0) if line ==
+                'v' else dict(loss=1., iter=int(line), step=int(line))) + '\n'
+            for line in lines.split()))
+    assert logged(tmp_path, 'accuracy', interval=interval)[''][0] == wanted
+    assert logged(tmp_path, 'accuracy', wanted[0],
+                  interval)[''][0] == wanted[:1]
 
 
 def test_images_are_from_all_over_the_set(runs):
@@ -388,6 +411,76 @@ def test_a_report_on_one_image_of_a_run_with_two_losses(
     assert {'loss-by-scale-b.png', 'cases-over-training-b.png', 'report.html'
             } <= {one.name
                   for one in (tmp_path / 'out').iterdir()}
+
+
+def test_of_several_losses_one_is_looked_at(runs, tmp_path):
+    """Not the first one of a config whose keys MMEngine has sorted."""
+
+    def two(content):
+        cfg = Config.fromstring(content['meta']['cfg'], '.py')
+        losses = cfg.model.distiller.distill_losses
+        losses.a_loss = dict(losses.loss_sdd, scales=(2, ))
+        content['meta']['cfg'] = cfg.pretty_text
+
+    path = str(changed(runs['sd-kd'], tmp_path / 'two.pth', two))
+    assert load_run(path).grid[0] == (1, 2, 4)
+    assert load_run(path, loss='a_loss').grid[0] == (2, )
+    with pytest.raises(PreflightError, match='are loss_sdd, a_loss'):
+        load_run(path, loss='loss_b')
+    with pytest.raises(PreflightError, match='are none'):
+        load_run(str(runs['kd']), loss='loss_sdd')
+
+
+def without_validation(content):
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    cfg.test_dataloader, cfg.val_dataloader = cfg.val_dataloader, None
+    content['meta']['cfg'] = cfg.pretty_text
+
+
+def test_images_of_the_test_where_there_is_no_validation(
+        runs, tmp_path, command):
+    path = changed(runs['sd-kd'], tmp_path / 'run.pth', without_validation)
+    cv2.imwrite(str(tmp_path / 'a.png'), np.full((40, 50, 3), 99, np.uint8))
+    command('explain_image.py', path, tmp_path / 'a.png', '--out',
+            tmp_path / 'b.png')
+    assert (tmp_path / 'b.png').is_file()
+    assert len(validation_loader(load_run(str(path)).cfg, 7).dataset) == 7
+
+
+def test_images_that_were_moved(runs, tmp_path, command):
+    key = 'val_dataloader.dataset'
+    moved = [f'{key}.type=CustomDataset', f'{key}.data_root=/nowhere']
+    moved += [f'{key}.{name}=None' for name in ('split', 'num_scenes')]
+    with pytest.raises(
+            SystemExit, match='cannot be loaded.*--cfg-options val_dataload'):
+        command('report.py', runs['sd-kd'], '--out', tmp_path, '--cfg-options',
+                *moved)
+    command('report.py', runs['sd-kd'], '--out', tmp_path, '--only', 'cases',
+            '--cfg-options', f'{key}.num_scenes=30')
+    assert 'Top-1 (%) of 30 validation' in (tmp_path /
+                                            'report.html').read_text()
+
+
+def test_a_student_that_says_the_same_of_all_images(runs, tmp_path, command):
+
+    def dead(content):
+        for name, value in content['state_dict'].items():
+            if name.startswith('architecture.backbone'):
+                value.zero_()
+
+    path = changed(runs['sd-kd'], tmp_path / 'dead.pth', dead)
+    command('report.py', path, '--images', '50', '--out', tmp_path / 'out')
+    names = {one.stem for one in (tmp_path / 'out').glob('*.png')}
+    assert 'cases' in names and not {'features', 'correlations'} & names
+
+
+def test_pictures_of_other_values_than_colours(seen):
+    run = seen[0]
+    grey = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
+    assert (run.picture(grey) == grey.permute(1, 2, 0).numpy()).all()
+    assert run.picture(grey).shape == (3, 4, 3)
+    floats = torch.linspace(-2, 2, 12).view(3, 2, 2)
+    assert run.picture(floats).min() == 0 and run.picture(floats).max() == 255
 
 
 def test_one_figure_alone(runs, tmp_path, command):

@@ -347,6 +347,9 @@ CASES = {
     'no scales': ({
         f'{LOSS}.scales': ()
     }, 'scales must be a non-empty tuple of positive integers'),
+    'a scale twice': ({
+        f'{LOSS}.scales': (1, 2, 1)
+    }, r'scales must be different, .* got \(1, 2, 1\)'),
     'scale 0': ({
         f'{LOSS}.scales': (0, 1)
     }, r'scales must be .* got \(0, 1\)'),

@@ -152,6 +152,37 @@ def test_a_normalization_in_other_units(capsys, mean, std):
     assert 'data_preprocessor.mean' in text and '0 to 255' in text
 
 
+@pytest.mark.parametrize('mean', [0., 110.])
+def test_pixels_that_are_not_scaled(capsys, mean):
+    code, found = ask(
+        capsys, None, 'student', **{
+            'model.teacher_ckpt': None,
+            'data_preprocessor.mean': [mean] * 3,
+            'data_preprocessor.std': [1.] * 3
+        })
+    assert code == 0 and found['images'][0] == ''
+
+
+def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
+    """Those of ten batches of one are not enough."""
+    key = 'val_dataloader'
+    code, found = ask(capsys, teacher, **{f'{key}.dataset.num_scenes': '8'})
+    mark, text = found['teacher']
+    assert (code, mark) == (0, ''), text
+    assert 'of 8 images: too few to tell' in text
+    argument = doctor.parse_args(['a.py']).batches
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-kd.py')
+    cfg.merge_from_dict({
+        **PLAIN, 'model.teacher_ckpt': str(teacher),
+        f'{key}.batch_size': 1
+    })
+    texts = {
+        finding.title: finding.text
+        for finding in doctor.set_up(cfg, argument, 1)
+    }
+    assert f'of {doctor.ENOUGH} images' in texts['teacher']
+
+
 @pytest.mark.parametrize('given', ['convert', 'ignore'])
 def test_other_images_for_the_teacher(capsys, teacher, given):
     code, found = ask(

@@ -20,8 +20,8 @@ from mmpretrain.datasets import PackInputs
 from mmrazor.registry import MODELS
 
 from sdd_mm.converters import ConversionError, export_student
-from sdd_mm.converters.graph import (StudentGraph, sample_images, to_onnx,
-                                     to_torchscript, write_graphs)
+from sdd_mm.converters.graph import (StudentGraph, _given, sample_images,
+                                     to_onnx, to_torchscript, write_graphs)
 from sdd_mm.converters.student import plain_config
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.models.algorithms.teacher import normalization_mismatch
@@ -243,6 +243,39 @@ def test_a_size_that_nobody_knows_is_asked_for(cfg):
         sample_images(cfg)
     with pytest.raises(ConversionError, match='must be positive'):
         sample_images(cfg, (0, 3))
+
+
+@pytest.mark.parametrize('steps, dataset, shape, text', [
+    ([dict(type='LoadImageFromFile')], dict(type='ImageNet'),
+     (3, 20, 24), ' from 0 to 255, BGR'),
+    ([], dict(type='VerifiedCIFAR100'), (3, 20, 24), ' from 0 to 255, RGB'),
+    ([], {}, (3, 20, 24), ' from 0 to 255, as its pipeline gives them'),
+    ([
+        dict(type='LoadImageFromFile', color_type='grayscale'),
+        dict(type='Resize', scale=9)
+    ], dict(type='CustomDataset'),
+     (1, 20, 24), ' from 0 to 255, as its pipeline gives them, after Resize'),
+    ([
+        dict(type='LoadImageFromFile'),
+        dict(type='NumpyToPIL', to_rgb=True),
+        dict(type='torchvision/ToTensor')
+    ], dict(type='CustomDataset'),
+     (3, 20, 24), ', as its pipeline gives them, after NumpyToPIL, '
+     'torchvision/ToTensor'),
+])
+def test_what_graphs_are_given(steps, dataset, shape, text):
+    cfg = digits(40, *steps, **dataset)
+    assert sample_images(cfg, shape[1:]).shape == (2, *shape)
+    assert _given(cfg) == text
+
+
+def test_inferencers_need_a_test_dataloader(run):
+    cfg = copy.deepcopy(run[2])
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    found = plain_config(cfg)
+    assert found.test_dataloader == found.val_dataloader
+    assert found.test_evaluator == found.val_evaluator
+    assert found.test_cfg == {}
 
 
 def test_preprocessing_is_compared_whole(run, tmp_path):

@@ -130,6 +130,28 @@ def test_as_mim_trains_an_installed_package(teacher, tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
 
 
+def test_smoke_of_grey_images(tmp_path):
+    path = tmp_path / 'grey.py'
+    path.write_text(f'''
+_base_ = '{DEMO}/student.py'
+data_preprocessor = dict(mean=[64], std=[64])
+model = dict(
+    backbone=dict(
+        _delete_=True, type='mmpretrain.ResNet_CIFAR', depth=18, in_channels=1,
+        stem_channels=8, base_channels=8),
+    head=dict(in_channels=64))
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True, type='CustomDataset', data_root='/nowhere',
+        pipeline=[dict(type='LoadImageFromFile', color_type='grayscale'),
+                  dict(type='Resize', scale=(32, 32)),
+                  dict(type='PackInputs')]))
+''')
+    out = command(ROOT / 'tools' / 'train.py', path, '--smoke', '1',
+                  '--work-dir', tmp_path).stdout
+    assert 'Epoch(train) [1][1/1]' in out
+
+
 def test_smoke_says_what_it_is_and_saves_nothing(tmp_path):
     start = time.monotonic()
     result = command(

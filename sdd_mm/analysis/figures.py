@@ -229,6 +229,12 @@ def choose_won(student: Outputs, other: Outputs, teacher: Outputs,
     return best[divided[best] >= 0]
 
 
+def vary(values: Tensor) -> bool:
+    """Whether images differ in what a network says of them, (n, C)."""
+    return len(values) > 1 and bool(values.isfinite().all()) and bool(
+        (values.max(dim=0).values > values.min(dim=0).values).any())
+
+
 def correlations(teacher: Outputs, students: Dict[str, Outputs],
                  names: Sequence[str]) -> Found:
     """How far the students' class correlations are from the teacher's.

@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What the networks of a trained run say of images, cell by cell."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from ..engine.config_keys import check_options
 from ..engine.errors import PreflightError
 from ..engine.hooks.frozen_teacher_hook import META
 from ..engine.hooks.utils import num_classes
@@ -96,15 +97,18 @@ class TrainedRun:
         cfg (Config): Its config.
         names (list[str]): The names of its classes.
         meta (dict): What else its checkpoint knows, such as ``epoch``.
+        loss (str, optional): Which of its SDD losses cells are looked at as
+            by. None if it has none.
     """
     model: FrozenTeacherDistill
     cfg: Config
     names: List[str]
     meta: dict
+    loss: Optional[str]
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
-        """Scales and pooling of its (first) SDD loss, or a default one."""
+        """Scales and pooling of its SDD loss, or a default one."""
         loss = self._loss()
         return loss.grid if loss else (SCALES, 'hierarchical')
 
@@ -124,16 +128,24 @@ class TrainedRun:
         }
 
     def _loss(self) -> Optional[ScaleDecoupledLoss]:
-        return next(iter(self.sdd_losses.values()), None)
+        return self.sdd_losses.get(self.loss)
 
     @property
     def loads_files(self) -> bool:
         """Whether its images come from files, and so are BGR."""
-        return loads_files(self.cfg.val_dataloader)
+        return loads_files(validation_of(self.cfg))
 
     def picture(self, inputs: Tensor) -> np.ndarray:
-        """An image as its pipeline gives it, (H, W, 3), RGB."""
+        """An image as its pipeline gives it, (H, W, 3), RGB.
+
+        One of other values than bytes is stretched to 0 to 255.
+        """
+        if inputs.is_floating_point():
+            least, most = inputs.aminmax()
+            inputs = 255 * (inputs - least) / (most - least).clamp(min=1e-12)
         image = inputs.permute(1, 2, 0).byte().numpy()
+        if image.shape[2] == 1:
+            return image.repeat(3, axis=2)
         return image[..., ::-1] if self.loads_files else image
 
     def classify(self,
@@ -183,7 +195,9 @@ class TrainedRun:
 
 def load_run(checkpoint: str,
              config: Optional[str] = None,
-             teacher_ckpt: Optional[str] = None) -> TrainedRun:
+             teacher_ckpt: Optional[str] = None,
+             options: Optional[dict] = None,
+             loss: Optional[str] = None) -> TrainedRun:
     """A distillation, from a checkpoint of it.
 
     Args:
@@ -192,10 +206,14 @@ def load_run(checkpoint: str,
             checkpoint holds.
         teacher_ckpt (str, optional): Where its teacher is now. Defaults to
             None: where the run had it.
+        options (dict, optional): Settings of its config to override, as those
+            of ``--cfg-options``. Defaults to None: none.
+        loss (str, optional): Which of its SDD losses cells are looked at as
+            by. Defaults to None: ``loss_sdd``, or the first by name.
 
     Raises:
-        PreflightError: If it is no checkpoint of a distillation, or the
-            teacher is another than the run had.
+        PreflightError: If it is no checkpoint of a distillation, if the
+            teacher is another than the run had, or if it has no such loss.
         TeacherError: If the teacher's checkpoint is not where it was.
 
     Returns:
@@ -216,6 +234,8 @@ def load_run(checkpoint: str,
         except Exception as error:  # a config file may do anything
             raise PreflightError(f'--config {config}: {type(error).__name__}: '
                                  f'{error}') from error
+    check_options(cfg, options)
+    cfg.merge_from_dict(options or {})
     if teacher_ckpt is not None:
         cfg.model.teacher_ckpt = teacher_ckpt
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -240,7 +260,27 @@ def load_run(checkpoint: str,
     count = num_classes(model) or 0
     names = list((meta.get('dataset_meta') or {}).get('classes') or ())
     names = list(map(str, [*names, *range(len(names), count)]))
-    return TrainedRun(model.eval(), cfg, names, meta)
+    run = TrainedRun(model.eval(), cfg, names, meta, loss)
+    losses = sorted(
+        run.sdd_losses, key=lambda name: (name != 'loss_sdd', name))
+    if loss is not None and loss not in losses:
+        raise PreflightError(f'--loss {loss}: the SDD losses of {checkpoint} '
+                             f'are {", ".join(losses) or "none"}')
+    return replace(run, loss=loss or next(iter(losses), None))
+
+
+def validation_of(cfg: Config) -> dict:
+    """The dataloader config of a run's validation, or of its test.
+
+    Raises:
+        PreflightError: If it has neither.
+    """
+    loader = cfg.get('val_dataloader') or cfg.get('test_dataloader')
+    if not loader:
+        raise PreflightError('the config of the run has neither a '
+                             'val_dataloader nor a test_dataloader, whose '
+                             'images this is about')
+    return loader
 
 
 def validation_loader(cfg: Config, count: Optional[int] = None) -> DataLoader:
@@ -252,18 +292,22 @@ def validation_loader(cfg: Config, count: Optional[int] = None) -> DataLoader:
             order may be by class. Defaults to None: all, in order.
 
     Raises:
-        PreflightError: If the run has no ``val_dataloader``.
+        PreflightError: If there are none, or they are not where they were.
     """
-    if not cfg.get('val_dataloader'):
-        raise PreflightError('the run has no val_dataloader, whose images '
-                             'this is about: set one by --config')
-    loader = dict(cfg.val_dataloader, num_workers=0)
+    loader = dict(validation_of(cfg), num_workers=0)
     loader['sampler'] = dict(type='DefaultSampler', shuffle=False)
     loader.setdefault('collate_fn', dict(type='default_collate'))
     for key in ('persistent_workers', 'prefetch_factor'):
         loader.pop(key, None)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        built = Runner.build_dataloader(loader)
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            built = Runner.build_dataloader(loader)
+    except Exception as error:  # data sets may do anything
+        raise PreflightError(
+            'the validation images cannot be loaded: '
+            f'{type(error).__name__}: {error}. If they were moved, say where '
+            'they are, as by --cfg-options val_dataloader.dataset.data_root='
+            'PATH') from error
     return built if count is None else spread(built, count)
 
 

@@ -117,35 +117,43 @@ class Report:
 
 def logged(work_dir: Path,
            prefix: str,
-           until: Optional[int] = None) -> Dict[str, Tuple[list, list]]:
+           until: Optional[int] = None,
+           interval: Optional[int] = None) -> Dict[str, Tuple[list, list]]:
     """What a run logged under names with a prefix: steps and values.
 
     Of several attempts in one work dir, a later one replaces what the earlier
-    ones logged from its first step on. Where all steps are the same, as those
-    of validations are in a run that counts iterations, the order numbers them.
+    ones logged from its first step on.
 
     Args:
         work_dir (Path): Its work dir, with the logs of all its attempts.
         prefix (str): Such as ``sdd/part_scale``; the names come without it.
         until (int, optional): The last step that is asked for. Defaults to
             None: all.
+        interval (int, optional): How many iterations lie between validations,
+            of a run that counts iterations: MMEngine logs those as step 0.
+            Defaults to None: lines have the steps that they say.
     """
     found: Dict[str, List[Tuple[int, float]]] = {}
+    trained = 0
     for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        attempt: Dict[str, List[Tuple[int, float]]] = {}
         # a killed process may leave half a line
-        for line in scalars.read_text().splitlines(keepends=True):
-            row = json.loads(line) if line.endswith('\n') else {}
+        rows = [
+            json.loads(line)
+            for line in scalars.read_text().splitlines(keepends=True)
+            if line.endswith('\n')
+        ]
+        steps = [row.get('step', row.get('iter')) for row in rows]
+        if interval is not None:
+            steps = _iterations(steps, interval, trained)
+            trained = max([trained, *steps])
+        attempt: Dict[str, List[Tuple[int, float]]] = {}
+        for row, step in zip(rows, steps):
             for name, value in row.items():
                 if name.startswith(prefix):
-                    step = row.get('step', row.get('iter'))
                     attempt.setdefault(name[len(prefix):], []).append(
                         (step, value))
         for name, points in attempt.items():
             kept = found.setdefault(name, [])
-            if len(points) > 1 and len({step for step, _ in points}) == 1:
-                points = [(number, value)
-                          for number, (_, value) in enumerate(points, 1)]
             kept[:] = [point for point in kept if point[0] < points[0][0]]
             kept += points
     series = {}
@@ -156,3 +164,26 @@ def logged(work_dir: Path,
         if points:
             series[name] = tuple(map(list, zip(*points)))
     return series
+
+
+def _iterations(steps: List[int], interval: int, before: int) -> List[int]:
+    """The iterations of lines, where those of validations say 0.
+
+    Validations come every ``interval`` iterations. The line of a training
+    iteration stands before that of a validation after it.
+    """
+    found: List[int] = []
+    while len(found) < len(steps):
+        start = len(found)
+        count = next(
+            (number for number, step in enumerate(steps[start:]) if step),
+            len(steps) - start)
+        if start:  # the first ones since the line before
+            first = -(-found[-1] // interval)
+        elif count < len(steps):  # the last ones until the line after
+            first = (steps[count] - 1) // interval - count + 1
+        else:
+            first = max(1, -(-before // interval))
+        found += [(first + number) * interval for number in range(count)]
+        found += steps[start + count:start + count + 1]
+    return found

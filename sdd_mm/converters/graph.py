@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from ..images import LOADERS, RGB_ARRAYS, innermost
+from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grey
 from ..models.algorithms.teacher import normalization
 from .checkpoint import ConversionError
 
@@ -38,17 +38,17 @@ class StudentGraph(nn.Module):
         self.model = model
         self.flip = normalization(model)[2]
         self.register_buffer(
-            'mean', preprocessor.mean if normalize else torch.zeros(3, 1, 1))
+            'mean', preprocessor.mean if normalize else torch.zeros(1, 1, 1))
         self.register_buffer(
-            'std', preprocessor.std if normalize else torch.ones(3, 1, 1))
+            'std', preprocessor.std if normalize else torch.ones(1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits.
 
         Args:
-            images (Tensor): Shape (B, 3, H, W), from 0 to 255, in the order of
-                channels that the config's pipeline gives (BGR where
-                ``data_preprocessor.to_rgb`` is True).
+            images (Tensor): Shape (B, C, H, W), as the config's pipeline gives
+                them: of files from 0 to 255 and BGR, whatever
+                ``data_preprocessor.to_rgb`` is.
 
         Returns:
             Tensor: Shape (B, K).
@@ -90,9 +90,8 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
     if not kinds:
         return {}
     graph, images = StudentGraph(model).eval(), sample_images(cfg, size)
-    height, width = images.shape[2:]
-    order = 'BGR' if graph.flip else 'as its data set has them'
-    order += _prepared(cfg)
+    shape = ', '.join(map(str, images.shape[1:]))
+    given = _given(cfg)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
@@ -108,9 +107,8 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
                     f'{kind}: {type(error).__name__}: {reason}') from error
             found[kind] = Graph(
                 path.read_bytes(),
-                f'images (B, 3, {height}, {width}) from 0 to 255, {order}, '
-                f'to logits that differ from the student\'s by '
-                f'{difference:.0e} of the largest')
+                f'images (B, {shape}){given}, to logits that differ from the '
+                f'student\'s by {difference:.0e} of the largest')
     return found
 
 
@@ -131,27 +129,54 @@ def sample_images(cfg: Config,
             images are.
 
     Returns:
-        Tensor: Shape (count, 3, H, W), from 0 to 255.
+        Tensor: Shape (count, C, H, W), from 0 to 255.
     """
     if size is not None and min(size) < 1:
         raise ConversionError(f'images of {size[0]} x {size[1]} pixels: the '
                               'size must be positive')
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    made = _tested(loader) if loader else None
+    channels = 3 if made is None else made.shape[0]
     generator = torch.Generator().manual_seed(0)
     return torch.randint(
-        256, (count, 3, *(size or _image_size(cfg))),
+        256, (count, channels, *(size or _image_size(cfg))),
         generator=generator).float()
 
 
-def _prepared(cfg: Config) -> str:
-    """What the test pipeline does to an image before."""
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+def _given(cfg: Config) -> str:
+    """What images are when they come from the test pipeline."""
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    if not loader:
+        return ' from 0 to 255'
+    pipeline = innermost(loader['dataset']).get('pipeline', ())
     steps = [
-        step['type'].split('.')[-1]
-        for step in innermost(loader.get('dataset', {})).get('pipeline', ())
+        step['type'].split('.')[-1] for step in pipeline
         if step['type'] not in LOADERS
+        and not step['type'].split('.')[-1].startswith('Pack')
     ]
-    steps = [step for step in steps if not step.startswith('Pack')]
-    return f', after {", ".join(steps)}' if steps else ''
+    made = _tested(loader)
+    floats = made is not None and made.is_floating_point()
+    order = channel_order(loader)
+    return (('' if floats else ' from 0 to 255') +
+            (f', {order}' if order and not floats else ', as its pipeline '
+             'gives them') + (f', after {", ".join(steps)}' if steps else ''))
+
+
+def _tested(loader: dict,
+            size: Tuple[int, int] = RAW_SIZES[0]) -> Optional[Tensor]:
+    """What the pipeline makes of an image, if it needs nothing more."""
+    dataset = innermost(loader['dataset'])
+    pipeline = list(dataset.get('pipeline', ()))
+    image = np.zeros(
+        size if loads_grey(loader) else (*size, 3), dtype=np.uint8)
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return Compose([
+                step for step in pipeline if step['type'] not in LOADERS
+            ])(dict(img=image, img_shape=size, ori_shape=size,
+                    gt_label=0))['inputs']
+    except Exception:  # a pipeline may ask for anything
+        return None
 
 
 def _image_size(cfg: Config) -> Tuple[int, int]:
@@ -160,33 +185,23 @@ def _image_size(cfg: Config) -> Tuple[int, int]:
         raise ConversionError('the config has no test_dataloader with a '
                               f'pipeline, which would say {HOW_LARGE}')
     dataset = innermost(loader['dataset'])
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        pipeline = [
-            step for step in dataset['pipeline'] if step['type'] not in LOADERS
-        ]
-        if dataset['type'].split('.')[-1] in RGB_ARRAYS:
-            return _made_of(CIFAR_SIZE, pipeline)
-        try:
-            sizes = {_made_of(size, pipeline) for size in RAW_SIZES}
-        except Exception:  # it needs more than an image
-            sizes = set()
-        if len(sizes) == 1:
-            return sizes.pop()
-        try:
+    sizes = RAW_SIZES
+    if dataset['type'].split('.')[-1] in RGB_ARRAYS:
+        sizes = (CIFAR_SIZE, )
+    made = {
+        None if image is None else tuple(image.shape[-2:])
+        for image in (_tested(loader, size) for size in sizes)
+    }
+    if len(made) == 1 and None not in made:
+        return made.pop()
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
             return tuple(DATASETS.build(dataset)[0]['inputs'].shape[-2:])
-        except Exception as error:  # there may be no data any more
-            raise ConversionError(
-                f'the test pipeline does not say {HOW_LARGE}. Its data set '
-                f'has no image to look at ({type(error).__name__}: {error})'
-            ) from error
-
-
-def _made_of(size: Tuple[int, int], pipeline: list) -> Tuple[int, int]:
-    """How large a pipeline makes an image."""
-    image = np.zeros((*size, 3), dtype=np.uint8)
-    data = Compose(pipeline)(
-        dict(img=image, img_shape=size, ori_shape=size, gt_label=0))
-    return tuple(data['inputs'].shape[-2:])
+    except Exception as error:  # there may be no data any more
+        raise ConversionError(
+            f'the test pipeline does not say {HOW_LARGE}. Its data set '
+            f'has no image to look at ({type(error).__name__}: {error})'
+        ) from error
 
 
 def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The student of a distillation, by itself."""
+import copy
 import hashlib
 import io
 from pathlib import Path
@@ -186,6 +187,11 @@ def plain_config(cfg: Config) -> Config:
     for key in ('_scope_', 'data_preprocessor'):
         model.pop(key, None)
     plain['model'] = model
+    if not plain.get('test_dataloader') and plain.get('val_dataloader'):
+        # MMPretrain's inferencers take images as the test does
+        for part in ('dataloader', 'evaluator', 'cfg'):
+            plain[f'test_{part}'] = copy.deepcopy(
+                plain.get(f'val_{part}') or {})
     for key in [key for key in plain if key.endswith('_dataloader')]:
         loader = plain[key]
         if loader and 'dataset' in loader:

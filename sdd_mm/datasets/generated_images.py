@@ -14,14 +14,20 @@ class GeneratedImages(BaseDataset):
         num_images (int): Number of images.
         num_classes (int): Number of classes.
         image_size (tuple[int]): Height and width before the pipeline.
+        grey (bool): Whether they have one channel. Defaults to False.
         **kwargs: The other arguments of ``BaseDataset``.
     """
 
-    def __init__(self, num_images: int, num_classes: int, image_size: tuple,
+    def __init__(self,
+                 num_images: int,
+                 num_classes: int,
+                 image_size: tuple,
+                 grey: bool = False,
                  **kwargs) -> None:
         self.num_images = num_images
         self.num_classes = num_classes
         self.image_size = image_size
+        self.grey = grey
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -34,8 +40,9 @@ class GeneratedImages(BaseDataset):
         """Label and image of a sample."""
         info = super().get_data_info(idx)
         rng = np.random.default_rng(idx)
-        img = rng.integers(256, size=(*self.image_size, 3), dtype=np.uint8)
         height, width = self.image_size
+        shape = (height, width) if self.grey else (height, width, 3)
+        img = rng.integers(256, size=shape, dtype=np.uint8)
         info.update(
             img=img, img_shape=(height, width), ori_shape=(height, width))
         return info

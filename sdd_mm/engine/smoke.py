@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine.config import Config
 
-from ..images import LOADERS, innermost, loads_files
+from ..images import LOADERS, innermost, loads_files, loads_grey
 from .errors import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
@@ -43,6 +43,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         num_images=iterations * loader.batch_size * world,
         num_classes=num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
+        grey=loads_grey(loader),
         pipeline=[step for step in pipeline if step['type'] not in LOADERS])
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
         loader.dataset.dataset = generated

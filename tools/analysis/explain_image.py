@@ -15,10 +15,11 @@ from pathlib import Path
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import mmcv
 import numpy as np
+from mmengine.config import DictAction
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DefaultScope
 
-from sdd_mm.analysis import TrainedRun, load_run
+from sdd_mm.analysis import TrainedRun, load_run, validation_of
 from sdd_mm.analysis.figures import explain, png
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.smoke import ARRAY_SIZE
@@ -44,6 +45,16 @@ def parse_args() -> argparse.Namespace:
         '--config', help='config of the run, if not the one in the checkpoint')
     parser.add_argument(
         '--teacher-ckpt', help='where the teacher is now, if it was moved')
+    parser.add_argument(
+        '--loss',
+        help='of several SDD losses, the one by which cells are looked at. By '
+        'default loss_sdd, or the first by name')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings of its config to override, as key=value, such as '
+        'val_dataloader.dataset.data_root=PATH')
     parser.add_argument('--out', type=Path, default=Path('verdicts.png'))
     return parser.parse_args()
 
@@ -52,7 +63,7 @@ def load_picture(run: TrainedRun, path: str) -> dict:
     """A file as the run's validation would load it."""
     if not Path(path).is_file():
         raise PreflightError(f'there is no picture {path}')
-    steps = innermost(run.cfg.val_dataloader.dataset)['pipeline']
+    steps = innermost(validation_of(run.cfg)['dataset'])['pipeline']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         pipeline = Compose(steps)
     try:
@@ -78,7 +89,8 @@ def main() -> None:
                 list(dict.fromkeys(args.scales)))
         except (OSError, ValueError) as error:
             raise PreflightError(str(error)) from error
-        run = load_run(args.checkpoint, args.config, args.teacher_ckpt)
+        run = load_run(args.checkpoint, args.config, args.teacher_ckpt,
+                       args.cfg_options, args.loss)
         if args.label is not None and args.label not in run.names:
             raise PreflightError(f'--label {args.label}: the classes are '
                                  f'{", ".join(run.names[:20])}'

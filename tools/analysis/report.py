@@ -8,6 +8,7 @@ The page is OUT/report.html and needs no other file. Beside it are the figures
 as PNG and their numbers as JSON.
 """
 import argparse
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Callable, Iterator, NamedTuple
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import torch
 from matplotlib import pyplot as plt
+from mmengine.config import DictAction
 from mmengine.logging import print_log
 
-from sdd_mm.analysis import (TrainedRun, figures, load_run, validation_loader)
+from sdd_mm.analysis import (TrainedRun, figures, load_run, validation_loader,
+                             validation_of)
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import prefixes
@@ -50,6 +53,16 @@ def parse_args() -> argparse.Namespace:
         'such as plain KD')
     parser.add_argument(
         '--teacher-ckpt', help='where the teacher is now, if it was moved')
+    parser.add_argument(
+        '--loss',
+        help='of several SDD losses, the one by which cells are looked at. By '
+        'default loss_sdd, or the first by name')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings of the configs to override, as key=value, such as '
+        'val_dataloader.dataset.data_root=PATH')
     parser.add_argument(
         '--names',
         nargs='+',
@@ -118,7 +131,10 @@ def prepare(args) -> tuple:
         raise PreflightError(f'--names: {len(paths)} different names are '
                              f'needed, there are {names}')
     runs = {
-        name: load_run(str(path), teacher_ckpt=args.teacher_ckpt)
+        name:
+        load_run(
+            str(path), None, args.teacher_ckpt, args.cfg_options,
+            args.loss if path == args.checkpoint else None)
         for name, path in zip(names, paths)
     }
     run, *others = runs.values()
@@ -145,7 +161,7 @@ def refuse_another(run: TrainedRun, other: TrainedRun) -> None:
 
 def data(run: TrainedRun) -> dict:
     """The data set that a run validates on."""
-    return innermost(run.cfg.val_dataloader.dataset)
+    return innermost(validation_of(run.cfg)['dataset'])
 
 
 def write(page: Report, args, runs: dict, batches: list, teacher,
@@ -172,6 +188,12 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         page.figure(shown.name, found, shown.alt)
         plt.close(found[0])
     page.heading('Config')
+    for name, outputs in dict(teacher=teacher, **students).items():
+        if not figures.vary(outputs.logits):
+            print_log(
+                f'{name} says the same of all images: figures that compare '
+                'images are left out',
+                level=logging.WARNING)
     for name, one in runs.items():
         page.code(f'{name}: config', one.cfg.pretty_text)
 
@@ -203,13 +225,16 @@ def over_training(args, runs: dict) -> Iterator[Shown]:
     """What the runs logged, up to their checkpoints."""
     first, run = next(iter(runs.items()))
     by_epoch = run.cfg.train_cfg.get('by_epoch', True)
+    counted = 'epoch' if by_epoch else 'iter'
     folders = dict(
         zip(runs, (path.resolve().parent
                    for path in (args.checkpoint, args.against) if path)))
     accuracy = {
         name:
-        logged(folder, METRIC,
-               runs[name].meta.get('epoch') if by_epoch else None).get('')
+        logged(
+            folder, METRIC, runs[name].meta.get(counted),
+            None if by_epoch else runs[name].cfg.train_cfg.get(
+                'val_interval', 1000)).get('')
         for name, folder in folders.items()
     }
     accuracy = {name: line for name, line in accuracy.items() if line}
@@ -218,7 +243,7 @@ def over_training(args, runs: dict) -> Iterator[Shown]:
             'accuracy', 'Accuracy', '', 'accuracy over training',
             partial(figures.curves, 'Accuracy on the validation set',
                     'top-1 (%)', accuracy,
-                    'epoch' if by_epoch else 'validation'))
+                    'epoch' if by_epoch else 'iteration'))
     for prefix in prefixes(run.sdd_losses):
         lines = logged(folders[first], f'{prefix}/', run.meta.get('iter'))
         of = prefix[len('sdd/'):]  # '' if it is the only loss
@@ -266,7 +291,9 @@ def of_cells(args, runs: dict, batches: list, teacher,
     yield Shown(
         'cases', 'Consistent and complementary cells',
         'Is the teacher right on the image, and is it right on the cell? ' +
-        COMPLEMENTARY[run.consistency], 'shares of the four cases',
+        COMPLEMENTARY[run.consistency] +
+        (f'. Here and below, cells are those of {run.loss}'
+         if len(run.sdd_losses) > 1 else ''), 'shares of the four cases',
         partial(figures.cases, teacher))
     rows = [('misclassified',
              'Images that the teacher gets wrong and cells of them right',
@@ -294,13 +321,17 @@ def of_cells(args, runs: dict, batches: list, teacher,
 def of_classes(runs: dict, teacher, students: dict) -> Iterator[Shown]:
     """What the networks say of the classes."""
     names = next(iter(runs.values())).names
-    yield Shown(
-        'correlations', 'Class correlations',
-        'Compare the paper\'s Figure 3: correlation of the classes\' logits '
-        'over the images, how far the student\'s is from the teacher\'s',
-        'differences of class correlations',
-        partial(figures.correlations, teacher, students, names))
-    if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW:
+    if all(
+            figures.vary(outputs.logits)
+            for outputs in (teacher, *students.values())):
+        yield Shown(
+            'correlations', 'Class correlations',
+            'Compare the paper\'s Figure 3: correlation of the classes\' '
+            'logits over the images, how far the student\'s is from the '
+            'teacher\'s', 'differences of class correlations',
+            partial(figures.correlations, teacher, students, names))
+    if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW and all(
+            figures.vary(outputs.features) for outputs in students.values()):
         yield Shown('features', 'Features', 'Compare the paper\'s Figure 5',
                     't-SNE', partial(figures.neighbours, students, names))
 

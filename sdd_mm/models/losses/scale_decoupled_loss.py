@@ -78,6 +78,9 @@ class ScaleDecoupledLoss(RecordLoss):
                  chunk_size: Optional[int] = None) -> None:
         super().__init__(criterion, loss_weight)
         self.scales = check_scales(scales)
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError('scales must be different, such as (1, 2, 4), '
+                             f'got {scales!r}')
         self.pooling = check_pooling(pooling)
         self.consistency = check_choice('consistency', consistency,
                                         CONSISTENCIES)
