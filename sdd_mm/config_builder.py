@@ -18,12 +18,13 @@ from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 from yapf.yapflib.yapf_api import FormatCode
 
+from .config_file import is_new_style, load_config
 from .converters import ConversionError
 from .converters.timm_classifier import timm_teacher
 from .engine.errors import PreflightError
-from .images import loads_files
 from .engine.preflight import check_training
 from .engine.smoke import num_classes, to_smoke
+from .images import loads_files
 from .version import __version__
 
 METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
@@ -234,12 +235,16 @@ def _read(role: str, path: str) -> Config:
         if '::' in path:
             cfg = mmengine.hub.get_config(path)
         else:
-            cfg = Config.fromfile(Path(path).expanduser())
+            cfg = load_config(Path(path).expanduser())
     except Exception as error:  # a config file may do anything
         raise ConfigBuilderError(f'{role} {path} cannot be read: '
                                  f'{type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigBuilderError(f'{role} {path} has no `model`')
+    if role == 'student' and '::' not in path and is_new_style(path):
+        raise ConfigBuilderError(
+            f'student {path} imports what it is made of, and a config cannot '
+            'inherit from such a one by _base_: write its types as names')
     return cfg
 
 

@@ -35,6 +35,7 @@ from torch import nn
 
 from .analysis import labels_of, spread
 from .compat import repairs
+from .config_file import load_config
 from .engine.config_keys import check_options
 from .engine.errors import PreflightError
 from .engine.hooks.sdd_report_hook import report
@@ -391,7 +392,7 @@ def main(arguments: Optional[list] = None) -> int:
     findings = iter(installation())
     if args.config is not None:
         try:
-            cfg = Config.fromfile(args.config)
+            cfg = load_config(args.config)
             check_options(cfg, args.cfg_options)
         except Exception as error:  # a config file may do anything
             cfg, bad = None, Finding(BAD, 'config',

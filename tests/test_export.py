@@ -278,6 +278,17 @@ def test_inferencers_need_a_test_dataloader(run):
     assert found.test_cfg == {}
 
 
+def test_inferencers_load_images_themselves(run):
+    cfg = copy.deepcopy(run[2])
+    load = [dict(type='mmpretrain.LoadImageFromFile')]
+    pack = [dict(type='PackInputs')]
+    cfg.test_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[dict(type='CustomDataset', pipeline=load + pack)])
+    found, = plain_config(cfg).test_dataloader.dataset.datasets
+    assert found.pipeline == [dict(type='LoadImageFromFile'), *pack]
+
+
 def test_preprocessing_is_compared_whole(run, tmp_path):
     _, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
     model.data_preprocessor.pad_size_divisor = 24

@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from sdd_mm.config_file import load_config as read_config_file  # noqa: E402
 from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
 
@@ -57,7 +58,7 @@ def load_config(args: argparse.Namespace) -> Config:
         hint = f'. Nearest: {", ".join(near)}' if near else ''
         raise PreflightError(f'there is no such config{hint}')
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = read_config_file(args.config)
     except Exception as error:  # a config file may do anything
         raise PreflightError(f'{type(error).__name__}: {error}') from error
     check_options(cfg, args.cfg_options)

@@ -13,6 +13,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from ..config_file import load_config, named
 from ..engine.config_keys import check_options
 from ..engine.errors import PreflightError
 from ..engine.hooks.frozen_teacher_hook import META
@@ -224,13 +225,15 @@ def load_run(checkpoint: str,
             checkpoint, map_location='cpu', logger='silent')
         meta, weights = content['meta'], content['state_dict']
         text, trained_by = meta['cfg'], meta.get(META)
-        cfg = Config.fromstring(text, '.py') if config is None else None
+        cfg = None
+        if config is None:
+            cfg = named(Config.fromstring(text, '.py'))
     except Exception as error:  # a broken file may raise anything
         raise PreflightError(f'{checkpoint} is no checkpoint of a run: '
                              f'{type(error).__name__}: {error}') from error
     if config is not None:
         try:
-            cfg = Config.fromfile(config)
+            cfg = load_config(config)
         except Exception as error:  # a config file may do anything
             raise PreflightError(f'--config {config}: {type(error).__name__}: '
                                  f'{error}') from error

@@ -16,8 +16,10 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 from torch import Tensor, nn
 
+from ..config_file import load_config, named
 from ..engine.config_keys import RUNNER_KEYS, as_list
-from ..images import channel_order, innermost, preprocessor_of
+from ..images import (LOADERS, channel_order, datasets_of, innermost,
+                      preprocessor_of)
 from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
                                          normalization_mismatch)
 from ..version import __version__
@@ -198,6 +200,11 @@ def plain_config(cfg: Config) -> Config:
             while loader['dataset']['type'] == 'InMemoryDataset':
                 loader['dataset'] = loader['dataset']['dataset']
                 loader.pop('collate_fn', None)
+            # MMPretrain's inferencers know it by this name only
+            for _, dataset in datasets_of('dataset', loader['dataset']):
+                for step in dataset.get('pipeline') or ():
+                    if step.get('type') in LOADERS:
+                        step['type'] = 'LoadImageFromFile'
     if 'default_hooks' in plain:
         plain['default_hooks'] = {
             name: hook
@@ -255,7 +262,7 @@ def _read(checkpoint: str) -> dict:
 def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
     if config is not None:
         try:
-            return Config.fromfile(config)
+            return load_config(config)
         except Exception as error:  # a config file may do anything
             raise ConversionError(f'--config {config}: {type(error).__name__}:'
                                   f' {error}') from error
@@ -265,7 +272,7 @@ def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
             f'{checkpoint} holds no config: give that of its run by --config')
     # data only, or it was not read; its custom_imports are imported
     try:
-        return Config.fromstring(text, '.py')
+        return named(Config.fromstring(text, '.py'))
     except Exception as error:  # of whatever made the checkpoint
         raise ConversionError(
             f'the config in {checkpoint} cannot be read: give that of its run '

@@ -1,0 +1,90 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Config files, in the style with ``_base_`` and in that with imports."""
+from functools import lru_cache
+from pathlib import Path
+from typing import Iterator, Union
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+SCOPES = ('mmcv', 'mmengine', 'mmpretrain', 'mmrazor')
+
+
+def load_config(path: Union[str, Path]) -> Config:
+    """Read a config file, whose types are names then.
+
+    Args:
+        path (str | Path): Where it is.
+
+    Raises:
+        Exception: Whatever the file raises when it is run.
+    """
+    return named(Config.fromfile(path))
+
+
+def is_new_style(path: Union[str, Path]) -> bool:
+    """Whether a config file imports what it is made of."""
+    return Config._is_lazy_import(str(Path(path).expanduser()))
+
+
+def named(cfg: Config) -> Config:
+    """A config whose types are the names of registries.
+
+    Where a config imports classes, in MMEngine's new style, its types are
+    classes, and in its dump the paths of classes.
+
+    Args:
+        cfg (Config): Any config. It is returned as it is if its types are
+            names already.
+    """
+    plain = cfg.to_dict()  # classes become paths
+    if not any(kind.count('.') > 1 for kind in _types(plain)):
+        return cfg
+    return Config(_name_types(plain), cfg.text, cfg.filename)
+
+
+def _types(value) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            yield value['type']
+        value = value.values()
+    if not isinstance(value, str) and hasattr(value, '__iter__'):
+        for inner in value:
+            yield from _types(inner)
+
+
+def _name_types(value):
+    if isinstance(value, dict):
+        return {
+            key:
+            _name(inner)
+            if key == 'type' and isinstance(inner, str) else _name_types(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_name_types, value))
+    return value
+
+
+@lru_cache(maxsize=None)
+def _name(path: str) -> str:
+    """'mmpretrain.CustomDataset' of 'mmpretrain.datasets.CustomDataset'."""
+    first, *between, last = path.split('.')
+    if not between:
+        return path
+    name = f'{first}.{last}' if first in SCOPES else last
+    registries = [
+        registry for registry in vars(mmengine.registry).values()
+        if isinstance(registry, Registry)
+    ]
+    for registry in registries:
+        wanted = registry.get(path)
+        if wanted is not None:
+            break
+    else:
+        return path
+    found = any(
+        child.get(name) is wanted for registry in registries
+        for child in (registry, *registry.children.values()))
+    return name if found else path
