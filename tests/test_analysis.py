@@ -208,6 +208,14 @@ def test_figures_are_legible(seen, name, shape):
         assert sum(box.count_overlaps([other]) for other in boxes) == 1, text
 
 
+def test_names_that_no_font_can_write(monkeypatch):
+    assert figures.short('café α', 9) == 'café α'
+    monkeypatch.setattr(figures, '_drawable', lambda: set(map(ord, 'abc')))
+    assert figures.short('ab猫', 9) == 'ab<732b>'
+    assert figures.short('猫犬', 9) == '<732b><7…'
+    assert figures.short('猫犬', 9) != figures.short('猫猫', 9)[:8]
+
+
 def test_logged_parts_add_up(runs):
     folder = runs['sd-kd'].parent
     (steps, whole), = logged(folder, 'distill.loss_sdd').values()

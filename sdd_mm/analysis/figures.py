@@ -2,6 +2,7 @@
 """Figures of a trained run. Each returns what it draws, in numbers, too."""
 import io
 from dataclasses import replace
+from functools import lru_cache
 from itertools import cycle
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -18,6 +19,7 @@ from .outputs import Outputs
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib import font_manager  # noqa: E402
 
 # Okabe and Ito's colours, told apart by all readers
 CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
@@ -40,6 +42,13 @@ FEW, DRAWN_CLASSES = 10, 10
 """Least images of a t-SNE, and of how many classes, the first ones."""
 Found = Tuple[Figure, dict]
 plt.rcParams['text.parse_math'] = False  # a class may have a $ in its name
+# of fonts for what matplotlib's own cannot write, those that are installed
+FONTS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'WenQuanYi Zen Hei',
+         'Microsoft YaHei', 'PingFang SC', 'Arial Unicode MS')
+plt.rcParams['font.family'] = [
+    'DejaVu Sans',
+    *(font for font in FONTS if font in font_manager.get_font_names())
+]
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
@@ -102,8 +111,19 @@ def _ratio(images: Sequence[np.ndarray]) -> float:
     return min(HIGHEST, max([0.3, *ratios]))
 
 
+@lru_cache(maxsize=None)
+def _drawable() -> frozenset:
+    """The characters that the fonts have."""
+    paths = map(font_manager.findfont, plt.rcParams['font.family'])
+    return frozenset().union(*(font_manager.get_font(path).get_charmap()
+                               for path in paths))
+
+
 def short(name: str, most: int) -> str:
-    """A name of at most so many characters."""
+    """A name of at most so many characters that can be drawn."""
+    name = ''.join(
+        sign if ord(sign) in _drawable() else f'<{ord(sign):x}>'
+        for sign in name)
     return name if len(name) <= most else f'{name[:most - 1]}…'
 
 
