@@ -288,7 +288,7 @@ def test_a_report(runs, tmp_path, command):
         assert list(tmp_path.glob(f'vis_data/vis_image/{name}_*.png')), name
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == len(names)
-    assert 'http' not in page.split('<pre>')[0]  # it needs nothing else
+    assert '://' not in page.split('<pre>')[0]  # it needs nothing else
     assert 'ScaleDecoupledLoss' in page and '<th>top-1</th>' in page
 
 
