@@ -202,14 +202,12 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
     for column in range(grid.shape[1]):
         for axes in grid[:, column]:
             axes.set_axis_off()
-    found = []
+    found, titles = [], []
     for column, index in enumerate(chosen.tolist()):
         grid[0, column].imshow(images[column])
         label, verdict = (
             short(names[one[index]], 24) for one in (teacher.labels, wrong))
-        # as large as the column lets the names be
-        size = min(13, 220 / max(len(label), len(verdict) + 4))
-        grid[0, column].set_title(f'{label},\nnot {verdict}', fontsize=size)
+        titles.append(f'{label},\nnot {verdict}')
         verdicts = teacher.at(scale)[:, index].tolist()
         consistent = same[:, index].tolist()
         draw_cells(grid[1, column], images[column], verdicts, consistent,
@@ -221,6 +219,11 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
                 wrong=names[wrong[index]],
                 cells=[names[verdict] for verdict in verdicts],
                 consistent=consistent))
+    # as large as a column lets the longest name be
+    longest = max(
+        [1, *(len(line) for one in titles for line in one.split('\n'))])
+    for axes, one in zip(grid[0], titles):
+        axes.set_title(one, fontsize=min(13, 220 / longest))
     if not len(chosen):
         grid[0, 0].text(0.5, 0.5, 'there are none', ha='center')
     figure.suptitle(title, fontsize=15)
