@@ -15,8 +15,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(INSTALLED)
 	$(BIN) tools/demo.py
 
+# a file stays with one process: some have a port, or fixtures of minutes
 test: $(INSTALLED)
-	$(BIN) -m pytest
+	$(BIN) -m pytest -n 2 --dist loadfile
 
 test-long: $(INSTALLED)
 	$(BIN) -m pytest --long
