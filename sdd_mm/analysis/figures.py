@@ -51,10 +51,10 @@ plt.rcParams['font.family'] = [
 ]
 
 
-def png(figure: Figure, dpi: int = 130) -> bytes:
+def png(figure: Figure) -> bytes:
     """The file of a figure, as large as all that is written in it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, bbox_inches='tight', pad_inches=0.1)
+    figure.savefig(buffer, dpi=130, bbox_inches='tight', pad_inches=0.1)
     return buffer.getvalue()
 
 

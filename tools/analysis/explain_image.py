@@ -15,11 +15,11 @@ from pathlib import Path
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import mmcv
 import numpy as np
-from mmengine.config import DictAction
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DefaultScope
 
-from sdd_mm.analysis import TrainedRun, load_run, validation_of
+from sdd_mm.analysis import (TrainedRun, add_run_arguments, load_run,
+                             validation_of)
 from sdd_mm.analysis.figures import explain, png
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.smoke import ARRAY_SIZE
@@ -43,18 +43,7 @@ def parse_args() -> argparse.Namespace:
         '--scales', type=int, nargs='+', help='other scales than the run\'s')
     parser.add_argument(
         '--config', help='config of the run, if not the one in the checkpoint')
-    parser.add_argument(
-        '--teacher-ckpt', help='where the teacher is now, if it was moved')
-    parser.add_argument(
-        '--loss',
-        help='of several SDD losses, the one by which cells are looked at. By '
-        'default loss_sdd, or the first by name')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings of its config to override, as key=value, such as '
-        'val_dataloader.dataset.data_root=PATH')
+    add_run_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('verdicts.png'))
     return parser.parse_args()
 

@@ -17,11 +17,10 @@ from typing import Callable, Iterator, NamedTuple
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import torch
 from matplotlib import pyplot as plt
-from mmengine.config import DictAction
 from mmengine.logging import print_log
 
-from sdd_mm.analysis import (TrainedRun, figures, load_run, validation_loader,
-                             validation_of)
+from sdd_mm.analysis import (TrainedRun, add_run_arguments, figures, load_run,
+                             validation_loader, validation_of)
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import prefixes
@@ -51,18 +50,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='a checkpoint of another run with the same teacher and data, '
         'such as plain KD')
-    parser.add_argument(
-        '--teacher-ckpt', help='where the teacher is now, if it was moved')
-    parser.add_argument(
-        '--loss',
-        help='of several SDD losses, the one by which cells are looked at. By '
-        'default loss_sdd, or the first by name')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings of the configs to override, as key=value, such as '
-        'val_dataloader.dataset.data_root=PATH')
+    add_run_arguments(parser)
     parser.add_argument(
         '--names',
         nargs='+',
