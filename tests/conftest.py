@@ -25,6 +25,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if 'long' in item.keywords:
+            item.add_marker(pytest.mark.timeout(3600))
     if config.getoption('--long'):
         return
     skip = pytest.mark.skip(reason='takes minutes: run `make test-long`')

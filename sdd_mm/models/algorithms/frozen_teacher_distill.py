@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..distillers import SDDDistiller
 from ..recorders.map_recorder import MapReached
+from .channels_last import check_channels_last, lay_out
 from .compiled import check_compiles, compile_backbone
 from .teacher import (TeacherError, load_teacher, network_hash, normalization,
                       weights_hash)
@@ -129,7 +130,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # what TeacherCacheHook sets
         self.teacher_cache = None
         self.student_channels_last = student_channels_last
-        self._lay_out_student(torch.channels_last)
+        if student_channels_last:
+            check_channels_last(self.student)
+            lay_out(self.student, True)
         self._compile_student(compile_student)
         self._check_classes()
         self._set_conversion(stated, on_normalization_mismatch)
@@ -155,10 +158,6 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'teacher of the student\'s classes, or correct '
                 'model.teacher.head.num_classes or '
                 'model.architecture.head.num_classes')
-
-    def _lay_out_student(self, memory_format) -> None:
-        if self.student_channels_last:
-            self.student.to(memory_format=memory_format)
 
     def _compile_student(self, options: Union[bool, dict]) -> None:
         """Compile the backbone in place, once its recorders listen."""
@@ -223,12 +222,14 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # MMEngine would initialise the teacher, and warn that it did so twice
         teacher = self._modules.pop('teacher')
         # random numbers fill weights in the order in which they lie
-        self._lay_out_student(torch.contiguous_format)
+        if self.student_channels_last:
+            lay_out(self.student, False)
         try:
             super().init_weights()
         finally:
             self.teacher = teacher
-        self._lay_out_student(torch.channels_last)
+        if self.student_channels_last:
+            lay_out(self.student, True)
         self.load_teacher()
 
     def load_teacher(self) -> None:

@@ -404,37 +404,6 @@ def test_layer_wise_decay_is_the_students():
         model.student.get_layer_depth('head.fc.weight'))
 
 
-def test_student_channels_last_differs_by_rounding_only():
-    plain, other = build(), build(student_channels_last=True)
-    images, layouts = batch()['inputs'].float(), []
-    for role in ('student', 'teacher'):
-        getattr(other, role).load_state_dict(getattr(plain, role).state_dict())
-    for model in (plain, other):
-        sum(losses(model).values()).backward()
-        feature = model.student.extract_feat(images, stage='backbone')[-1]
-        layouts.append(
-            feature.is_contiguous(memory_format=torch.channels_last))
-    assert layouts == [False, True]
-    grads = {name: w.grad for name, w in other.student.named_parameters()}
-    for name, weight in plain.student.named_parameters():
-        torch.testing.assert_close(grads[name], weight.grad)
-
-
-def test_student_channels_last_starts_from_the_same_weights():
-    states = []
-    for last in (False, True):
-        torch.manual_seed(0)
-        model = build(student_channels_last=last)
-        torch.manual_seed(0)
-        model.init_weights()
-        states.append(model.state_dict())
-    assert states[0].keys() == states[1].keys()
-    for name, value in states[0].items():
-        assert torch.equal(value, states[1][name]), name
-    weight = states[1]['architecture.backbone.conv1.weight']
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize('update_buffers', [False, True])
 def test_ema_goes_on_when_batch_norms_are_folded(update_buffers):
     model = build(teacher_inference=dict(fold_bn=True))
