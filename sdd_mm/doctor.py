@@ -42,11 +42,12 @@ from .engine.hooks.sdd_report_hook import report
 from .engine.hooks.utils import num_classes
 from .engine.preflight import check_training
 from .images import datasets_of
+from .input_format import InputFormat
 from .memory import available_memory, size_text
 from .models.algorithms import FrozenTeacherDistill, TeacherError
-from .models.algorithms.teacher import normalization, weights_hash
 from .models.losses import ScaleDecoupledLoss
 from .models.recorders import FeatureHeadError
+from .weights import weights_hash
 
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
             'mmpretrain', 'mmrazor')
@@ -198,14 +199,14 @@ def _data(key: str, cfg: dict, loader) -> Finding:
 
 
 def _normalization(model: nn.Module, batch: dict) -> Finding:
-    own = normalization(model)
+    own = InputFormat.of_model(model)
     said = _says(own)
     if own is not None:
         values = model.data_preprocessor(batch)['inputs'].float()
         mean, std = values.mean().item(), values.std().item()
         said += f': pixels of mean {mean:.2g} and std {std:.2g}'
         # some networks take pixels that are centred only, or as they are
-        scaled = any(value != 1 for value in own[1])
+        scaled = any(value != 1 for value in own.std)
         if scaled and (abs(mean) > FAR or not 1 / FAR < std < FAR):
             return Finding(
                 BAD, 'images', f'{said}: data_preprocessor.mean and std are '
@@ -213,25 +214,18 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
                 'as 0 to 255')
     if not isinstance(model, FrozenTeacherDistill):
         return Finding(FACT, 'images', said)
-    teacher = normalization(model.teacher)
+    teacher = InputFormat.of_model(model.teacher)
     if teacher == own:
         return Finding(GOOD, 'images', f'{said}, of student and teacher')
-    given = 'its own, converted' if model.converts_images else (
+    given = 'its own, converted' if model.convert is not None else (
         'the student\'s images all the same')
     return Finding(
         FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, it is '
         f'given {given}')
 
 
-def _says(found: Optional[tuple]) -> str:
-    if found is None:
-        return 'no data_preprocessor'
-    mean, std, to_rgb = found
-    numbers = '; '.join(
-        f'{name} {", ".join(f"{value:.4g}" for value in values)}'
-        for name, values in (('mean', mean), ('std', std)))
-    order = 'reversed' if to_rgb else 'as loaded'
-    return f'{numbers}; channels {order} (to_rgb={to_rgb})'
+def _says(found: Optional[InputFormat]) -> str:
+    return 'no data_preprocessor' if found is None else str(found)
 
 
 @torch.no_grad()

@@ -500,7 +500,7 @@ CASES = {
                            'model.teacher_ckpt'),
     'another network': ({
         f'{TEACHER}.backbone.depth': 20
-    }, 'missing from the checkpoint.*model.teacher_ckpt'),
+    }, 'weights are missing: .*model.teacher_ckpt'),
     'renamed weights': (teacher_file(renamed), 'model.teacher_ckpt'),
     "a student's checkpoint for the teacher": (teacher_file(students_own),
                                                'model.teacher_ckpt'),
@@ -583,7 +583,7 @@ CASES.update(VALUES)
 
 CASES['a teacher of otherwise normalised images'] = (
     teacher_file(trained_on_others),
-    r'teacher.pth: it was trained on images normalised by mean \[120\].*'
+    r'teacher.pth: it was trained on images normalized by mean \[120\].*'
     'model.teacher.data_preprocessor')
 
 # work dirs; a disk that is full is in test_full_disk.py

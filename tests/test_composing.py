@@ -111,6 +111,7 @@ def test_another_loss_beside_sdd(name):
 
 def test_a_feature_loss_is_that_of_its_features():
     model = build(distiller=beside('features'))
+    losses(model)  # the first forward pass is also checked, in another one
     seen = {}
     for role in ('student', 'teacher'):
         getattr(model, role).backbone.layer2.register_forward_hook(

@@ -111,10 +111,10 @@ def test_a_wrong_teacher(capsys, teacher, tmp_path, change):
     ({
         'data_preprocessor.mean': '[0.5,0.5,0.5]',
         'model.teacher.data_preprocessor.mean': '[0.5,0.5,0.5]'
-    }, 'trained on images normalised by mean [64, 64, 64]'),
+    }, 'trained on images normalized by mean [64, 64, 64]'),
     ({
         'data_preprocessor.mean': '[0.5,0.5,0.5]'
-    }, 'normalis'),
+    }, 'normalized'),
     ({
         'train_dataloader.dataset._delete_': 'True',
         'train_dataloader.dataset.type': 'VerifiedCIFAR100',
@@ -190,7 +190,7 @@ def test_other_images_for_the_teacher(capsys, teacher, given):
             'data_preprocessor.mean': '[0.0,0.0,0.0]',
             'model.on_normalization_mismatch': given
         })
-    assert 'teacher: mean 64, 64, 64' in found['images'][1]
+    assert 'teacher: mean [64, 64, 64]' in found['images'][1]
     # a scene that is 1 brighter in all than the teacher knows it
     assert (code, found['teacher'][0]) == ((0, 'ok') if given == 'convert' else
                                            (1, 'BAD'))

@@ -24,7 +24,7 @@ from sdd_mm.converters.graph import (StudentGraph, _given, sample_images,
                                      to_onnx, to_torchscript, write_graphs)
 from sdd_mm.converters.student import plain_config
 from sdd_mm.datasets import DigitScenes
-from sdd_mm.models.algorithms.teacher import normalization_mismatch
+from sdd_mm.input_format import stated_mismatch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -337,9 +337,9 @@ def test_nothing_is_overwritten(run, tmp_path):
 def test_an_exported_student_knows_its_images(run, tmp_path):
     path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
     meta = torch.load(path)['meta']
-    assert normalization_mismatch(model, meta) is None
+    assert stated_mismatch(model, meta) is None
     model.data_preprocessor.mean += 1
-    assert 'mean [60, 64, 68]' in normalization_mismatch(model, meta)
+    assert 'mean [60, 64, 68]' in stated_mismatch(model, meta)
 
 
 def cut_head(content):
@@ -357,14 +357,15 @@ def poison(content):
 @pytest.mark.parametrize('change, message', [
     (cut_head, 'missing.*head.fc.weight'),
     (poison, 'not finite.*head.fc.bias'),
-    (lambda content: content.pop('state_dict'), 'has no state_dict'),
+    (lambda content: content.pop('state_dict'), 'holds no state dict'),
     (lambda content: content['meta'].pop('cfg'), 'no config.*--config'),
     (lambda content: content['meta'].update(cfg='a = print()'),
      'no plain config'),
     (lambda content: content['meta'].update(cfg='a = ('), 'by --config'),
     (lambda content: content['meta'].update(cfg='a = 1'), 'has no `model`'),
     (lambda content: content.update(meta=[1]), 'is damaged'),
-    (lambda content: content['state_dict'].update({1: 2}), 'is damaged'),
+    (lambda content: content['state_dict'].update({1: 2}),
+     'holds no state dict'),
 ])
 def test_what_is_no_student_is_refused(run, tmp_path, change, message):
     content = torch.load(run[0])

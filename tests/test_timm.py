@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_listed():
     weights['fc.bias'] = torch.zeros(3)
     with pytest.raises(ConversionError) as error:
         convert_timm('resnet10t', weights)
-    for part in ('1 weights have no place in it: surplus;',
+    for part in ('1 weight is not in the model: surplus;',
                  'backbone.timm_model.layer1.0.conv1.weight;',
                  'fc.bias (3,) instead of (10,)'):
         assert part in str(error.value)

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..models.losses.scale_decoupled_loss import CASES as LOGGED_CASES
+from ..engine.hooks.sdd_report_hook import CASES as LOGGED_CASES
 from .outputs import Outputs
 
 matplotlib.use('Agg')

@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmrazor.registry import MODELS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -19,12 +18,12 @@ from ..engine.config_keys import check_options
 from ..engine.errors import PreflightError
 from ..engine.hooks.frozen_teacher_hook import META
 from ..engine.hooks.utils import num_classes
-from ..functional.pooling_plan import check_scales
+from ..functional.local_logits import check_scales
 from ..images import loads_files, preprocessor_of
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
-from ..models.recorders.map_recorder import MapRecorder
+from ..weights import read_checkpoint
 
 SCALES = (1, 2, 4)
 
@@ -169,7 +168,7 @@ class TrainedRun:
         recorders = getattr(self.model.distiller,
                             f'{role}_recorders').recorders
         recorder = next((recorder for recorder in recorders.values()
-                         if isinstance(recorder, MapRecorder)), None)
+                         if isinstance(recorder, FeatureHeadRecorder)), None)
         if recorder is None:
             recorder = FeatureHeadRecorder()
             recorder.initialize(network)
@@ -238,8 +237,7 @@ def load_run(checkpoint: str,
         TrainedRun: Its model, config and classes.
     """
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu', logger='silent')
+        content = read_checkpoint(checkpoint)
         meta, weights = content['meta'], content['state_dict']
         text, trained_by = meta['cfg'], meta.get(META)
         cfg = None

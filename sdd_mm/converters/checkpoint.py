@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Foreign checkpoints, made MMPretrain's."""
 import argparse
-import contextlib
 import math
 import re
 from pathlib import Path
@@ -13,10 +12,10 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..models.algorithms.teacher import INPUT_NORMALIZATION
+from ..input_format import META
+from ..weights import COUNTER, Misfits, is_unsound, strip_prefix
 from .names import RULES, rename
 
-COUNTER = 'num_batches_tracked'
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 # mean and std by which RepDistiller and mdistiller (CIFAR-100, ImageNet),
 # SDD's authors (CUB-200) and torchvision normalise, for images of 0 to 255
@@ -87,7 +86,7 @@ def convert_file(source: str,
             state_dict=weights,
             meta={
                 'converted_from': Path(source).name,
-                INPUT_NORMALIZATION: normalization
+                META: normalization
             }))
 
 
@@ -144,38 +143,20 @@ def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
         if value.shape != own[target].shape:
             shapes.append(f'{name} {tuple(value.shape)} instead of '
                           f'{tuple(own[target].shape)}')
-        if unsound(value, own[target]):
+        if is_unsound(value, own[target]):
             broken.append(name)
     missing = [
         name for name in own
         if name not in found and not name.endswith(COUNTER)
     ]
-    refuse_misfits(left_over, missing, shapes, broken)
+    refuse(Misfits(missing, left_over, shapes, broken))
     return {name: found.get(name, own[name]) for name in own}
 
 
-def unsound(value: Tensor, like: Tensor) -> bool:
-    """Whether a weight cannot be one: infinite, NaN, or integers."""
-    return (value.is_floating_point() != like.is_floating_point()
-            or not value.isfinite().all().item())
-
-
-def refuse_misfits(left_over: Sequence[str],
-                   missing: Sequence[str],
-                   shapes: Sequence[str],
-                   broken: Sequence[str] = ()) -> None:
-    """Raise a ``ConversionError`` that lists all of them, if there are any."""
-    problems = [
-        f'{len(names)} {title}: {", ".join(names)}'
-        for title, names in (('weights have no place in it',
-                              left_over), ('of its weights are missing (named '
-                                           'as in MMPretrain)', missing),
-                             ('weights have another shape', shapes),
-                             ('weights are not finite floating point numbers',
-                              broken)) if names
-    ]
-    if problems:
-        raise ConversionError('; '.join(problems))
+def refuse(found: Misfits) -> None:
+    """Raise a ``ConversionError`` that lists misfits, if there are any."""
+    if found:
+        raise ConversionError(str(found))
 
 
 def _normalization(name: str, mean: Optional[Sequence[float]],
@@ -239,10 +220,8 @@ def _load(source: str):
     Raises:
         ConversionError: If it cannot be read, or holds anything else.
     """
-    allow = getattr(torch.serialization, 'safe_globals',
-                    lambda names: contextlib.nullcontext())
     try:
-        with allow([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(source, map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file may raise anything
         lines = str(error).splitlines() or ['']
@@ -257,12 +236,8 @@ def _load(source: str):
 
 
 def _strip(weights: Dict[str, Tensor], *prefixes: str) -> Dict[str, Tensor]:
-    """Weights without what stands before all of their names."""
+    """Weights without the prefixes that all of their names share."""
     for prefix in prefixes:
         if all(name.startswith(prefix) for name in weights):
-            return _strip(
-                {
-                    name[len(prefix):]: value
-                    for name, value in weights.items()
-                }, *prefixes)
+            return _strip(strip_prefix(weights, prefix), *prefixes)
     return weights

@@ -14,7 +14,7 @@ from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
 from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grey
-from ..models.algorithms.teacher import normalization
+from ..input_format import InputFormat
 from .checkpoint import ConversionError
 
 TOLERANCE = 1e-4  # of the largest logit
@@ -36,7 +36,7 @@ class StudentGraph(nn.Module):
         preprocessor = model.data_preprocessor
         normalize = getattr(preprocessor, '_enable_normalize', False)
         self.model = model
-        self.flip = normalization(model)[2]
+        self.flip = InputFormat.of_model(model).to_rgb
         self.register_buffer(
             'mean', preprocessor.mean if normalize else torch.zeros(1, 1, 1))
         self.register_buffer(

@@ -11,7 +11,6 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend, dump
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, DefaultScope, Registry
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 from torch import Tensor, nn
@@ -20,13 +19,13 @@ from ..config_file import load_config, named
 from ..engine.config_keys import RUNNER_KEYS, as_list
 from ..images import (LOADERS, channel_order, datasets_of, innermost,
                       preprocessor_of)
-from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
-                                         normalization_mismatch)
+from ..input_format import META, InputFormat, stated_mismatch
 from ..version import __version__
-from .checkpoint import ConversionError, refuse_misfits, unsound
+from ..weights import (WeightsError, misfits, network_weights, read_checkpoint,
+                       select)
+from .checkpoint import ConversionError, refuse
 from .graph import write_graphs
 
-STUDENT = 'architecture.'
 # keys of a config that tell of one run
 RUN = ('work_dir', 'experiment_name', 'launcher', 'load_from', 'resume',
        'custom_hooks', 'custom_imports')
@@ -88,25 +87,18 @@ def export_student(
         raise ConversionError(f'{target} must end in .pth')
     if path.resolve() == Path(checkpoint).resolve():
         raise ConversionError(f'{target} is the checkpoint itself')
-    content = _read(checkpoint)
+    try:
+        content = read_checkpoint(checkpoint)
+    except WeightsError as error:
+        raise ConversionError(str(error)) from error
     cfg = plain_config(_config(content, checkpoint, config))
     weights = student_weights(content, ema)
     model = _build(cfg)
-    mismatch = normalization_mismatch(model, content.get('meta') or {})
+    mismatch = stated_mismatch(model, content['meta'])
     if mismatch:
         raise ConversionError(f'{mismatch}: --config is not that of the run')
-    own = model.state_dict()
-    refuse_misfits(
-        [name for name in weights if name not in own],
-        [name for name in own if name not in weights], [
-            f'{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}'
-            for name, value in weights.items()
-            if name in own and value.shape != own[name].shape
-        ], [
-            name for name, value in weights.items()
-            if name in own and unsound(value, own[name])
-        ])
-    model.load_state_dict(weights)
+    refuse(misfits(weights, model))
+    model.load_state_dict(weights, strict=False)
     model.eval()
     written = write_graphs(model, cfg, graphs, image_size)
     saved = io.BytesIO()
@@ -140,26 +132,16 @@ def student_weights(content: dict, ema: Optional[bool]) -> Dict[str, Tensor]:
     MMEngine's EMA puts the averaged weights in the place of the others when it
     saves, and the others where one would look for the averaged ones.
     """
-    weights, raw = _strip(content['state_dict']), content.get('ema_state_dict')
+    weights, raw = content['state_dict'], content.get('ema_state_dict')
     if ema and raw is None:
         raise ConversionError('it holds no averaged weights: no EMAHook was '
                               'in custom_hooks of its run')
     if raw is not None and ema is False:
-        weights = dict(
-            weights, **{
-                name[len('module.'):]: value
-                for name, value in raw.items() if name.startswith('module.')
-            })
-    if any(name.startswith(STUDENT) for name in weights):
-        weights = {
-            name[len(STUDENT):]: value
-            for name, value in weights.items() if name.startswith(STUDENT)
-        }
+        weights = {**weights, **select(raw, 'module.')}
     return {
         # a copy: a part of a larger tensor would be saved with all of it
         name: value.detach().clone()
-        for name, value in weights.items()
-        if not name.startswith('data_preprocessor.')
+        for name, value in network_weights(weights).items()
     }
 
 
@@ -232,33 +214,6 @@ def plain_config(cfg: Config) -> Config:
     return Config(plain)
 
 
-def _strip(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Names without what a wrapper for several processes puts before."""
-    if not all(name.startswith('module.') for name in weights):
-        return weights
-    return {name[len('module.'):]: value for name, value in weights.items()}
-
-
-def _read(checkpoint: str) -> dict:
-    try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu', logger='silent')
-    except Exception as error:  # a broken file may raise anything
-        raise ConversionError(f'{checkpoint} cannot be read: '
-                              f'{type(error).__name__}: {error}') from error
-    if not isinstance(content, dict) or not isinstance(
-            content.get('state_dict'), dict):
-        raise ConversionError(f'{checkpoint} has no state_dict: it is no '
-                              'checkpoint of a run')
-    if not all(
-            isinstance(name, str) and isinstance(value, Tensor)
-            for name, value in content['state_dict'].items()) or not (
-                isinstance(content.get('meta') or {}, dict)):
-        raise ConversionError(f'{checkpoint} is damaged: its state_dict must '
-                              'hold named tensors, and its meta be a dict')
-    return content
-
-
 def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
     if config is not None:
         try:
@@ -266,7 +221,7 @@ def _config(content: dict, checkpoint: str, config: Optional[str]) -> Config:
         except Exception as error:  # a config file may do anything
             raise ConversionError(f'--config {config}: {type(error).__name__}:'
                                   f' {error}') from error
-    text = (content.get('meta') or {}).get('cfg')
+    text = content['meta'].get('cfg')
     if not isinstance(text, str):
         raise ConversionError(
             f'{checkpoint} holds no config: give that of its run by --config')
@@ -287,20 +242,16 @@ def _build(cfg: Config) -> nn.Module:
 
 def _meta(content: dict, model: nn.Module, cfg: Config) -> dict:
     """Plain values of the run's meta, and what the images are like."""
-    meta = content.get('meta') or {}
+    meta = content['meta']
     classes = (meta.get('dataset_meta') or {}).get('classes')
     kept = {
         key: meta[key]
         for key in ('epoch', 'iter', 'seed', 'teacher_sha256')
         if isinstance(meta.get(key), (int, str))
     }
-    mean, std, to_rgb = normalization(model) or ((0., ), (1., ), False)
     loader = cfg.get('train_dataloader') or cfg.get('test_dataloader')
     loaded = channel_order(loader) if loader else None
-    kept[INPUT_NORMALIZATION] = dict(
-        mean=list(mean),
-        std=list(std),
-        channel_order=loaded and (loaded[::-1] if to_rgb else loaded))
+    kept[META] = (InputFormat.of_model(model, loaded) or InputFormat()).meta()
     return dict(
         kept,
         sdd_mm=__version__,

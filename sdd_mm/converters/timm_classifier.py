@@ -15,9 +15,9 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..models.algorithms.teacher import INPUT_NORMALIZATION
-from .checkpoint import (COUNTER, ConversionError, refuse_misfits, unsound,
-                         write)
+from ..input_format import META
+from ..weights import misfits
+from .checkpoint import ConversionError, refuse, write
 
 # what leaves pooled features as they are, in eval mode
 _NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
@@ -91,21 +91,10 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
             f'it has no {name}.weight, the weight of the classifier')
     num_classes = len(weights[f'{name}.weight'])
     config = timm_teacher(model_name, num_classes)
-    own = _create(model_name, num_classes).state_dict()
-    shapes = [
-        f'{key} {tuple(weights[key].shape)} instead of '
-        f'{tuple(own[key].shape)}' for key in own
-        if key in weights and weights[key].shape != own[key].shape
-    ]
-    missing = [
-        key for key in own if key not in weights and not key.endswith(COUNTER)
-    ]
-    broken = [
-        key for key in own
-        if key in weights and unsound(weights[key], own[key])
-    ]
-    refuse_misfits([key for key in weights if key not in own],
-                   list(_rename(dict.fromkeys(missing), name)), shapes, broken)
+    network = _create(model_name, num_classes)
+    found, own = misfits(weights, network), network.state_dict()
+    missing = list(_rename(dict.fromkeys(found.missing), name))
+    refuse(found._replace(missing=missing))
     weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     preprocessor = config['data_preprocessor']
     normalization = dict(
@@ -114,7 +103,7 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
         channel_order='RGB')
     return dict(
         state_dict=_rename(weights, name),
-        meta={INPUT_NORMALIZATION: normalization})
+        meta={META: normalization})
 
 
 def convert_timm_file(model_name: str, source: str, target: str) -> None:

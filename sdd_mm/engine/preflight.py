@@ -27,8 +27,9 @@ from torch import nn
 
 from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..images import channel_order, datasets_of
+from ..input_format import stated_mismatch
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
-from ..models.algorithms.teacher import CONVERTERS, normalization_mismatch
+from ..weights import CONVERTERS
 from .config_keys import as_list, check_keys, dotted, find_type
 from .config_values import check_values
 from .errors import PreflightError
@@ -66,8 +67,7 @@ def check_training(cfg: Config) -> nn.Module:
             model.load_teacher()
         except TeacherError as error:
             raise PreflightError(str(error)) from error
-        mismatch = normalization_mismatch(model.teacher, model.teacher_meta,
-                                          loaded)
+        mismatch = stated_mismatch(model.teacher, model.teacher_meta, loaded)
         if mismatch:
             raise PreflightError(
                 f'teacher checkpoint {model.teacher_ckpt}: {mismatch}. Set '
@@ -240,7 +240,7 @@ def _check_images(title: str,
                   model: nn.Module,
                   loaded: Optional[str] = None) -> None:
     """Images normalised as those that a checkpoint was trained on."""
-    mismatch = normalization_mismatch(model, content.get('meta') or {}, loaded)
+    mismatch = stated_mismatch(model, content.get('meta') or {}, loaded)
     if mismatch:
         raise PreflightError(f'{title}: {mismatch}. Set mean, std and to_rgb '
                              'of the config key data_preprocessor to that')

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What every loss function asks of the tensors that it is given."""
+"""Checks and precision that all functions share."""
 import functools
 import math
 from contextlib import nullcontext
@@ -7,8 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-# torch 2.1 cannot tell
-is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
+is_compiling = torch.compiler.is_compiling
 
 
 def full_precision(function):
@@ -60,6 +59,13 @@ def check_logits(student: Tensor, teacher: Tensor) -> None:
                          f'dimension, got shape {tuple(student.shape)}')
 
 
+def check_choice(name: str, value: str, choices: tuple) -> str:
+    """Return ``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+    return value
+
+
 def check_positive(name: str, value: float) -> None:
     """Refuse a temperature that is not a positive, finite number."""
     if not 0 < value < math.inf:
@@ -70,9 +76,8 @@ def class_index(target: Tensor, logits: Tensor) -> Tensor:
     """Integer labels of ``logits`` (..., K) from labels or class scores.
 
     Args:
-        target (Tensor): Integer labels with the shape of ``logits`` less its
-            last dimension, or scores (soft labels) with that last dimension,
-            which act through their argmax.
+        target (Tensor): Integer labels, (...), or scores (soft labels),
+            (..., K), of which the largest marks the class.
         logits (Tensor): Shape (..., K).
 
     Returns:

@@ -1,15 +1,20 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""The distillation loss of one row of logits (LD of equation 8).
+r"""The distillation loss of one row of logits (:math:`L_D` of equation 8).
 
-Each function maps ``(..., K)`` logits to ``(...)`` losses, is computed in log
-space, and includes the factor tau squared.
+Each function maps ``(..., K)`` logits to ``(...)`` losses, works in log space,
+and includes the factor tau squared. No gradient flows into the teacher.
 """
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ._tensors import check_logits, check_positive, class_index, full_precision
+from ._tensors import (check_logits, check_positive, class_index,
+                       full_precision, is_compiling)
+
+BLOCK = 2**19
+"""Logits per block of ``dkd_loss`` on a CPU, so that they stay in cache."""
 
 
 @full_precision
@@ -35,58 +40,10 @@ def kd_loss(student: Tensor, teacher: Tensor, tau: float = 4.0) -> Tensor:
     """
     check_logits(student, teacher)
     check_positive('tau', tau)
-    log_s = (student / tau).log_softmax(dim=-1)
-    log_t = (teacher / tau).log_softmax(dim=-1)
-    return tau**2 * _kl(log_t, log_s)
-
-
-@full_precision
-def dkd_loss(student: Tensor,
-             teacher: Tensor,
-             target: Tensor,
-             alpha: float = 1.0,
-             beta: float = 8.0,
-             tau: float = 4.0) -> Tensor:
-    r"""Decoupled knowledge distillation (Zhao et al., CVPR 2022).
-
-    With :math:`q = \sigma(t/\tau)_y`, :math:`p = \sigma(s/\tau)_y` and
-    :math:`\sigma_{\setminus y}` the softmax over the classes other than y:
-
-    .. math::
-        \tau^2 \left[ \alpha \left( q \ln\frac{q}{p} +
-        (1-q) \ln\frac{1-q}{1-p} \right) + \beta\,
-        KL(\sigma_{\setminus y}(t/\tau) \| \sigma_{\setminus y}(s/\tau))
-        \right]
-
-    ``alpha`` and ``beta`` are DKD's own; the paper's beta and gamma of
-    equation 10 are ``consistent_weight`` and ``complementary_weight``.
-
-    Args:
-        student (Tensor): Student logits, (..., K).
-        teacher (Tensor): Teacher logits, (..., K).
-        target (Tensor): Labels, (...), or scores, (..., K), which act through
-            their argmax.
-        alpha (float): Weight of the target class part. Defaults to 1.0.
-        beta (float): Weight of the non-target part. Defaults to 8.0.
-        tau (float): Temperature. Defaults to 4.0.
-
-    Returns:
-        Tensor: One loss per row, (...).
-
-    Raises:
-        ValueError: If shapes do not agree, K < 2, or ``tau`` is not positive.
-    """
-    check_logits(student, teacher)
-    check_positive('tau', tau)
-    index = class_index(target, student).unsqueeze(-1)
-    student, teacher = student / tau, teacher / tau
-    log_p, log_not_p = _decouple(student, index)
-    log_q, log_not_q = _decouple(teacher, index)
-    target_part = (
-        log_q.exp() * (log_q - log_p) + log_not_q.exp() *
-        (log_not_q - log_not_p))
-    others_part = _kl(_others(teacher, index), _others(student, index))
-    return tau**2 * (alpha * target_part + beta * others_part)
+    log_p = (student / tau).log_softmax(-1)
+    log_q = (teacher.detach() / tau).log_softmax(-1)
+    return tau**2 * F.kl_div(
+        log_p, log_q, reduction='none', log_target=True).sum(-1)
 
 
 @full_precision
@@ -97,6 +54,9 @@ def nkd_loss(student: Tensor,
              tau: float = 1.0,
              keep_target: bool = False) -> Tensor:
     r"""Normalized knowledge distillation (Yang et al., ICCV 2023).
+
+    With :math:`\sigma_{\setminus y}` the softmax over the classes other than
+    the target y:
 
     .. math::
         -\sigma(t)_y \ln \sigma(s)_y - \gamma \tau^2 \sum_{k \ne y}
@@ -109,17 +69,17 @@ def nkd_loss(student: Tensor,
     Args:
         student (Tensor): Student logits, (..., K).
         teacher (Tensor): Teacher logits, (..., K).
-        target (Tensor): Labels, (...), or scores, (..., K), which act through
-            their argmax.
+        target (Tensor): Labels, (...), or scores, (..., K), of which the
+            largest marks the target.
         gamma (float): Weight of the non-target part. Defaults to 1.5.
         tau (float): Temperature of the non-target part. Defaults to 1.0.
         keep_target (bool): Whether the second term runs over all classes, as
-            in the code that SDD's authors released (the mask that was to drop
-            the target class drops nothing there). Defaults to False.
+            in the code that SDD's authors released (its mask was meant to
+            drop the target class, but drops nothing). Defaults to False.
 
     Returns:
-        Tensor: One loss per row, (...). It is a cross entropy: at
-        ``student == teacher`` it is the teacher's entropy, not zero.
+        Tensor: One loss per row, (...). It is a cross entropy: for
+        ``student == teacher`` it equals the teacher's entropy, not zero.
 
     Raises:
         ValueError: If shapes do not agree, K < 2, or ``tau`` is not positive.
@@ -127,48 +87,148 @@ def nkd_loss(student: Tensor,
     check_logits(student, teacher)
     check_positive('tau', tau)
     index = class_index(target, student).unsqueeze(-1)
-    target_part = -(
-        _at(teacher.log_softmax(dim=-1), index).exp() *
-        _at(student.log_softmax(dim=-1), index))
-    if keep_target:
-        log_s = (student / tau).log_softmax(dim=-1)
-        log_t = (teacher / tau).log_softmax(dim=-1)
-    else:
-        log_s = _others(student / tau, index)
-        log_t = _others(teacher / tau, index)
-    others_part = -(log_t.exp() * log_s).sum(dim=-1)
-    return target_part + gamma * tau**2 * others_part
+    teacher = teacher.detach()
+    q = teacher.softmax(-1).gather(-1, index)
+    log_p = student.log_softmax(-1).gather(-1, index)
+    student, teacher = student / tau, teacher / tau
+    if not keep_target:
+        student, teacher = (_without(x, index) for x in (student, teacher))
+    others = (teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    return -(q * log_p).squeeze(-1) - gamma * tau**2 * others
 
 
-def _kl(log_t: Tensor, log_s: Tensor) -> Tensor:
-    """KL(t || s) over the last dimension, from log probabilities."""
-    return (log_t.exp() * (log_t - log_s)).sum(dim=-1)
+def _without(logits: Tensor, index: Tensor) -> Tensor:
+    """Logits whose target class has probability 0 after a softmax.
 
-
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    """The value at the target class, (...)."""
-    return values.gather(-1, index).squeeze(-1)
-
-
-def _drop(logits: Tensor, index: Tensor) -> Tensor:
-    """The logits of the classes other than the target, (..., K - 1).
-
-    The target is left out by position, not masked by a large number: classes
-    before it stay, classes after it move up by one. The shape is static and
-    nothing is read back from the device.
+    Half of the smallest number instead of -inf: 0 * -inf would be NaN.
     """
-    position = torch.arange(logits.shape[-1] - 1, device=logits.device)
-    return logits.gather(-1, position + (position >= index))
+    return logits.scatter(-1, index, torch.finfo(logits.dtype).min / 2)
 
 
-def _others(logits: Tensor, index: Tensor) -> Tensor:
-    """Log softmax over the classes other than the target, (..., K - 1)."""
-    return _drop(logits, index).log_softmax(dim=-1)
+@full_precision
+def dkd_loss(student: Tensor,
+             teacher: Tensor,
+             target: Tensor,
+             alpha: float = 1.0,
+             beta: float = 8.0,
+             tau: float = 4.0) -> Tensor:
+    r"""Decoupled knowledge distillation (Zhao et al., CVPR 2022).
+
+    With :math:`q = \sigma(t/\tau)_y`, :math:`p = \sigma(s/\tau)_y` and
+    :math:`\hat q, \hat p` the softmax of :math:`t/\tau, s/\tau` over the
+    classes other than the target y:
+
+    .. math::
+        \tau^2 \left[ \alpha \left( q \ln\frac{q}{p} +
+        (1-q) \ln\frac{1-q}{1-p} \right) + \beta\,
+        KL(\hat q \,\|\, \hat p) \right]
+
+    Its derivative by the student's logits is :math:`\tau \alpha (p - q)` for
+    the target class and :math:`\tau [(\beta - \alpha (p - q)) \hat p_k -
+    \beta \hat q_k]` for the others. Loss and derivative are computed in one
+    pass: about half the time of a plain writing, and a third of what it keeps
+    for the backward pass. The derivative cannot be differentiated again.
+
+    ``alpha`` and ``beta`` are DKD's own; the paper's beta and gamma of
+    equation 10 are ``consistent_weight`` and ``complementary_weight``.
+
+    Args:
+        student (Tensor): Student logits, (..., K).
+        teacher (Tensor): Teacher logits, (..., K).
+        target (Tensor): Labels, (...), or scores, (..., K), of which the
+            largest marks the target.
+        alpha (float): Weight of the target class part. Defaults to 1.0.
+        beta (float): Weight of the non-target part. Defaults to 8.0.
+        tau (float): Temperature. Defaults to 4.0.
+
+    Returns:
+        Tensor: One loss per row, (...).
+
+    Raises:
+        ValueError: If shapes do not agree, K < 2, or ``tau`` is not positive.
+    """
+    check_logits(student, teacher)
+    check_positive('tau', tau)
+    index = class_index(target, student)
+    return _DKD.apply(student, teacher, index, alpha, beta, tau)
 
 
-def _decouple(logits: Tensor, index: Tensor) -> Tuple[Tensor, Tensor]:
-    """Log p(target) and log (1 - p(target)), each (...)."""
-    logits = logits - logits.amax(dim=-1, keepdim=True).detach()
-    total = logits.logsumexp(dim=-1)
-    rest = _drop(logits, index).logsumexp(dim=-1)
-    return _at(logits, index) - total, rest - total
+class _DKD(torch.autograd.Function):
+    """Applies :func:`_dkd` block by block and keeps its derivative."""
+
+    @staticmethod
+    def forward(ctx, student, teacher, index, alpha, beta, tau):
+        shape, classes = student.shape, student.shape[-1]
+        rows = [x.reshape(-1, classes) for x in (student, teacher)]
+        rows.append(index.reshape(-1, 1))
+        size = len(rows[0])
+        if student.device.type == 'cpu' and not is_compiling():
+            size = -(-size // max(1, round(student.numel() / BLOCK)))
+        blocks = [
+            _dkd(*block, alpha, beta, tau, ctx.needs_input_grad[0])
+            for block in zip(*(x.split(max(1, size)) for x in rows))
+        ]
+        loss, slope = blocks[0] if len(blocks) == 1 else map(
+            _joined, zip(*blocks))
+        if slope is not None:
+            ctx.save_for_backward(slope.view(shape))
+        return loss.view(shape[:-1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        # with create_graph=True, which would silently leave it out
+        if torch.is_grad_enabled() and not is_compiling():
+            raise RuntimeError('dkd_loss has no second derivative')
+        slope, = ctx.saved_tensors
+        return grad.unsqueeze(-1) * slope, None, None, None, None, None
+
+
+def _joined(blocks):
+    return None if blocks[0] is None else torch.cat(blocks)
+
+
+class _Others(NamedTuple):
+    """The softmax over the classes other than the target, (R, K).
+
+    It is ``power / total``, with ``power = exponent.exp()``; both are 0 at the
+    target. ``odds`` is the logarithm of p(target) / (1 - p(target)), (R, 1).
+    """
+    exponent: Tensor
+    power: Tensor
+    total: Tensor
+    odds: Tensor
+
+
+def _others(logits: Tensor, index: Tensor, tau: float) -> _Others:
+    target = logits.gather(-1, index)
+    exponent = logits.scatter(-1, index, -torch.inf)
+    largest = exponent.amax(-1, keepdim=True)
+    power = exponent.sub_(largest).div_(tau).exp()
+    exponent.scatter_(-1, index, 0.)
+    total = power.sum(-1, keepdim=True)
+    return _Others(exponent, power, total,
+                   (target - largest) / tau - total.log())
+
+
+def _dkd(student, teacher, index, alpha, beta, tau,
+         with_slope) -> Tuple[Tensor, Tensor]:
+    """Losses (R, 1) and their derivative by the student's logits, (R, K)."""
+    student = _others(student, index, tau)
+    teacher = _others(teacher, index, tau)
+    log_p, log_not_p = F.logsigmoid(student.odds), F.logsigmoid(-student.odds)
+    log_q, log_not_q = F.logsigmoid(teacher.odds), F.logsigmoid(-teacher.odds)
+    q, not_q = log_q.exp(), log_not_q.exp()
+    target_part = q * (log_q - log_p) + not_q * (log_not_q - log_not_p)
+    # KL of two softmaxes by their exponents and totals
+    cross = teacher.exponent.sub_(student.exponent).mul_(teacher.power)
+    others_part = (
+        cross.sum(-1, keepdim=True) / teacher.total -
+        (teacher.total / student.total).log())
+    loss = tau**2 * (alpha * target_part + beta * others_part)
+    if not with_slope:
+        return loss, None
+    # p - q, without a difference of two numbers close to 1
+    excess = alpha * (not_q * log_p.exp() - q * log_not_p.exp())
+    slope = student.power.mul_(tau * (beta - excess) / student.total)
+    slope.sub_(teacher.power.mul_(tau * beta / teacher.total))
+    return loss, slope.scatter_(-1, index, tau * excess)

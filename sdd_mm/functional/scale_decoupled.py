@@ -5,33 +5,27 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from ._tensors import check_logits, class_index, full_precision
+from ._tensors import (check_choice, check_logits, class_index,
+                       full_precision)
 
 CONSISTENCIES = ('label', 'class')
 REDUCTIONS = ('mean', 'sum')
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def check_choice(name: str, value: str, choices: tuple) -> str:
-    """Return ``value`` if it is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
-    return value
-
-
 def complementary_cells(teacher: Tensor,
                         target: Tensor,
                         consistency: str = 'label',
                         global_logits: Optional[Tensor] = None) -> Tensor:
-    """Which cells the teacher judges otherwise than the whole image.
+    """Cells that the teacher classifies differently from the whole image.
 
     Args:
         teacher (Tensor): The teacher's local logits, (N, B, K).
-        target (Tensor): Labels, (B,), or scores, (B, K), which act through
-            their argmax.
+        target (Tensor): Labels, (B,), or scores, (B, K), of which the largest
+            marks the label.
         consistency (str): 'class' compares the teacher's class of the cell
             with its global class, as the paper says. 'label' compares whether
-            the two are right, as the authors' released code does: two
+            the two are correct, as the authors' released code does: two
             different wrong classes are consistent. Defaults to 'label'.
         global_logits (Tensor, optional): The teacher's global logits, (B, K).
             Defaults to None, which takes the first cell.
@@ -122,14 +116,14 @@ def scale_decoupled_loss(student: Tensor,
         complementary_weight (float): The paper's gamma. Defaults to 2.0.
         consistency (str): 'label' or 'class', see
             :func:`complementary_cells`. Defaults to 'label'.
-        reduction (str): 'mean' over cells and batch, as released, or 'sum'
-            over cells and mean over the batch, as equations 9 and 10 have it.
+        reduction (str): 'mean' over cells and batch, as released; 'sum' over
+            cells and mean over the batch, as in equations 9 and 10; or 'none'.
             Defaults to 'mean'.
         global_logits (Tensor, optional): The teacher's global logits, (B, K).
             Defaults to None, which takes the first cell.
 
     Returns:
-        Tensor: The loss, a scalar.
+        Tensor: The loss, a scalar; the weighted rows, (N, B), for 'none'.
 
     Raises:
         ValueError: If shapes do not agree, there is no cell or no sample, or
@@ -141,26 +135,7 @@ def scale_decoupled_loss(student: Tensor,
         >>> scale_decoupled_loss(student, teacher, labels, dkd_loss).shape
         torch.Size([])
     """
-    check_choice('reduction', reduction, REDUCTIONS)
-    rows = weighted_rows(student, teacher, target, criterion,
-                         consistent_weight, complementary_weight, consistency,
-                         global_logits)
-    return reduce_rows(rows, reduction)
-
-
-@full_precision
-def weighted_rows(student: Tensor,
-                  teacher: Tensor,
-                  target: Tensor,
-                  criterion: Criterion,
-                  consistent_weight: float = 1.0,
-                  complementary_weight: float = 2.0,
-                  consistency: str = 'label',
-                  global_logits: Optional[Tensor] = None) -> Tensor:
-    """The summands of :func:`scale_decoupled_loss`, (N, B).
-
-    Its arguments but for ``reduction``, which :func:`reduce_rows` takes.
-    """
+    check_choice('reduction', reduction, (*REDUCTIONS, 'none'))
     check_logits(student, teacher)
     weights = cell_weights(teacher, target, consistency, consistent_weight,
                            complementary_weight, global_logits)
@@ -170,10 +145,7 @@ def weighted_rows(student: Tensor,
         raise ValueError('the criterion must return one loss per cell and '
                          f'sample, {tuple(weights.shape)}, got '
                          f'{tuple(rows.shape)}')
-    return weights * rows
-
-
-def reduce_rows(rows: Tensor, reduction: str = 'mean') -> Tensor:
-    """A scalar of rows, (N, B): see :func:`scale_decoupled_loss`."""
-    cells, batch = rows.shape
-    return rows.sum() / (batch * cells if reduction == 'mean' else batch)
+    rows = weights * rows
+    if reduction == 'none':
+        return rows
+    return rows.mean() if reduction == 'mean' else rows.sum(0).mean()

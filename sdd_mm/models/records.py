@@ -4,7 +4,7 @@
 Every record answers ``local_logits(scales, pooling)``, (N, B, K), and
 ``logits()``, the network's true global logits, (B, K). ``samples(start,
 stop)`` is the record of these samples of the batch, ``num_samples`` their
-number.
+number B, ``num_classes`` the number K.
 """
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Sequence, Tuple
@@ -12,12 +12,34 @@ from typing import Callable, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..functional.local_logits import local_logits, pool_cells
-from ..functional.pooling_plan import check_pooling, check_scales, global_cell
+from ..functional.local_logits import (check_pooling, check_scales,
+                                       global_cell, local_logits, pool_cells)
+
+
+class MapRecord:
+    """A record with a ``feature``: the map before global pooling."""
+
+    def logits(self) -> Tensor:
+        """The global logits, (B, K) (equations 2 and 3)."""
+        return self.local_logits((1, ), 'direct')[0]
+
+    def samples(self, start: int, stop: int) -> 'MapRecord':
+        """The record of the samples from ``start`` up to ``stop``."""
+        return replace(self, feature=self.feature[start:stop])
+
+    @property
+    def num_samples(self) -> int:
+        """The batch size B."""
+        return len(self.feature)
+
+    @property
+    def map_size(self) -> Tuple[int, int]:
+        """Height and width of the feature map."""
+        return tuple(self.feature.shape[-2:])
 
 
 @dataclass(frozen=True)
-class FeatureHead:
+class FeatureHead(MapRecord):
     """The feature map before global pooling and the classifier behind it.
 
     Args:
@@ -36,45 +58,26 @@ class FeatureHead:
         return local_logits(self.feature, self.weight, self.bias, scales,
                             pooling)
 
-    def logits(self) -> Tensor:
-        """The global logits, (B, K) (equations 2 and 3)."""
-        return self.local_logits((1, ), 'direct')[0]
-
-    def samples(self, start: int, stop: int) -> 'FeatureHead':
-        """The record of the samples from ``start`` up to ``stop``."""
-        return replace(self, feature=self.feature[start:stop])
-
-    @property
-    def num_samples(self) -> int:
-        """The batch size B."""
-        return len(self.feature)
-
     @property
     def num_classes(self) -> int:
         """The number of classes K."""
         return len(self.weight)
 
-    @property
-    def map_size(self) -> Tuple[int, int]:
-        """Height and width of the feature map."""
-        return tuple(self.feature.shape[-2:])
-
 
 @dataclass(frozen=True)
-class RegionHead:
+class RegionHead(MapRecord):
     """A feature map and a tail that is not linear.
 
     Pooling and the tail do not commute, so the tail runs on every pooled
-    cell: a cell's logits are what the network would say of an image whose
-    globally pooled feature were the cell's.
+    cell: a cell's logits are what the network would return for an image whose
+    globally pooled feature is the cell's.
 
     Args:
         feature (Tensor): Feature map before global pooling, (B, C, h, w).
         tail (Callable): Maps pooled features (R, C) to logits (R, K).
         global_logits (Tensor, optional): The network's own global logits,
-            (B, K), which differ from the tail's where dropout or batch
-            statistics act in training. Defaults to None, which takes the
-            tail's.
+            (B, K), which differ from the tail's if dropout or batch
+            statistics act in training. Defaults to None: the tail's.
     """
     feature: Tensor
     tail: Callable[[Tensor], Tensor]
@@ -93,42 +96,34 @@ class RegionHead:
         """The global logits, (B, K)."""
         if self.global_logits is not None:
             return self.global_logits
-        return self.local_logits((1, ), 'direct')[0]
+        return super().logits()
 
     def samples(self, start: int, stop: int) -> 'RegionHead':
         """The record of the samples from ``start`` up to ``stop``."""
         return replace(
-            self,
-            feature=self.feature[start:stop],
+            super().samples(start, stop),
             global_logits=_rows(self.global_logits, start, stop))
 
     @property
-    def num_samples(self) -> int:
-        """The batch size B."""
-        return len(self.feature)
-
-    @property
     def num_classes(self) -> Optional[int]:
-        """The number of classes K, None where it is not known yet."""
+        """The number of classes K, None if it is not known yet."""
         if self.global_logits is None:
             return None
         return self.global_logits.shape[1]
 
-    @property
-    def map_size(self) -> Tuple[int, int]:
-        """Height and width of the feature map."""
-        return tuple(self.feature.shape[-2:])
-
 
 class LocalLogits:
-    """Local logits that are already there, as a teacher cache yields them.
+    """Stored local logits, as a teacher cache yields them.
 
     Args:
         logits (Tensor): Local logits, (N, B, K).
-        scales (tuple[int]): The scales that they were taken at.
-        pooling (str): The pooling that they were taken with.
+        scales (tuple[int]): Their scales.
+        pooling (str): Their pooling.
         global_logits (Tensor, optional): The network's true global logits,
             (B, K), which the grid need not hold. Defaults to None.
+
+    Raises:
+        ValueError: If a shape is not as above.
     """
 
     def __init__(self,
@@ -157,7 +152,7 @@ class LocalLogits:
         """The local logits, (N, B, K).
 
         Raises:
-            ValueError: If they were taken on another grid.
+            ValueError: If they are those of another grid.
         """
         if (tuple(scales), pooling) != (self.scales, self.pooling):
             raise ValueError(

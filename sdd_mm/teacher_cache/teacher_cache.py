@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What a frozen teacher says of every view of every image, asked once."""
+"""The teacher source that asks a frozen teacher once per view."""
 import logging
 import time
 from typing import Optional
@@ -13,16 +13,15 @@ from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ..datasets import InMemoryDataset
-from ..functional import pooling_plan
+from ..functional.local_logits import base_logits, expand_base
+from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill
-from ..models.algorithms.teacher import normalization
 from ..models.algorithms.teacher_inference import DTYPES as TEACHER_DTYPES
 from ..models.data_preprocessor import AsyncClsDataPreprocessor
-from ..models.distillers import SDDDistiller
 from ..models.distillers.sdd_distiller import HEAD
 from ..models.losses.base import RecordLoss
-from ..models.recorders.map_recorder import TOLERANCE
+from ..models.recorders.feature_head_recorder import TOLERANCE
 from ..models.records import FeatureHead, LocalLogits
 from ..structures import DataSampleBatch
 from .row_store import RowStore, RowStoreError
@@ -38,17 +37,17 @@ class TeacherCacheError(RuntimeError):
 
 
 class TeacherCache:
-    """The teacher's local logits of every view, asked of it once.
+    """The teacher's local logits of every view, computed once.
 
-    Exact for a frozen teacher, whose answer depends on nothing but the view.
-    A view's row holds the logits of the cells that the others are averages of
-    (see :class:`sdd_mm.functional.PoolingPlan`) and, where a loss needs them,
-    the true global logits. A step that asks the teacher uses the rounded row
-    that it stores, so a cold run and a warm one see the same numbers.
+    Exact for a frozen teacher, whose logits depend on the view alone. A row
+    per view holds the logits of the cells that all others are averages of and,
+    if a loss needs them, the true global logits. A step that runs the teacher
+    uses the rounded row that it stores, so a cold run and a warm one see the
+    same numbers.
 
     Rows are bound to the teacher's weights and network, the images, their
-    normalisation and views, the grid of cells and the dtype: anything else
-    never reads them. Later runs, other methods and other students do.
+    normalization and views, the grid of cells and the dtype. Later runs, other
+    methods and other students with the same ones read them.
 
     Args:
         model (FrozenTeacherDistill): The model, with its teacher loaded.
@@ -79,17 +78,17 @@ class TeacherCache:
         if model.teacher_hash is None:
             raise TeacherCacheError('the teacher is not loaded yet')
         _check_views(model, dataset)
-        self.model = model
+        self.live = model.teacher_source
+        self.preprocess = model.data_preprocessor
         self.dataset = dataset
         self.scales, self.pooling, self._with_global = _asked(model.distiller)
         # enough images for the teacher's own checks to mean something
         some = np.arange(min(len(dataset), 32))
         first_view = np.zeros_like(some)
         record = self._ask(self._inputs(some, first_view)[0])
-        self.plan = None
-        if isinstance(record, FeatureHead):
-            self.plan = pooling_plan(self.scales, self.pooling,
-                                     record.map_size)
+        # a tail that is not linear has no cells that follow from others
+        self.base_only = isinstance(record, FeatureHead)
+        self.map_size = record.map_size
         try:
             self.store = RowStore(
                 key=dict(
@@ -97,7 +96,7 @@ class TeacherCache:
                     mmpretrain=mmpretrain.__version__,
                     teacher=model.teacher_hash,
                     network=model.teacher_network,
-                    recorder=model.distiller.teacher_map_source(),
+                    recorder=model.distiller.teacher_head.where,
                     teacher_inference=model.teacher_inference.options(),
                     normalization=_normalization(model),
                     images=dataset.fingerprint,
@@ -105,7 +104,7 @@ class TeacherCache:
                     scales=list(self.scales),
                     pooling=self.pooling,
                     map_size=list(record.map_size),
-                    base_cells_only=self.plan is not None,
+                    base_cells_only=self.base_only,
                     global_logits=self._with_global),
                 num_rows=len(dataset) * dataset.num_views,
                 row_shape=tuple(self._rows(record).shape[1:]),
@@ -117,7 +116,7 @@ class TeacherCache:
                 f'{cache_dir!r})') from error
         self._compare(self._index(some, first_view), self._rows(record))
         self.asked = self.forwards = 0
-        self._told = False
+        self._logged = False
         print_log(f'Teacher cache: {self}', logger='current')
 
     def __str__(self) -> str:
@@ -127,10 +126,6 @@ class TeacherCache:
                 f'{size_text(self.store.num_bytes)} when full, in '
                 f'{self.store.folder or "memory"}, '
                 f'{self.store.count() / self.store.num_rows:.2%} of it filled')
-
-    def __deepcopy__(self, memo: dict) -> 'TeacherCache':
-        """Copies of the model (EMA) share the cache."""
-        return self
 
     def record(self, inputs: Tensor, data_samples) -> LocalLogits:
         """The teacher's record of a batch.
@@ -204,13 +199,13 @@ class TeacherCache:
         rows = rows.float().cpu().numpy()[found]
         largest = np.abs(rows).max()
         difference = np.abs(stored[found] - rows).max() / max(largest, 1e-6)
-        dtype = TEACHER_DTYPES.get(self.model.teacher_inference.dtype)
+        dtype = TEACHER_DTYPES.get(self.live.inference.dtype)
         if not difference <= TOLERANCE[dtype or torch.float16]:
             raise TeacherCacheError(
-                f'the teacher {type(self.model.teacher).__name__} no longer '
-                f'says what is stored in {self.store.folder}: logits differ '
-                f'by {difference:.2g} of the largest. If its code was changed '
-                'that is no wonder: remove the folder')
+                f'logits of the teacher {type(self.live.teacher).__name__} '
+                f'differ from those in {self.store.folder} by '
+                f'{difference:.2g} of the largest. If you changed the '
+                'teacher\'s code, delete this folder')
 
     def _index(self, image_ids: np.ndarray,
                view_ids: np.ndarray) -> np.ndarray:
@@ -219,7 +214,7 @@ class TeacherCache:
     def _inputs(self, image_ids, view_ids):
         """Views as the student sees them, and their data samples."""
         data = self.dataset.batch(image_ids, view_ids)
-        data = self.model.data_preprocessor(data, training=True)
+        data = self.preprocess(data, training=True)
         return data['inputs'], data['data_samples']
 
     def _ask(self, inputs: Tensor):
@@ -228,16 +223,18 @@ class TeacherCache:
         # teacher_inference, which is in the key, says how the teacher runs
         with torch.no_grad(), torch.autocast(
                 inputs.device.type, enabled=False):
-            return self.model.teacher_record(inputs)
+            record = self.live.record(inputs)
+        self.live.distiller.reset_records()
+        return record
 
     @torch.no_grad()
     def _rows(self, record) -> Tensor:
         """What a row holds of a record, (B, R, K)."""
-        if self.plan is None:
-            rows = record.local_logits(self.scales, self.pooling)
+        if self.base_only:
+            rows = base_logits(record.feature, record.weight, record.bias,
+                               self.scales, self.pooling)
         else:
-            rows = self.plan.base_logits(record.feature, record.weight,
-                                         record.bias)
+            rows = record.local_logits(self.scales, self.pooling)
         if self._with_global:
             rows = torch.cat([rows, record.logits()[None]])
         return rows.transpose(0, 1)
@@ -251,13 +248,13 @@ class TeacherCache:
             rows = rows.astype(self.store.dtype)
         if not np.isfinite(rows).all():
             raise TeacherCacheError(
-                f'logits of the teacher {type(self.model.teacher).__name__} '
+                f'logits of the teacher {type(self.live.teacher).__name__} '
                 f'are not finite in {self.store.dtype.name}: set dtype='
                 "'float32' of the TeacherCacheHook, or see whether the "
                 'teacher is broken')
         self.store.write(index, rows)
-        if self.store.failure is not None and not self._told:
-            self._told = True
+        if self.store.failure is not None and not self._logged:
+            self._logged = True
             print_log(
                 f'Teacher cache: {self.store.folder} takes no more '
                 f'({self.store.failure}). The run goes on and asks the '
@@ -274,8 +271,8 @@ class TeacherCache:
         true = None
         if self._with_global:
             rows, true = rows[:-1], rows[-1]
-        if self.plan is not None:
-            rows = self.plan.expand(rows)
+        if self.base_only:
+            rows = expand_base(rows, self.scales, self.pooling, self.map_size)
         return LocalLogits(rows, self.scales, self.pooling, true)
 
 
@@ -319,11 +316,6 @@ def _check_views(model, dataset) -> None:
 
 def _asked(distiller):
     """Scales, pooling, and whether true global logits are asked for."""
-    if not isinstance(distiller, SDDDistiller):
-        raise TeacherCacheError(
-            'a teacher cache needs an SDDDistiller, got '
-            f"{type(distiller).__name__}: set model.distiller.type='"
-            "SDDDistiller', or leave out the TeacherCacheHook")
     if len(distiller.deliveries.deliveries):
         raise TeacherCacheError('deliveries carry data from the teacher to '
                                 'the student, which a teacher cache does not '
@@ -361,10 +353,10 @@ def _normalization(model) -> list:
     """What happens to the images on their way to the teacher."""
     own = model.data_preprocessor
     steps = [
-        normalization(model),
+        InputFormat.of_model(model)[:3],
         getattr(own, 'pad_size_divisor', 1),
         getattr(own, 'pad_value', 0)
     ]
-    if model.converts_images:
-        steps.append(normalization(model.teacher))
+    if model.convert is not None:
+        steps.append(InputFormat.of_model(model.teacher)[:3])
     return [str(step) for step in steps]

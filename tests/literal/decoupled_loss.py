@@ -5,7 +5,7 @@ from typing import Callable, List
 import torch
 from torch import Tensor
 
-from .tensors import scalars
+from .tensors import scalars, stacked
 
 
 def predicted(row: list) -> int:
@@ -19,11 +19,11 @@ def predicted(row: list) -> int:
 
 def is_complementary(cell: list, image: list, label: int,
                      consistency: str) -> bool:
-    """Whether the teacher judges a cell otherwise than the whole image.
+    """Whether the teacher classifies a cell differently from the whole image.
 
     'class' is the paper's reading: "Another is the complementary terms that
     belong to different classes from the global logit output". 'label' is
-    that of the released code: one of the two is right, the other wrong.
+    that of the released code: exactly one of the two is correct.
     """
     if consistency == 'class':
         return predicted(cell) != predicted(image)
@@ -79,12 +79,15 @@ def equation_10(student: Tensor,
                 image: Tensor = None) -> Tensor:
     """The sum of beta D_con(m, n) + gamma D_com(m, n).
 
-    ``row_loss(student_row, teacher_row, label)`` is LD of equation 8.
+    ``row_loss(student_row, teacher_row, label)`` is LD of equation 8. 'none'
+    is no sum, but the summands, (N, B).
     """
     image = scalars(teacher[0] if image is None else image)
     student, teacher = scalars(student), scalars(teacher)
     total = 0.
+    summands = []
     for n in range(len(student)):
+        summands.append([])
         for b in range(len(student[n])):
             loss = row_loss(student[n][b], teacher[n][b], target[b])
             if is_complementary(teacher[n][b], image[b], target[b],
@@ -92,6 +95,9 @@ def equation_10(student: Tensor,
                 d_con, d_com = 0., loss
             else:
                 d_con, d_com = loss, 0.
-            total = total + beta * d_con + gamma * d_com
+            summands[n].append(beta * d_con + gamma * d_com)
+            total = total + summands[n][b]
+    if reduction == 'none':
+        return stacked(summands)
     total = total / len(target)
     return total / len(student) if reduction == 'mean' else total

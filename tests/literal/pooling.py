@@ -73,21 +73,30 @@ def scale_grid(plane: list, m: int, pooling: str) -> list:
     return grid(plane, m)
 
 
-def local_logits(feature: Tensor,
-                 weight: Tensor,
-                 bias: Tensor = None,
-                 scales: Sequence[int] = (1, 2, 4),
-                 pooling: str = 'hierarchical') -> Tensor:
-    """pi(m, n) for every scale, cell, sample and class, as (N, B, K)."""
+def logit_maps(feature: Tensor, weight: Tensor, bias: Tensor = None) -> list:
+    """The logit map of every sample."""
     weight = scalars(weight)
     bias = None if bias is None else scalars(bias)
-    maps = [logit_map(sample, weight, bias) for sample in scalars(feature)]
-    cells = []
+    return [logit_map(sample, weight, bias) for sample in scalars(feature)]
+
+
+def cells(maps: list, scales: Sequence[int], pooling: str) -> Tensor:
+    """pi(m, n) for every scale, cell, sample and class, as (N, B, K)."""
+    result = []
     for m in scales:
         grids = [[scale_grid(plane, m, pooling) for plane in sample]
                  for sample in maps]
         for i in range(m):
             for j in range(m):
-                cells.append([[plane[i][j] for plane in sample]
-                              for sample in grids])
-    return stacked(cells)
+                result.append([[plane[i][j] for plane in sample]
+                               for sample in grids])
+    return stacked(result)
+
+
+def local_logits(feature: Tensor,
+                 weight: Tensor,
+                 bias: Tensor = None,
+                 scales: Sequence[int] = (1, 2, 4),
+                 pooling: str = 'hierarchical') -> Tensor:
+    """The cells of the logit maps, (N, B, K)."""
+    return cells(logit_maps(feature, weight, bias), scales, pooling)

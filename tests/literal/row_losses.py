@@ -1,21 +1,32 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """LD of equation 8, class by class: KD, DKD and NKD of one row of logits.
 
-A row is a list of scalar tensors or, to compute in as many digits as it
-takes, of ``decimal.Decimal``; the parameters are then of the same type.
+A row is a list of scalar tensors, of floats where no gradient is wanted, or
+of ``decimal.Decimal`` for any number of digits. Then the parameters are
+integers or decimals as well.
 """
+import math
+from decimal import Decimal
+
 from torch import Tensor
 
 
+def exp(value):
+    """The exponential of a tensor, a decimal, or a float."""
+    return math.exp(value) if isinstance(value, float) else value.exp()
+
+
 def log(value):
-    """The natural logarithm of a tensor or a decimal."""
-    return value.log() if isinstance(value, Tensor) else value.ln()
+    """The natural logarithm of a tensor, a decimal, or a float."""
+    if isinstance(value, Tensor):
+        return value.log()
+    return value.ln() if isinstance(value, Decimal) else math.log(value)
 
 
 def softmax(row: list, tau=1) -> list:
     """sigma(row / tau)."""
     peak = max(row)
-    powers = [((value - peak) / tau).exp() for value in row]
+    powers = [exp((value - peak) / tau) for value in row]
     total = sum(powers)
     return [power / total for power in powers]
 
@@ -42,10 +53,11 @@ def cross_entropy(first: list, second: list):
     return total
 
 
-def kd(student: list, teacher: list, tau):
+def kd(student: list, teacher: list, label: int, tau):
     """Equation 1, KL(sigma(P_T) || sigma(P_S)), with temperature.
 
-    Hinton et al. (2015) soften both by tau and multiply by tau squared.
+    Hinton et al. (2015) soften both by tau and multiply by tau squared. The
+    label is not used.
     """
     return tau**2 * kl(softmax(teacher, tau), softmax(student, tau))
 
@@ -75,7 +87,7 @@ def nkd(student: list,
         keep_target: bool = False):
     """Yang et al. (2023): -T_y log S_y - gamma tau^2 sum N(T) log N(S).
 
-    N normalises over the classes other than the target, at temperature tau;
+    N normalizes over the classes other than the target, at temperature tau;
     with ``keep_target`` over all classes, as in SDD's released code.
     """
     target = -softmax(teacher)[label] * log(softmax(student)[label])

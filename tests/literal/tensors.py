@@ -5,16 +5,23 @@ from torch import Tensor
 
 
 def scalars(tensor: Tensor):
-    """A tensor as nested lists of scalar tensors; gradients pass through."""
+    """A tensor as nested lists of scalar tensors; gradients pass through.
+
+    They are floats, which is faster, if no gradient is wanted.
+    """
+    if not tensor.requires_grad:
+        return tensor.tolist()
     if tensor.ndim == 0:
         return tensor
     return [scalars(part) for part in tensor.unbind()]
 
 
 def stacked(nested) -> Tensor:
-    """Nested lists of scalar tensors as one tensor: undoes ``scalars``."""
+    """Nested lists of scalars as one tensor: undoes ``scalars``."""
     if isinstance(nested, Tensor):
         return nested
+    if isinstance(nested, float):
+        return torch.tensor(nested, dtype=torch.float64)
     return torch.stack([stacked(part) for part in nested])
 
 

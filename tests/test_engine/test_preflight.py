@@ -50,7 +50,7 @@ WRONG = {
     }, 'has no weights.*model.teacher_ckpt'),
     'another teacher': ({
         'model.teacher.backbone.depth': 20
-    }, 'missing from the checkpoint.*model.teacher_ckpt'),
+    }, 'weights are missing: .*model.teacher_ckpt'),
     'unknown key of the model': ({
         'model.student_los_weight': 1
     }, 'student_los_weight'),

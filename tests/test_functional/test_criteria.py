@@ -1,51 +1,26 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Equations 1 and 8: the loss of one row of logits."""
 import math
-from functools import partial
+from itertools import product
 
 import pytest
 import torch
-from literal import row_losses as literal
+import torch.nn.functional as F
 from literal.tensors import assert_near, scalars, stacked
+from test_functional.cases import LOSSES, case, kd, on_every_loss
 
-from sdd_mm.functional import (closed_dkd_loss, closed_kd_loss,
-                               closed_nkd_loss, dkd_loss, kd_loss, nkd_loss)
+from sdd_mm.functional import dkd_loss, kd_loss, nkd_loss
 
 TAUS = [0.5, 1., 4.]
-
-
-def ignoring_label(function):
-    """``function`` with a label that it has no use for."""
-
-    def wrapped(student, teacher, label, **kwargs):
-        return function(student, teacher, **kwargs)
-
-    return wrapped
-
-
-CRITERIA = {
-    'kd': (ignoring_label(kd_loss), ignoring_label(literal.kd), {}),
-    'dkd': (dkd_loss, literal.dkd, dict(alpha=1., beta=8.)),
-    'dkd-other': (dkd_loss, literal.dkd, dict(alpha=3., beta=0.5)),
-    'nkd': (nkd_loss, literal.nkd, dict(gamma=1.5)),
-    'nkd-other': (nkd_loss, literal.nkd, dict(gamma=8.)),
-    'nkd-kept': (nkd_loss, literal.nkd, dict(gamma=1.5, keep_target=True)),
+PARAMETERS = {
+    'kd': [{}],
+    'dkd': [dict(alpha=1., beta=8.),
+            dict(alpha=3., beta=0.5)],
+    'nkd': [dict(gamma=1.5), dict(gamma=8.)],
+    'nkd-kept': [dict(gamma=1.5)],
 }
-CLOSED = {
-    kd_loss: closed_kd_loss,
-    dkd_loss: closed_dkd_loss,
-    nkd_loss: closed_nkd_loss
-}
-for name, (function, slow, parameters) in list(CRITERIA.items()):
-    function = ignoring_label(
-        closed_kd_loss) if name == 'kd' else CLOSED[function]
-    CRITERIA[f'closed-{name}'] = function, slow, parameters
-WITH_LABEL = [
-    dkd_loss, nkd_loss,
-    partial(nkd_loss, keep_target=True), closed_dkd_loss, closed_nkd_loss,
-    partial(closed_nkd_loss, keep_target=True)
-]
-NAMES = ['dkd', 'nkd', 'nkd-kept', 'closed-dkd', 'closed-nkd', 'closed-kept']
+WITH_LABEL = {name: LOSSES[name].function for name in LOSSES if name != 'kd'}
+on_every_loss_with_label = pytest.mark.parametrize('name', WITH_LABEL)
 
 
 def make(*shape):
@@ -54,47 +29,149 @@ def make(*shape):
     student, teacher = (
         2 * torch.randn(2, *shape, generator=generator, dtype=torch.float64))
     labels = torch.randint(shape[-1], shape[:-1], generator=generator)
-    return student.requires_grad_(), teacher.requires_grad_(), labels
+    return student.requires_grad_(), teacher, labels
 
 
-@pytest.mark.parametrize('name', CRITERIA)
-@pytest.mark.parametrize('tau', TAUS)
-@pytest.mark.parametrize('classes', [2, 3, 10])
-def test_equals_literal(classes, tau, name):
-    function, slow, parameters = CRITERIA[name]
-    student, teacher, labels = make(5, classes)
-    actual = function(student, teacher, labels, tau=tau, **parameters)
-    rows = zip(scalars(student), scalars(teacher), labels.tolist())
-    expected = stacked([slow(*row, tau=tau, **parameters) for row in rows])
-    assert actual.shape == labels.shape
-    assert_near(actual, expected)
-    # no gradient flows into the teacher of a closed form
-    inputs = [student] if name.startswith('closed') else [student, teacher]
-    for one, other in zip(
-            torch.autograd.grad(actual.sum(), inputs),
-            torch.autograd.grad(expected.sum(), inputs)):
-        assert_near(one, other)
+def differentiate(function, student, teacher, labels, **kwargs):
+    """Losses, and the student's gradient under unequal weights of the rows."""
+    rows = function(student, teacher, labels, **kwargs)
+    weights = torch.linspace(
+        -1, 2, rows.numel(), dtype=rows.dtype).view(rows.shape)
+    return rows, torch.autograd.grad(rows, student, weights)[0]
 
 
-@pytest.mark.parametrize('name', CRITERIA)
+@on_every_loss
+def test_equals_literal(name):
+    function, _, literal = LOSSES[name]
+
+    def by_rows(student, teacher, labels, **kwargs):
+        rows = zip(scalars(student), scalars(teacher), labels.tolist())
+        return stacked([literal(*row, **kwargs) for row in rows])
+
+    for parameters, tau, classes in product(PARAMETERS[name], TAUS,
+                                            [2, 3, 10]):
+        with case(tau=tau, classes=classes, **parameters):
+            kwargs = dict(parameters, tau=tau)
+            inputs = make(5, classes)
+            actual, gradient = differentiate(function, *inputs, **kwargs)
+            expected = differentiate(by_rows, *inputs, **kwargs)
+            assert actual.shape == (5, )
+            assert_near(actual, expected[0])
+            assert_near(gradient, expected[1])
+
+
+@on_every_loss
+def test_equals_plain(name):
+    function, plain, _ = LOSSES[name]
+    for tau, classes in product(TAUS, [2, 3, 50]):
+        with case(tau=tau, classes=classes):
+            kwargs = dict(PARAMETERS[name][0], tau=tau)
+            inputs = make(3, 7, classes)
+            actual = differentiate(function, *inputs, **kwargs)
+            expected = differentiate(plain, *inputs, **kwargs)
+            assert_near(actual[0], expected[0], 1e-14)
+            assert_near(actual[1], expected[1], 1e-14)
+
+
+@on_every_loss
+def test_gradcheck(name):
+    for parameters, classes in product(PARAMETERS[name], [2, 4]):
+        with case(classes=classes, **parameters):
+            student, teacher, labels = make(3, classes)
+            assert torch.autograd.gradcheck(
+                lambda logits: LOSSES[name].function(
+                    logits, teacher, labels, tau=2., **parameters), student)
+
+
+@on_every_loss
 def test_takes_rows_in_any_shape(name):
-    function, _, parameters = CRITERIA[name]
+    function = LOSSES[name].function
     student, teacher, labels = make(3, 4, 5)
-    losses = function(student, teacher, labels, **parameters)
+    losses = function(student, teacher, labels)
     assert losses.shape == (3, 4)
-    for n in range(3):
-        for b in range(4):
-            row = function(student[n, b], teacher[n, b], labels[n, b],
-                           **parameters)
-            assert row.shape == ()
-            assert_near(losses[n, b], row, 1e-13)
+    for row in product(range(3), range(4)):
+        with case(row=row):
+            loss = function(student[row], teacher[row], labels[row])
+            assert loss.shape == ()
+            assert_near(losses[row], loss, 1e-13)
 
 
-@pytest.mark.parametrize(
-    'kd_loss, dkd_loss, nkd_loss',
-    [list(CLOSED), list(CLOSED.values())],
-    ids=['plain', 'closed'])
-def test_by_hand(kd_loss, dkd_loss, nkd_loss):
+@on_every_loss
+def test_takes_no_rows(name):
+    for shape in [(0, 5), (2, 0, 5)]:
+        student, teacher, labels = make(*shape)
+        rows = LOSSES[name].function(student, teacher, labels)
+        assert rows.shape == shape[:-1]
+        rows.sum().backward()
+        assert student.grad.shape == shape
+
+
+@on_every_loss
+def test_takes_any_memory_layout(name):
+    student, teacher, labels = make(3, 4, 5)
+    expected = differentiate(LOSSES[name].function, student, teacher, labels)
+    other = [
+        tensor.detach().transpose(0, 2).contiguous().transpose(0, 2)
+        for tensor in (student, teacher)
+    ]
+    other = other[0].requires_grad_(), other[1], labels.T.contiguous().T
+    assert not any(tensor.is_contiguous() for tensor in other)
+    for one, two in zip(
+            differentiate(LOSSES[name].function, *other), expected):
+        assert_near(one, two, 1e-15)
+
+
+@on_every_loss
+def test_leaves_its_inputs_alone(name):
+    inputs = make(3, 4, 5)
+    before = [tensor.detach().clone() for tensor in inputs]
+    differentiate(LOSSES[name].function, *inputs)
+    for one, other in zip(inputs, before):
+        assert torch.equal(one, other)
+
+
+@on_every_loss
+def test_no_gradient_flows_into_the_teacher(name):
+    student, teacher, labels = make(4, 5)
+    teacher.requires_grad_()
+    LOSSES[name].function(student, teacher, labels).sum().backward()
+    assert teacher.grad is None and student.grad is not None
+
+
+@on_every_loss
+def test_needs_no_student_to_train(name):
+    function = LOSSES[name].function
+    student, teacher, labels = make(4, 5)
+    expected = function(student, teacher, labels).detach()
+    rows = function(student.detach(), teacher, labels)
+    assert not rows.requires_grad and torch.equal(rows, expected)
+    with torch.no_grad():
+        assert torch.equal(function(student, teacher, labels), expected)
+    with torch.inference_mode():
+        assert torch.equal(function(student, teacher, labels), expected)
+
+
+@on_every_loss
+def test_is_differentiated_through_one_graph_twice(name):
+    student, teacher, labels = make(4, 5)
+    loss = LOSSES[name].function(student, teacher, labels).sum()
+    first, = torch.autograd.grad(loss, student, retain_graph=True)
+    again, = torch.autograd.grad(loss, student)
+    assert torch.equal(first, again)
+
+
+@on_every_loss
+@pytest.mark.long
+def test_compiles_in_one_graph(name):
+    function, inputs = LOSSES[name].function, make(6, 5)
+    compiled = torch.compile(function, backend='aot_eager', fullgraph=True)
+    for one, other in zip(
+            differentiate(compiled, *inputs), differentiate(function,
+                                                            *inputs)):
+        assert_near(one, other, 1e-14)
+
+
+def test_by_hand():
     # Two classes at tau 1: the teacher says 3/4 and 1/4, the student 1/2.
     student = torch.zeros(2, dtype=torch.float64)
     teacher = torch.tensor([math.log(3), 0], dtype=torch.float64)
@@ -110,52 +187,63 @@ def test_by_hand(kd_loss, dkd_loss, nkd_loss):
         assert loss.item() == pytest.approx(expected, 1e-14)
 
 
-@pytest.mark.parametrize('tau', TAUS)
-def test_dkd_decouples_kd(tau):
+def test_dkd_decouples_kd():
     # Equation 7 of Zhao et al. (2022): KD = TCKD + (1 - p_y) NCKD.
     student, teacher, labels = make(6, 5)
-    p = (teacher / tau).softmax(-1).gather(-1, labels[:, None])[:, 0]
-    tckd = dkd_loss(student, teacher, labels, 1., 0., tau)
-    nckd = dkd_loss(student, teacher, labels, 0., 1., tau)
-    assert_near(tckd + (1 - p) * nckd, kd_loss(student, teacher, tau), 1e-13)
+    for tau in TAUS:
+        p = (teacher / tau).softmax(-1).gather(-1, labels[:, None])[:, 0]
+        tckd = dkd_loss(student, teacher, labels, 1., 0., tau)
+        nckd = dkd_loss(student, teacher, labels, 0., 1., tau)
+        assert_near(tckd + (1 - p) * nckd, kd_loss(student, teacher, tau),
+                    1e-13)
 
 
-@pytest.mark.parametrize('tau', TAUS)
-@pytest.mark.parametrize('keep_target', [True, False])
-def test_nkd_is_a_cross_entropy(keep_target, tau):
+def test_nkd_is_a_cross_entropy():
     _, teacher, labels = make(6, 5)
-    assert (nkd_loss(
-        teacher, teacher, labels, tau=tau, keep_target=keep_target) > 0).all()
-    teacher = teacher.detach().requires_grad_()
-    loss = nkd_loss(
-        teacher, teacher.detach(), labels, tau=tau, keep_target=keep_target)
-    p = teacher.detach().softmax(-1).gather(-1, labels[:, None])
-    one_hot = torch.nn.functional.one_hot(labels, 5)
-    gradient, = torch.autograd.grad(loss.sum(), teacher)
-    assert_near(gradient, p * (teacher.detach().softmax(-1) - one_hot), 1e-12)
+    q = teacher.softmax(-1)
+    expected = q.gather(-1, labels[:, None]) * (q - F.one_hot(labels, 5))
+    student = teacher.clone().requires_grad_()
+    for tau, keep_target in product(TAUS, [True, False]):
+        with case(tau=tau, keep_target=keep_target):
+            loss = nkd_loss(
+                student, teacher, labels, tau=tau, keep_target=keep_target)
+            assert (loss > 0).all()
+            gradient, = torch.autograd.grad(loss.sum(), student)
+            assert_near(gradient, expected, 1e-12)
 
 
-@pytest.mark.parametrize('function', WITH_LABEL, ids=NAMES)
-def test_scores_act_through_their_argmax(function):
+def test_second_derivatives_of_kd_and_nkd():
+    student, teacher, labels = make(2, 3)
+    for function in (kd, nkd_loss):
+        assert torch.autograd.gradgradcheck(
+            lambda logits: function(logits, teacher, labels, tau=2.), student)
+
+
+@on_every_loss_with_label
+def test_scores_act_through_their_argmax(name):
     student, teacher, labels = make(4, 3, 5)
-    expected = function(student, teacher, labels)
-    one_hot = torch.nn.functional.one_hot(labels, 5)
-    for scores in [one_hot, one_hot.double(), 0.9 * one_hot + 0.02]:
-        assert torch.equal(function(student, teacher, scores), expected)
+    expected = WITH_LABEL[name](student, teacher, labels)
+    one_hot = F.one_hot(labels, 5)
+    for scores in [
+            one_hot,
+            one_hot.bool(),
+            one_hot.double(), 0.9 * one_hot + 0.02
+    ]:
+        assert torch.equal(WITH_LABEL[name](student, teacher, scores),
+                           expected)
 
 
-@pytest.mark.parametrize('function', WITH_LABEL, ids=NAMES)
-@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
-def test_labels_may_be_any_integers(dtype, function):
+@on_every_loss_with_label
+def test_labels_may_be_any_integers(name):
     student, teacher, labels = make(4, 5)
-    assert torch.equal(
-        function(student, teacher, labels.to(dtype)),
-        function(student, teacher, labels))
+    expected = WITH_LABEL[name](student, teacher, labels)
+    for dtype in (torch.uint8, torch.int32):
+        rows = WITH_LABEL[name](student, teacher, labels.to(dtype))
+        assert torch.equal(rows, expected), dtype
 
 
 def test_defaults():
-    student, teacher, labels = make(4, 5)
-    inputs = student, teacher, labels
+    student, teacher, labels = inputs = make(4, 5)
     assert torch.equal(
         kd_loss(student, teacher), kd_loss(student, teacher, 4.))
     assert torch.equal(dkd_loss(*inputs), dkd_loss(*inputs, 1., 8., 4.))
@@ -167,65 +255,53 @@ def test_arguments_may_be_named():
     student, teacher, labels = make(4, 5)
     rows = dict(student=student, teacher=teacher)
     assert torch.equal(kd_loss(**rows), kd_loss(student, teacher))
-    for function in WITH_LABEL:
+    for name, function in WITH_LABEL.items():
         named = function(target=labels, **rows)
-        assert torch.equal(named, function(student, teacher, labels))
+        assert torch.equal(named, function(student, teacher, labels)), name
 
 
-@pytest.mark.parametrize('name', CRITERIA)
-@pytest.mark.parametrize('classes', [2, 4])
-def test_gradcheck(classes, name):
-    function, _, parameters = CRITERIA[name]
-    student, teacher, labels = make(3, classes)
-    if name.startswith('closed'):
-        teacher = teacher.detach()
-
-    def rows(student, teacher):
-        return function(student, teacher, labels, tau=2., **parameters)
-
-    assert torch.autograd.gradcheck(rows, (student, teacher))
+@on_every_loss
+def test_refuses_tau(name):
+    for tau in [0, 0., -1., math.nan, math.inf]:
+        with case(tau=tau), pytest.raises(
+                ValueError,
+                match=f'tau must be positive and finite, got {tau!r}'):
+            LOSSES[name].function(*make(4, 5), tau=tau)
 
 
-@pytest.mark.parametrize('name', CRITERIA)
-@pytest.mark.parametrize('tau', [0, 0., -1., math.nan], ids=str)
-def test_refuses_tau(tau, name):
-    function, _, parameters = CRITERIA[name]
-    with pytest.raises(
-            ValueError, match=f'tau must be positive and finite, got {tau!r}'):
-        function(*make(4, 5), tau=tau, **parameters)
-
-
-@pytest.mark.parametrize('name', CRITERIA)
+@on_every_loss
 def test_refuses_logits_of_two_shapes(name):
-    function, _, parameters = CRITERIA[name]
     student, teacher, labels = make(4, 5)
     for other in [teacher[:3], teacher[:, :4], teacher[0], teacher[None]]:
-        with pytest.raises(ValueError, match=r'one shape \(\.\.\., K\), got'):
-            function(student, other, labels, **parameters)
+        with case(shape=other.shape), pytest.raises(
+                ValueError, match=r'one shape \(\.\.\., K\), got'):
+            LOSSES[name].function(student, other, labels)
 
 
-@pytest.mark.parametrize('name', CRITERIA)
-@pytest.mark.parametrize('shape', [(), (4, 1), (4, 0)], ids=str)
-def test_refuses_fewer_than_two_classes(shape, name):
-    function, _, parameters = CRITERIA[name]
-    logits = torch.zeros(shape)
-    labels = torch.zeros(shape[:-1], dtype=torch.long)
-    with pytest.raises(ValueError, match='at least 2 classes'):
-        function(logits, logits, labels, **parameters)
+@on_every_loss
+def test_refuses_fewer_than_two_classes(name):
+    for shape in [(), (4, 1), (4, 0)]:
+        logits = torch.zeros(shape)
+        labels = torch.zeros(shape[:-1], dtype=torch.long)
+        with case(shape=shape), pytest.raises(
+                ValueError, match='at least 2 classes'):
+            LOSSES[name].function(logits, logits, labels)
 
 
-@pytest.mark.parametrize('function', WITH_LABEL, ids=NAMES)
-@pytest.mark.parametrize(
-    'shape', [(), (3, ), (1, 4), (4, 4), (4, 1), (2, 4)], ids=str)
-def test_refuses_target_of_wrong_shape(shape, function):
+@on_every_loss_with_label
+def test_refuses_target_of_wrong_shape(name):
     student, teacher, _ = make(4, 5)
-    target = torch.zeros(shape, dtype=torch.long)
-    with pytest.raises(ValueError, match=r'target must have shape \(4,\)'):
-        function(student, teacher, target)
+    for shape in [(), (3, ), (1, 4), (4, 4), (4, 1), (2, 4)]:
+        target = torch.zeros(shape, dtype=torch.long)
+        with case(shape=shape), pytest.raises(
+                ValueError, match=r'target must have shape \(4,\)'):
+            WITH_LABEL[name](student, teacher, target)
 
 
-@pytest.mark.parametrize('function', WITH_LABEL, ids=NAMES)
-def test_refuses_float_labels(function):
+@on_every_loss_with_label
+def test_refuses_labels_that_are_not_integers(name):
     student, teacher, labels = make(4, 5)
-    with pytest.raises(ValueError, match='labels must be integers'):
-        function(student, teacher, labels.float())
+    for wrong in [labels.float(), labels.bool()]:
+        with case(dtype=wrong.dtype), pytest.raises(
+                ValueError, match='labels must be integers'):
+            WITH_LABEL[name](student, teacher, wrong)

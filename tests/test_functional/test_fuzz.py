@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from literal import row_losses
-from test_functional.test_pooling_plan import pooled
+from test_functional.cases import LOSSES
+from test_functional.test_pooling import pooled
 
-from sdd_mm import functional as functions
-from sdd_mm.functional import closed_form
+from sdd_mm.functional import local_logits
 from sdd_mm.functional.local_logits import pool_cells
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SPREADS = (0., 1e-3, 1., 30., 1e3, 1e4)
-KD = functions.kd_loss, closed_form.closed_kd_loss
-DKD = functions.dkd_loss, closed_form.closed_dkd_loss
-NKD = functions.nkd_loss, closed_form.closed_nkd_loss
-ROWS = [(f, 'kd') for f in KD] + [(f, 'dkd') for f in DKD] + [(f, 'nkd')
-                                                              for f in NKD]
+PARAMETERS = {
+    'kd': {},
+    'dkd': dict(alpha=1, beta=8),
+    'nkd': dict(gamma=2),
+    'nkd-kept': dict(gamma=2)
+}
 # not to underflow where float64 does
 getcontext().Emin, getcontext().prec = -10**8, 30
 
@@ -40,7 +40,7 @@ def fuzz(request, test, *strategies):
 
 
 def laid_out(draw, tensor):
-    """The same numbers, otherwise in memory."""
+    """The same numbers in another memory layout."""
     kind = draw(st.sampled_from(['as is', 'transposed', 'sliced', 'flipped']))
     if kind == 'transposed' and tensor.ndim > 1:
         return tensor.transpose(0, -1).contiguous().transpose(0, -1)
@@ -74,38 +74,42 @@ def rows(draw):
     if draw(st.integers(0, 9)) == 0:
         teacher = numbers(draw, (*batch, classes + 1), dtype)
     tau = draw(st.sampled_from([1., 1., 4., 0.5, 0., -1., float('inf')]))
-    return draw(st.sampled_from(ROWS)), student, teacher, label, tau
+    return draw(st.sampled_from(list(LOSSES))), student, teacher, label, tau
 
 
 def decimals(row):
     return [Decimal(value) for value in row.double().tolist()]
 
 
-def literally(kind, student, teacher, label, tau):
+def literally(name, student, teacher, label, tau):
     """One row, in 30 digits."""
-    student, teacher = decimals(student), decimals(teacher)
-    tau, one = Decimal(tau), Decimal(1)
-    if kind == 'kd':
-        return row_losses.kd(student, teacher, tau)
-    if kind == 'dkd':
-        return row_losses.dkd(student, teacher, label, one, Decimal(8), tau)
-    return row_losses.nkd(student, teacher, label, Decimal('1.5'), tau)
+    return LOSSES[name].literal(
+        decimals(student),
+        decimals(teacher),
+        label,
+        tau=Decimal(tau),
+        **PARAMETERS[name])
 
 
 def test_row_losses(request):
 
     def test(case):
-        (loss, kind), student, teacher, label, tau = case
+        name, student, teacher, label, tau = case
         student = student.detach().requires_grad_()
-        args = (student, teacher) + ((label, ) if kind != 'kd' else ())
+
+        kwargs = dict(PARAMETERS[name], tau=tau)
+
+        def loss():
+            return LOSSES[name].function(student, teacher, label, **kwargs)
+
         wrong = (
             student.shape != teacher.shape or student.shape[-1] < 2
             or not 0 < tau < float('inf'))
         if wrong:
             with pytest.raises(ValueError):
-                loss(*args, tau=tau)
+                loss()
             return
-        found = loss(*args, tau=tau)
+        found = loss()
         grad, = torch.autograd.grad(found.sum(), student)
         assert found.shape == student.shape[:-1]
         assert found.dtype == torch.promote_types(student.dtype, torch.float32)
@@ -113,15 +117,26 @@ def test_row_losses(request):
         assert found.isfinite().all()
         # half precision has no number for tau (p - q) beyond it
         assert grad.isfinite().all()
+        if student.numel() == 0:
+            return
+        # rounding is relative to the logits that the loss is made of
+        weight = 8 * max(tau, tau**2)
+        size = 1 + student.abs().max().item() + teacher.abs().max().item()
+        wide = student.detach().double().requires_grad_()
+        rows = LOSSES[name].plain(wide, teacher.double(), label, **kwargs)
+        eps = torch.finfo(grad.dtype).eps
+        torch.testing.assert_close(
+            grad.double(),
+            torch.autograd.grad(rows.sum(), wide)[0],
+            rtol=200 * eps,
+            atol=20 * torch.finfo(found.dtype).eps * size * weight)
         eps = torch.finfo(found.dtype).eps
         flat = student.detach().flatten(
             0, -2) if student.ndim > 1 else (student.detach()[None])
         for one, other, y, value in zip(flat, teacher.reshape(flat.shape),
                                         label.reshape(-1), found.reshape(-1)):
-            expected = float(literally(kind, one, other, int(y), tau))
-            # rounding is relative to the logits that the loss is made of
+            expected = float(literally(name, one, other, int(y), tau))
             size = 1 + one.abs().max().item() + other.abs().max().item()
-            weight = 8 * max(tau, tau**2)
             assert value.item() == pytest.approx(
                 expected, rel=200 * eps, abs=20 * eps * size * weight)
 
@@ -170,9 +185,9 @@ def test_local_logits(request):
                 found.double(), cells, rtol=0, atol=20 * eps * largest)
         if wrong or weight.shape[1] != feature.shape[1]:
             with pytest.raises(ValueError):
-                functions.local_logits(feature, weight, bias, scales, pooling)
+                local_logits(feature, weight, bias, scales, pooling)
             return
-        found = functions.local_logits(feature, weight, bias, scales, pooling)
+        found = local_logits(feature, weight, bias, scales, pooling)
         wide = torch.promote_types(feature.dtype, torch.float32)
         assert found.dtype == wide
         expected = F.linear(cells, weight.double(),

@@ -1,16 +1,18 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Equations 4 to 7: pooling, classifier, cell order and refusals."""
+from itertools import product
+
 import pytest
 import torch
 from literal import pooling as literal
 from literal.tensors import assert_near
+from test_functional.cases import POOLINGS, case
 
 from sdd_mm.functional import local_logits
 from sdd_mm.functional.local_logits import pool_cells
 
 SIZES = [(1, 1), (2, 2), (4, 4), (5, 7), (7, 7), (8, 8), (3, 10)]
 SCALES = [(1, ), (1, 2), (1, 2, 4), (2, ), (4, 1), (3, ), (1, 3, 5), (8, )]
-POOLINGS = ['hierarchical', 'direct']
 
 
 def make(size, classes, channels, bias, batch=2):
@@ -25,43 +27,48 @@ def make(size, classes, channels, bias, batch=2):
     return [tensor.requires_grad_() for tensor in tensors]
 
 
-def assert_equals_literal(inputs, scales, pooling):
+def assert_equals_literal(inputs, grids):
     """Values, and gradients through feature, weight and bias."""
-    actual = local_logits(*inputs, scales=scales, pooling=pooling)
-    expected = literal.local_logits(*inputs, scales=scales, pooling=pooling)
-    assert_near(actual, expected)
-    direction = torch.randn(
-        actual.shape,
-        generator=torch.Generator().manual_seed(1),
-        dtype=torch.float64)
-    for one, other in zip(
-            torch.autograd.grad(actual, inputs, direction),
-            torch.autograd.grad(expected, inputs, direction)):
-        assert_near(one, other)
+    maps = literal.logit_maps(*inputs)
+    for scales, pooling in grids:
+        actual = local_logits(*inputs, scales=scales, pooling=pooling)
+        expected = literal.cells(maps, scales, pooling)
+        direction = torch.randn(
+            actual.shape,
+            generator=torch.Generator().manual_seed(1),
+            dtype=torch.float64)
+        with case(
+                shapes=[tuple(tensor.shape) for tensor in inputs],
+                scales=scales,
+                pooling=pooling):
+            assert_near(actual, expected)
+            for one, other in zip(*(torch.autograd.grad(
+                    logits, inputs, direction, retain_graph=True)
+                                    for logits in (actual, expected))):
+                assert_near(one, other)
 
 
-@pytest.mark.parametrize('pooling', POOLINGS)
 @pytest.mark.parametrize('bias', [True, False])
-@pytest.mark.parametrize('scales', SCALES, ids=str)
 @pytest.mark.parametrize('size', SIZES, ids=str)
-def test_equals_literal(size, scales, bias, pooling):
-    assert_equals_literal(make(size, 2, 2, bias), scales, pooling)
+def test_equals_literal(size, bias):
+    assert_equals_literal(
+        make(size, 2, 2, bias), list(product(SCALES, POOLINGS)))
 
 
-@pytest.mark.parametrize('pooling', POOLINGS)
-@pytest.mark.parametrize('classes', [2, 3, 10])
-@pytest.mark.parametrize('channels', [1, 3, 5])
-def test_equals_literal_at_any_width(channels, classes, pooling):
-    inputs = make((3, 5), classes, channels, bias=True)
-    assert_equals_literal(inputs, (1, 2, 4), pooling)
+def test_equals_literal_at_any_width():
+    for channels, classes in product([1, 3, 5], [2, 3, 10]):
+        assert_equals_literal(
+            make((3, 5), classes, channels, bias=True),
+            [((1, 2, 4), pooling) for pooling in POOLINGS])
 
 
-@pytest.mark.parametrize('size', SIZES, ids=str)
-def test_direct_scale_1_is_global_average_pooling(size):
-    feature, weight, bias = make(size, 3, 4, bias=True)
-    logits = local_logits(feature, weight, bias, (1, ), 'direct')
-    head = torch.nn.functional.linear(feature.mean((2, 3)), weight, bias)
-    assert_near(logits[0], head, 1e-14)
+def test_direct_scale_1_is_global_average_pooling():
+    for size in SIZES:
+        feature, weight, bias = make(size, 3, 4, bias=True)
+        logits = local_logits(feature, weight, bias, (1, ), 'direct')
+        head = torch.nn.functional.linear(feature.mean((2, 3)), weight, bias)
+        with case(size=size):
+            assert_near(logits[0], head, 1e-14)
 
 
 def test_hierarchical_global_cell_weighs_positions_unequally_on_7x7():
@@ -81,22 +88,20 @@ def test_direct_2x2_cells_overlap_on_5x5():
     assert cells.flatten().tolist() == [1., 1., 1., 1.]
 
 
-@pytest.mark.parametrize(
-    'size', [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8)], ids=str)
-def test_poolings_agree_where_bins_do_not_overlap(size):
-    inputs = make(size, 3, 2, bias=True)
-    direct, hierarchical = (
-        local_logits(*inputs, pooling=pooling) for pooling in POOLINGS)
-    assert_near(hierarchical, direct, 1e-14)
-
-
-@pytest.mark.parametrize('size', [(5, 7), (7, 7), (3, 10)], ids=str)
-def test_poolings_differ_where_bins_overlap(size):
-    inputs = make(size, 3, 2, bias=True)
-    direct, hierarchical = (
-        local_logits(*inputs, pooling=pooling) for pooling in POOLINGS)
-    assert (hierarchical[0] - direct[0]).abs().max() > 1e-2
-    assert torch.equal(hierarchical[5:], direct[5:])
+def test_poolings_agree_unless_bins_overlap():
+    for size in [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8)]:
+        inputs = make(size, 3, 2, bias=True)
+        direct, hierarchical = (
+            local_logits(*inputs, pooling=pooling) for pooling in POOLINGS)
+        with case(size=size):
+            assert_near(hierarchical, direct, 1e-14)
+    for size in [(5, 7), (7, 7), (3, 10)]:
+        inputs = make(size, 3, 2, bias=True)
+        direct, hierarchical = (
+            local_logits(*inputs, pooling=pooling) for pooling in POOLINGS)
+        with case(size=size):
+            assert (hierarchical[0] - direct[0]).abs().max() > 1e-2
+            assert_near(hierarchical[5:], direct[5:], 1e-14)
 
 
 @pytest.mark.parametrize('pooling', POOLINGS)
@@ -136,16 +141,17 @@ def test_gradcheck(pooling):
     assert torch.autograd.gradcheck(function, inputs)
 
 
-@pytest.mark.parametrize(
-    'scales', [(), [], (0, ), (1, -2), (True, ), (1., ),
-               ('2', ), '124', 4, None, {1, 2}],
-    ids=str)
-def test_refuses_scales(scales):
+def test_refuses_scales():
     inputs = make((4, 4), 3, 2, bias=True)
-    with pytest.raises(ValueError, match='scales must be a non-empty tuple'):
-        local_logits(*inputs, scales=scales)
-    with pytest.raises(ValueError, match='scales must be a non-empty tuple'):
-        pool_cells(inputs[0], scales)
+    for scales in [(), [], (0, ), (1, -2), (True, ), (1., ), ('2', ), '124', 4,
+                   None, {1, 2}]:
+        for call in [
+                lambda: local_logits(*inputs, scales=scales),
+                lambda: pool_cells(inputs[0], scales)
+        ]:
+            with case(scales=scales), pytest.raises(
+                    ValueError, match='scales must be a non-empty tuple'):
+                call()
 
 
 def test_refuses_pooling():
@@ -154,20 +160,19 @@ def test_refuses_pooling():
         local_logits(*inputs, pooling='spp')
 
 
-@pytest.mark.parametrize('shape', [(2, 4), (2, 4, 4), (1, 2, 4, 4, 4)])
-def test_refuses_feature_that_is_no_map(shape):
-    with pytest.raises(ValueError, match=r'shape \(B, C, h, w\), got shape'):
-        local_logits(torch.zeros(shape), torch.zeros(3, 4))
-
-
-@pytest.mark.parametrize('shape', [(3, ), (3, 5), (2, 3), (3, 2, 1, 1)])
-def test_refuses_weight(shape):
-    with pytest.raises(ValueError, match=r'weight must have shape \(K, C\)'):
-        local_logits(torch.zeros(1, 2, 4, 4), torch.zeros(shape))
-
-
-@pytest.mark.parametrize('shape', [(), (2, ), (1, ), (3, 1)])
-def test_refuses_bias(shape):
-    with pytest.raises(ValueError, match=r'bias must have shape \(3,\), got'):
-        local_logits(
-            torch.zeros(1, 2, 4, 4), torch.zeros(3, 2), torch.zeros(shape))
+@pytest.mark.parametrize(
+    'argument, shapes, message',
+    [('feature', [(2, 4), (2, 4, 4),
+                  (1, 2, 4, 4, 4)], r'shape \(B, C, h, w\), got shape'),
+     ('weight', [(3, ), (3, 5), (2, 3),
+                 (3, 2, 1, 1)], r'weight must have shape \(K, C\)'),
+     ('bias', [(), (2, ), (1, ),
+               (3, 1)], r'bias must have shape \(3,\), got')])
+def test_refuses_shapes(argument, shapes, message):
+    fitting = dict(
+        feature=torch.zeros(1, 2, 4, 4),
+        weight=torch.zeros(3, 2),
+        bias=torch.zeros(3))
+    for shape in shapes:
+        with case(shape=shape), pytest.raises(ValueError, match=message):
+            local_logits(**{**fitting, argument: torch.zeros(shape)})

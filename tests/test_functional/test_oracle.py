@@ -7,49 +7,33 @@ import numpy as np
 import pytest
 import torch
 from literal.tensors import assert_near
+from test_functional.cases import case, kd
 
-from sdd_mm.functional import (cell_weights, closed_dkd_loss, closed_kd_loss,
-                               closed_nkd_loss, dkd_loss, kd_loss,
-                               local_logits, nkd_loss, scale_decoupled_loss)
+from sdd_mm.functional import (cell_weights, dkd_loss, local_logits, nkd_loss,
+                               scale_decoupled_loss)
 
 FILE = Path(__file__).parents[1] / 'data' / 'reference_values.npz'
 RECORDED = dict(np.load(FILE))
 SCALES = {'M12': (1, 2), 'M124': (1, 2, 4)}
-
-
-def criteria(kd_loss, dkd_loss, nkd_loss):
-    """What was recorded, by the name that it was recorded under."""
-
-    def kd(student, teacher, label, tau):
-        return kd_loss(student, teacher, tau)
-
-    return {
-        'KD_T4': partial(kd, tau=4.),
-        'KD_T1': partial(kd, tau=1.),
-        'DKD_a1b8T4': partial(dkd_loss, alpha=1., beta=8., tau=4.),
-        'DKD_a1b2T1': partial(dkd_loss, alpha=1., beta=2., tau=1.),
-        'NKD_t1g1.5': partial(nkd_loss, gamma=1.5, tau=1., keep_target=True),
-        'NKD_t4g8': partial(nkd_loss, gamma=8., tau=4., keep_target=True),
-        'NKD_t1g1.5_FIXED_dropTarget': partial(nkd_loss, gamma=1.5, tau=1.),
-        'NKD_t4g8_FIXED_dropTarget': partial(nkd_loss, gamma=8., tau=4.),
-    }
-
-
-FORMS = {
-    'plain': criteria(kd_loss, dkd_loss, nkd_loss),
-    'closed': criteria(closed_kd_loss, closed_dkd_loss, closed_nkd_loss),
+# What was recorded, by the name that it was recorded under.
+LOSSES = {
+    'KD_T4': partial(kd, tau=4.),
+    'KD_T1': partial(kd, tau=1.),
+    'DKD_a1b8T4': partial(dkd_loss, alpha=1., beta=8., tau=4.),
+    'DKD_a1b2T1': partial(dkd_loss, alpha=1., beta=2., tau=1.),
+    'NKD_t1g1.5': partial(nkd_loss, gamma=1.5, tau=1., keep_target=True),
+    'NKD_t4g8': partial(nkd_loss, gamma=8., tau=4., keep_target=True),
+    'NKD_t1g1.5_FIXED_dropTarget': partial(nkd_loss, gamma=1.5, tau=1.),
+    'NKD_t4g8_FIXED_dropTarget': partial(nkd_loss, gamma=8., tau=4.),
 }
-LOSSES = sorted(key[:-len('/f64/value')] for key in RECORDED
-                if key.endswith('/value'))
-GRIDS = sorted(key[:-len('/weight')] for key in RECORDED
-               if key.endswith('/weight'))
+CASES = sorted({key.split('/')[0] for key in RECORDED})
 
 
-def inputs(case):
+def inputs(name):
     """Recorded logit maps of student and teacher, and labels."""
     return [
-        torch.from_numpy(RECORDED[f'{case}/in/{name}'])
-        for name in ('logit_map_s', 'logit_map_t', 'target')
+        torch.from_numpy(RECORDED[f'{name}/in/{part}'])
+        for part in ('logit_map_s', 'logit_map_t', 'target')
     ]
 
 
@@ -62,44 +46,51 @@ def cells(logit_map, grid):
 def test_everything_recorded_is_compared():
     # Nine cases of three grids and eight losses; two of those have no
     # gradient, and neither have the two at other temperatures.
-    assert len(LOSSES) == 9 * 3 * 8
-    assert len(GRIDS) == 9 * 2
-    assert sum(key.endswith('/grad') for key in RECORDED) == 9 * 3 * 4
-    assert len(RECORDED) == 9 * (3 + 3 * 8 + 3 * 4 + 2 * 2)
+    assert len(CASES) == 9
+    parts = {
+        kind: sum(key.endswith(f'/{kind}') for key in RECORDED)
+        for kind in ('value', 'grad', 'weight', 'caseid')
+    }
+    assert parts == dict(
+        value=9 * 3 * 8, grad=9 * 3 * 4, weight=9 * 2, caseid=9 * 2)
+    assert len(RECORDED) == 9 * 3 + sum(parts.values())
 
 
-@pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('key', LOSSES)
-def test_values_and_gradients(key, form):
-    case, grid, loss = key.split('/')
-    student, teacher, labels = inputs(case)
+@pytest.mark.parametrize('grid', ['global', *SCALES])
+@pytest.mark.parametrize('name', CASES)
+def test_values_and_gradients(name, grid):
+    student, teacher, labels = inputs(name)
     student.requires_grad_()
-    if grid == 'global':
-        logits = student.mean((2, 3)), teacher.mean((2, 3))
-        actual = FORMS[form][loss](*logits, labels).mean()
-    else:
-        actual = scale_decoupled_loss(
-            cells(student, grid), cells(teacher, grid), labels,
-            FORMS[form][loss[len('SD'):]])
-    assert actual.item() == pytest.approx(
-        RECORDED[f'{key}/f64/value'].item(), rel=1e-10, abs=0)
-    if f'{key}/f64/grad' in RECORDED:
-        gradient, = torch.autograd.grad(actual, student)
-        recorded = torch.from_numpy(RECORDED[f'{key}/f64/grad'])
-        assert_near(gradient, recorded, 1e-5)
+    for loss, function in LOSSES.items():
+        if grid == 'global':
+            key = f'{name}/global/{loss}/f64'
+            logits = student.mean((2, 3)), teacher.mean((2, 3))
+            actual = function(*logits, labels).mean()
+        else:
+            key = f'{name}/{grid}/SD{loss}/f64'
+            actual = scale_decoupled_loss(
+                cells(student, grid), cells(teacher, grid), labels, function)
+        with case(loss=loss):
+            assert actual.item() == pytest.approx(
+                RECORDED[f'{key}/value'].item(), rel=1e-10, abs=0)
+            if f'{key}/grad' in RECORDED:
+                gradient, = torch.autograd.grad(actual, student)
+                recorded = torch.from_numpy(RECORDED[f'{key}/grad'])
+                assert_near(gradient, recorded, 1e-5)
 
 
-@pytest.mark.parametrize('key', GRIDS)
-def test_weights_and_case_ids(key):
-    case, grid = key.split('/')
-    _, teacher, labels = inputs(case)
-    local = cells(teacher, grid)
-    wrong = (local.argmax(-1) != labels).long()
-    ids, weights = 2 * wrong[:1] + wrong, cell_weights(local, labels)
-    assert np.array_equal(ids, RECORDED[f'{key}/caseid'])
-    assert np.array_equal(weights, RECORDED[f'{key}/weight'])
-
-
-def test_all_four_cases_occur():
-    ids = [RECORDED[f'{key}/caseid'].flatten() for key in GRIDS]
-    assert set(np.concatenate(ids)) == {0, 1, 2, 3}
+def test_weights_and_case_ids():
+    seen = set()
+    for name in CASES:
+        _, teacher, labels = inputs(name)
+        for grid in SCALES:
+            local = cells(teacher, grid)
+            wrong = (local.argmax(-1) != labels).long()
+            ids = 2 * wrong[:1] + wrong
+            key = f'{name}/{grid}'
+            with case(name=name, grid=grid):
+                assert np.array_equal(ids, RECORDED[f'{key}/caseid'])
+                assert np.array_equal(
+                    cell_weights(local, labels), RECORDED[f'{key}/weight'])
+            seen.update(ids.flatten().tolist())
+    assert seen == {0, 1, 2, 3}

@@ -1,53 +1,30 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Half precision, autocast, and logits large enough to saturate a softmax."""
 from decimal import Decimal, localcontext
-from functools import partial
+from functools import lru_cache, partial
+from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
-from literal import row_losses
 from literal.tensors import assert_near
+from test_functional.cases import FIDELITIES, LOSSES, case
 from toy import skip_without_autocast
 
-from sdd_mm.functional import (cell_weights, closed_dkd_loss, closed_kd_loss,
-                               closed_nkd_loss, dkd_loss, kd_loss,
-                               local_logits, nkd_loss, scale_decoupled_loss)
+from sdd_mm.functional import (cell_weights, dkd_loss, kd_loss, local_logits,
+                               nkd_loss, scale_decoupled_loss)
 
-
-def ignoring_label(function):
-    """``function`` with a label that it has no use for."""
-
-    def wrapped(student, teacher, label, **kwargs):
-        return function(student, teacher, **kwargs)
-
-    return wrapped
-
-
-kd, literal_kd = ignoring_label(kd_loss), ignoring_label(row_losses.kd)
-
-# Loss, the same in the equations' words, and whole parameters.
+# Losses and whole numbers for their parameters.
 CRITERIA = {
-    'kd': (kd, literal_kd, dict(tau=4)),
-    'kd-1': (kd, literal_kd, dict(tau=1)),
-    'dkd': (dkd_loss, row_losses.dkd, dict(alpha=1, beta=8, tau=4)),
-    'dkd-1': (dkd_loss, row_losses.dkd, dict(alpha=1, beta=2, tau=1)),
-    'nkd': (nkd_loss, row_losses.nkd, dict(gamma=2, tau=1)),
-    'nkd-4': (nkd_loss, row_losses.nkd, dict(gamma=8, tau=4)),
-    'nkd-kept':
-    (nkd_loss, row_losses.nkd, dict(gamma=8, tau=4, keep_target=True)),
+    'kd': (LOSSES['kd'], dict(tau=4)),
+    'kd-1': (LOSSES['kd'], dict(tau=1)),
+    'dkd': (LOSSES['dkd'], dict(alpha=1, beta=8, tau=4)),
+    'dkd-1': (LOSSES['dkd'], dict(alpha=1, beta=2, tau=1)),
+    'nkd': (LOSSES['nkd'], dict(gamma=2, tau=1)),
+    'nkd-4': (LOSSES['nkd'], dict(gamma=8, tau=4)),
+    'nkd-kept': (LOSSES['nkd-kept'], dict(gamma=8, tau=4)),
 }
-CLOSED = {
-    kd: ignoring_label(closed_kd_loss),
-    dkd_loss: closed_dkd_loss,
-    nkd_loss: closed_nkd_loss
-}
-for name, (function, slow, parameters) in list(CRITERIA.items()):
-    CRITERIA[f'closed-{name}'] = CLOSED[function], slow, parameters
-FIDELITIES = {
-    'reference': ('hierarchical', 'label', 'mean'),
-    'paper': ('direct', 'class', 'sum'),
-}
+on_every_criterion = pytest.mark.parametrize('criterion', CRITERIA)
 HALVES = [torch.float16, torch.bfloat16]
 
 # Rows of logits of four classes; the label is class 1.
@@ -82,17 +59,24 @@ def networks(dtype=torch.float32):
     return student, teacher, torch.tensor([4, 0, 9])
 
 
+def converted(network, dtype, factor=1.):
+    """Leaves of another dtype, of the same or of scaled numbers."""
+    return [(factor * tensor.detach()).to(dtype).requires_grad_()
+            for tensor in network]
+
+
 def forward(inputs, criterion, fidelity):
     """Local logits, weights and loss."""
     student, teacher, labels = inputs
-    function, _, parameters = CRITERIA[criterion]
-    row_loss = partial(function, **parameters)
+    loss, parameters = CRITERIA[criterion]
     pooling, *weighting = FIDELITIES[fidelity]
     logits = [
         local_logits(*network, pooling=pooling)
         for network in (student, teacher)
     ]
-    loss = scale_decoupled_loss(*logits, labels, row_loss, 1., 2., *weighting)
+    loss = scale_decoupled_loss(*logits, labels,
+                                partial(loss.function, **parameters), 1., 2.,
+                                *weighting)
     weights = cell_weights(logits[1], labels, weighting[0])
     return [*logits, weights, loss]
 
@@ -103,65 +87,62 @@ def step(inputs, criterion, fidelity):
     return results, torch.autograd.grad(results[-1], inputs[0])
 
 
-@pytest.mark.parametrize('criterion', CRITERIA)
-@pytest.mark.parametrize('fidelity', FIDELITIES)
-@pytest.mark.parametrize('dtype', HALVES)
-def test_half_precision_inputs_are_computed_in_float32(dtype, fidelity,
-                                                       criterion):
-    half, rounded = networks(dtype), networks(dtype)
-    for network in rounded[:2]:
-        network[:] = [
-            tensor.detach().float().requires_grad_() for tensor in network
-        ]
-    results, gradients = step(half, criterion, fidelity)
-    expected, expected_gradients = step(rounded, criterion, fidelity)
-    for one, other in zip(results, expected):
-        assert one.dtype == torch.float32
-        assert one.isfinite().all()
-        assert torch.equal(one, other)
-    for one, other in zip(gradients, expected_gradients):
-        assert one.dtype == dtype
-        assert one.isfinite().all()
-        assert torch.equal(one, other.to(dtype))
+@on_every_criterion
+def test_half_precision_inputs_are_computed_in_float32(criterion):
+    for dtype, fidelity in product(HALVES, FIDELITIES):
+        half = networks(dtype)
+        rounded = [converted(network, torch.float32) for network in half[:2]]
+        results, gradients = step(half, criterion, fidelity)
+        expected, expected_gradients = step((*rounded, half[2]), criterion,
+                                            fidelity)
+        with case(dtype=dtype, fidelity=fidelity):
+            for one, other in zip(results, expected):
+                assert one.dtype == torch.float32
+                assert one.isfinite().all()
+                assert torch.equal(one, other)
+            for one, other in zip(gradients, expected_gradients):
+                assert one.dtype == dtype
+                assert one.isfinite().all()
+                assert torch.equal(one, other.to(dtype))
 
 
-@pytest.mark.parametrize('criterion', CRITERIA)
-@pytest.mark.parametrize('fidelity', FIDELITIES)
-@pytest.mark.parametrize('inputs', [torch.float32, *HALVES])
-@pytest.mark.parametrize('dtype', HALVES)
-def test_autocast_changes_nothing(dtype, inputs, fidelity, criterion):
+@on_every_criterion
+@pytest.mark.parametrize('dtype', HALVES, ids=str)
+def test_autocast_changes_nothing(dtype, criterion):
     skip_without_autocast(dtype)
-    expected, expected_gradients = step(networks(inputs), criterion, fidelity)
-    student, *rest = networks(inputs)
-    with torch.autocast('cpu', dtype=dtype):
-        feature, weight, bias = student
-        cast = F.linear(feature.mean((2, 3)), weight, bias)
-        assert cast.dtype == dtype, 'autocast is not at work in this test'
-        results = forward([student, *rest], criterion, fidelity)
-    # As everywhere with autocast, the backward pass runs outside.
-    gradients = torch.autograd.grad(results[-1], student)
-    for one, other in zip(results, expected):
-        assert one.dtype == torch.float32
-        assert torch.equal(one, other)
-    for one, other in zip(gradients, expected_gradients):
-        assert torch.equal(one, other)
+    for inputs, fidelity in product([torch.float32, *HALVES], FIDELITIES):
+        expected, expected_gradients = step(
+            networks(inputs), criterion, fidelity)
+        student, *rest = networks(inputs)
+        with torch.autocast('cpu', dtype=dtype):
+            feature, weight, bias = student
+            cast = F.linear(feature.mean((2, 3)), weight, bias)
+            assert cast.dtype == dtype, 'autocast is not at work in this test'
+            results = forward([student, *rest], criterion, fidelity)
+        # As everywhere with autocast, the backward pass runs outside.
+        gradients = torch.autograd.grad(results[-1], student)
+        with case(inputs=inputs, fidelity=fidelity):
+            for one, other in zip(results, expected):
+                assert one.dtype == torch.float32
+                assert torch.equal(one, other)
+            for one, other in zip(gradients, expected_gradients):
+                assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    'function', [
-        lambda row, label: kd_loss(row @ row.T, row @ row),
-        lambda row, label: dkd_loss(row @ row.T, row @ row, label),
-        lambda row, label: nkd_loss(row @ row.T, row @ row, label),
-        lambda row, label: cell_weights((row @ row)[None], label),
-    ],
-    ids=['kd', 'dkd', 'nkd', 'weights'])
-@pytest.mark.parametrize('dtype', HALVES)
-def test_results_are_float32_on_what_autocast_yields(dtype, function):
+@pytest.mark.parametrize('dtype', HALVES, ids=str)
+def test_results_are_float32_on_what_autocast_yields(dtype):
     skip_without_autocast(dtype)
     row, label = torch.eye(3), torch.tensor([0, 1, 2])
     with torch.autocast('cpu', dtype=dtype):
-        assert (row @ row).dtype == dtype
-        assert function(row, label).dtype == torch.float32
+        logits = row @ row
+        assert logits.dtype == dtype
+        for results in [
+                kd_loss(logits, logits),
+                dkd_loss(logits, logits, label),
+                nkd_loss(logits, logits, label),
+                cell_weights(logits[None], label)
+        ]:
+            assert results.dtype == torch.float32
 
 
 def test_criterion_runs_outside_autocast():
@@ -180,72 +161,84 @@ def test_criterion_runs_outside_autocast():
     assert torch.equal(*seen)
 
 
-def test_float64_stays_float64():
-    results, gradients = step(networks(torch.float64), 'dkd', 'reference')
+@on_every_criterion
+def test_float64_stays_float64(criterion):
+    results, gradients = step(networks(torch.float64), criterion, 'reference')
     for tensor in [*results, *gradients]:
         assert tensor.dtype == torch.float64
 
 
-def decimals(function, parameters, *pair):
-    """One row's loss in fifty digits."""
+@lru_cache(maxsize=None)
+def exact(criterion, student, teacher):
+    """Loss of one row, a tuple of numbers, label 1, in thirty digits."""
+    loss, parameters = CRITERIA[criterion]
     with localcontext() as context:
-        context.prec = 50
-        rows = [[Decimal(value) for value in row] for row in pair]
-        return float(function(*rows, 1, **parameters))
+        context.prec = 30
+        rows = [list(map(Decimal, row)) for row in (student, teacher)]
+        return float(loss.literal(*rows, 1, **parameters))
 
 
-@pytest.mark.parametrize('criterion', CRITERIA)
-@pytest.mark.parametrize('pair', PAIRS)
-def test_extreme_logits(pair, criterion):
-    function, slow, parameters = CRITERIA[criterion]
-    labels = torch.tensor([1, 1])
+# Of values and of gradients, relative and absolute.
+TOLERANCES = {
+    torch.float64: ((1e-12, 1e-12), (1e-12, 1e-12)),
+    torch.float32: ((1e-4, 1e-6), (1e-4, 1e-5)),
+    torch.float16: ((1e-4, 1e-6), (1e-3, 1e-5)),
+    torch.bfloat16: ((1e-4, 1e-6), (4e-3, 1e-5)),
+}
 
-    def losses(dtype):
-        student, teacher = torch.tensor(PAIRS[pair]).to(dtype)
-        student.requires_grad_()
+
+@on_every_criterion
+@pytest.mark.parametrize('dtype', TOLERANCES, ids=str)
+def test_extreme_logits(dtype, criterion):
+    (function, plain, _), parameters = CRITERIA[criterion]
+    student, teacher = torch.tensor(list(PAIRS.values())).to(dtype).unbind(1)
+    labels = torch.ones(student.shape[:-1], dtype=torch.long)
+
+    def differentiate(function, student, teacher):
+        student = student.detach().requires_grad_()
         rows = function(student, teacher, labels, **parameters)
         return rows, *torch.autograd.grad(rows.sum(), student)
 
-    # Every dtype holds these logits exactly, so all see the same numbers.
-    exact = torch.tensor([
-        decimals(slow, parameters, *rows) for rows in zip(*PAIRS[pair])
-    ]).double()
-    wide, wide_gradient = losses(torch.float64)
-    torch.testing.assert_close(wide, exact, rtol=1e-7, atol=1e-7)
-    for dtype in (torch.float32, torch.float16):
-        rows, gradient = losses(dtype)
-        assert rows.dtype == torch.float32
-        assert rows.isfinite().all()
-        assert gradient.isfinite().all()
-        torch.testing.assert_close(rows.double(), exact, rtol=1e-4, atol=1e-6)
-        # Where a gradient is the difference of equal parts, their rounding
-        # is left.
-        torch.testing.assert_close(
-            gradient.double(),
-            wide_gradient,
-            rtol=1e-4 if dtype == torch.float32 else 1e-3,
-            atol=1e-5)
+    rows, gradient = differentiate(function, student, teacher)
+    assert rows.dtype == torch.promote_types(dtype, torch.float32)
+    assert gradient.dtype == dtype
+    expected = torch.tensor(
+        [[exact(criterion, *map(tuple, rows)) for rows in zip(*pair)]
+         for pair in zip(student.tolist(), teacher.tolist())],
+        dtype=torch.float64)
+    # Where a gradient is the difference of equal parts, their rounding is
+    # left.
+    _, slopes = differentiate(plain, student.double(), teacher.double())
+    for i, pair in enumerate(PAIRS):
+        with case(pair=pair):
+            assert rows[i].isfinite().all()
+            assert gradient[i].isfinite().all()
+            for one, other, (rtol, atol) in zip([rows, gradient],
+                                                [expected, slopes],
+                                                TOLERANCES[dtype]):
+                torch.testing.assert_close(
+                    one[i].double(), other[i], rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize('criterion', CRITERIA)
-@pytest.mark.parametrize('fidelity', FIDELITIES)
-@pytest.mark.parametrize('extreme', ['student', 'teacher', 'both'])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
-def test_extreme_local_logits(dtype, extreme, fidelity, criterion):
-    student, teacher, labels = networks()
-    for name, network in [('student', student), ('teacher', teacher)]:
-        factor = 60. if extreme in (name, 'both') else 1.
-        network[:] = [(factor * tensor.detach()).to(dtype).requires_grad_()
-                      for tensor in network]
-    inputs = student, teacher, labels
-    wide = *([tensor.detach().double().requires_grad_() for tensor in network]
-             for network in (student, teacher)), labels
-    results, gradients = step(inputs, criterion, fidelity)
-    expected, expected_gradients = step(wide, criterion, fidelity)
-    for one, other in zip(results, expected):
-        assert one.isfinite().all()
-        assert_near(one.double(), other, 1e-4)
-    for one, other in zip(gradients, expected_gradients):
-        assert one.isfinite().all()
-        tolerance = 1e-4 if dtype == torch.float32 else 1e-3
-        assert_near(one.double(), other, tolerance)
+@on_every_criterion
+def test_extreme_local_logits(criterion):
+    for dtype, extreme, fidelity in product([torch.float32, *HALVES],
+                                            ['student', 'teacher', 'both'],
+                                            FIDELITIES):
+        *pair, labels = networks()
+        pair = [
+            converted(network, dtype, 60. if extreme in (name, 'both') else 1.)
+            for name, network in zip(['student', 'teacher'], pair)
+        ]
+        wide = [converted(network, torch.float64) for network in pair]
+        results, gradients = step((*pair, labels), criterion, fidelity)
+        expected, expected_gradients = step((*wide, labels), criterion,
+                                            fidelity)
+        tolerance = 1e-4 if dtype == torch.float32 else 4e-3
+        with case(dtype=dtype, extreme=extreme, fidelity=fidelity):
+            for one, other in zip(results, expected):
+                assert one.isfinite().all()
+                assert_near(one.double(), other, 1e-4)
+            for one, other in zip(gradients, expected_gradients):
+                assert one.isfinite().all()
+                assert_near(one.double(), other, tolerance)

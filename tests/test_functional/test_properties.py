@@ -1,32 +1,23 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What holds for every input, on generated ones."""
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal.tensors import assert_near
+from test_functional.cases import LOSSES, POOLINGS, kd
 
-from sdd_mm.functional import (cell_weights, dkd_loss, kd_loss, local_logits,
-                               nkd_loss, scale_decoupled_loss)
+from sdd_mm.functional import (cell_weights, dkd_loss, local_logits,
+                               scale_decoupled_loss)
 from sdd_mm.functional.local_logits import pool_cells
 
 examples = settings(
     max_examples=40, derandomize=True, deadline=None, database=None)
 
-
-def kd(student, teacher, label):
-    """KD, which has no use for the label."""
-    return kd_loss(student, teacher)
-
-
-poolings = st.sampled_from(['hierarchical', 'direct'])
+poolings = st.sampled_from(POOLINGS)
 consistencies = st.sampled_from(['label', 'class'])
 reductions = st.sampled_from(['mean', 'sum'])
-criteria = st.sampled_from(
-    [kd, dkd_loss, nkd_loss,
-     partial(nkd_loss, keep_target=True)])
+criteria = st.sampled_from([loss.function for loss in LOSSES.values()])
 scale_sets = st.lists(
     st.integers(1, 6), min_size=1, max_size=3, unique=True).map(tuple)
 sides = st.integers(1, 9)
@@ -155,7 +146,7 @@ def test_equal_weights_give_the_mean_of_the_rows(networks, criterion, scales,
         local_logits(*network, scales, pooling) for network in pair)
     rows = criterion(student, teacher, labels.expand(student.shape[:2]))
     for reduction, expected in [('mean', rows.mean()),
-                                ('sum', rows.sum(0).mean())]:
+                                ('sum', rows.sum(0).mean()), ('none', rows)]:
         loss = scale_decoupled_loss(student, teacher, labels, criterion, 1.,
                                     1., consistency, reduction)
         assert_near(loss, expected, 1e-13)
@@ -171,7 +162,7 @@ def test_weights_take_two_values_and_the_global_cell_is_consistent(
     assert weights.shape == logits.shape[:2]
     assert set(weights.flatten().tolist()) <= {0.5, 3.}
     assert (weights[0] == 0.5).all()
-    # 'label' implies 'class': if one of two is right, they differ.
+    # 'label' implies 'class': if one of two is correct, they differ.
     label, class_ = (
         cell_weights(logits, labels, name, 0., 1.)
         for name in ('label', 'class'))

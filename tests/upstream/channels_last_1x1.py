@@ -14,7 +14,8 @@ for channels in range(1, 17):
     grads = []
     for layout in (torch.contiguous_format, torch.channels_last):
         w = weight.to(memory_format=layout, copy=True).requires_grad_()
-        F.conv2d(images.to(memory_format=layout), w, stride=2).pow(2).sum().backward()
+        maps = F.conv2d(images.to(memory_format=layout), w, stride=2)
+        maps.pow(2).sum().backward()
         grads.append(w.grad.contiguous())
     if not torch.allclose(*grads, rtol=1e-3, atol=1e-3 * grads[0].abs().max()):
         print(channels)

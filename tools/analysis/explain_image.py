@@ -23,7 +23,7 @@ from sdd_mm.analysis import (TrainedRun, add_run_arguments, load_run,
 from sdd_mm.analysis.figures import explain, png
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.smoke import ARRAY_SIZE
-from sdd_mm.functional.pooling_plan import check_scales
+from sdd_mm.functional.local_logits import check_scales
 from sdd_mm.images import innermost
 from sdd_mm.models.algorithms import TeacherError
 

@@ -1,16 +1,20 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import re
 from functools import partial
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch import Tensor
 
 from ...models.losses import ScaleDecoupledLoss
-from ...models.recorders.map_recorder import MapRecorder
+from ...models.losses.scale_decoupled_loss import CellRows
+from ...models.recorders import FeatureHeadRecorder
 from .utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
+CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')
+"""Where the teacher is right: on the image, on the cell."""
 
 
 @HOOKS.register_module()
@@ -59,50 +63,83 @@ class SDDReportHook(Hook):
         }
         if self.interval is None:
             self.interval = log_interval(runner)
-        self._losses = losses
-        self._prefixes = dict(zip(losses, prefixes(losses)))
-        for name, loss in losses.items():
+        self._listening, self._found = False, {}
+        self._reported = set()
+        for (name, loss), prefix in zip(losses.items(), prefixes(losses)):
             self._handles.append(
-                loss.register_forward_pre_hook(
-                    partial(self._tell, runner, distiller, name),
+                loss.register_forward_hook(
+                    partial(self._listen, runner, distiller, name, prefix),
                     with_kwargs=True))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
-        """Listen where a log line follows."""
-        listening = (
+        """Listen if a log line follows."""
+        self._listening = (
             self.every_n_inner_iters(batch_idx, self.interval)
             or self.end_of_epoch(runner.train_dataloader, batch_idx)
             or self.is_last_train_iter(runner))
-        for loss in self._losses.values():
-            loss.keep_parts = listening
 
     def after_train_iter(self,
                          runner,
                          batch_idx: int,
                          data_batch=None,
                          outputs=None) -> None:
-        """Pass on what was kept, as tensors that nobody reads yet."""
-        for name, loss in self._losses.items():
-            for part, value in loss.parts.items():
-                runner.message_hub.update_scalar(
-                    f'train/{self._prefixes[name]}/{part}', value)
-            loss.parts = {}
+        """Pass on what was found, as tensors that nobody reads yet."""
+        for name, value in self._found.items():
+            runner.message_hub.update_scalar(name, value)
+        self._found = {}
 
     def after_train(self, runner) -> None:
-        """Let the losses go."""
+        """Stop listening."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        for loss in self._losses.values():
-            loss.keep_parts = False
 
-    def _tell(self, runner, distiller, name, loss, args, kwargs) -> None:
-        """Say what a loss is called with, the first time."""
+    def _listen(self, runner, distiller, name, prefix, loss, args, kwargs,
+                output) -> None:
+        """Report what a loss is called with, and split it."""
         records = dict(zip(('student', 'teacher', 'target'), args), **kwargs)
-        runner.logger.info(
-            report(distiller, name, loss, records['student'],
-                   records['teacher']))
-        self._handles[list(self._losses).index(name)].remove()
+        if name not in self._reported:
+            self._reported.add(name)
+            runner.logger.info(
+                report(distiller, name, loss, records['student'],
+                       records['teacher']))
+        if self._listening:
+            parts = split(loss, loss.rows(**records))
+            self._found.update((f'train/{prefix}/{part}', value)
+                               for part, value in parts.items())
+
+
+def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
+    """A loss by scale and by kind of cell, and shares of the cells.
+
+    Args:
+        loss (ScaleDecoupledLoss): The loss.
+        rows (CellRows): Its rows.
+
+    Returns:
+        dict[str, Tensor]: ``part_scale...`` add up to the weighted loss, and
+        so do ``part_consistent`` and ``part_complementary``. The others are
+        shares of the cells: the complementary ones, and where the teacher is
+        right, on the image and on the cell.
+    """
+    cells, batch = rows.loss.shape
+    factor = loss.loss_weight * loss.warmup / (
+        batch * cells if loss.reduction == 'mean' else batch)
+    scales = rows.loss.sum(1).split([m * m for m in loss.scales])
+    parts = {
+        f'part_scale{m}': factor * part.sum()
+        for m, part in zip(loss.scales, scales)
+    }
+    mask, cell, image = rows.complementary, rows.cell_right, rows.image_right
+    complementary = (rows.loss * mask).sum()
+    parts.update(
+        part_consistent=factor * (rows.loss.sum() - complementary),
+        part_complementary=factor * complementary)
+    cases = image & cell, image & ~cell, ~image & cell, ~(image | cell)
+    parts.update((name, share.float().mean())
+                 for name, share in zip(('complementary', *CASES), (mask,
+                                                                    *cases)))
+    return parts
 
 
 def prefixes(names: Sequence[str]) -> List[str]:
@@ -128,7 +165,7 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
     lines = [
         f'SDD {name}: {type(loss.criterion).__name__}'
         f'({loss.criterion.extra_repr()}), {loss.extra_repr()}',
-        f'  {cells} cells an image, scales {loss.scales}'
+        f'  {cells} cells per image, scales {loss.scales}'
     ]
     for role, record in (('student', student), ('teacher', teacher)):
         where = _where(distiller, role)
@@ -150,4 +187,4 @@ def _where(distiller, role: str) -> str:
     """What the role's feature head is recorded from."""
     recorders = getattr(distiller, f'{role}_recorders').recorders.values()
     return ''.join(f', {recorder.where}' for recorder in recorders
-                   if isinstance(recorder, MapRecorder))
+                   if isinstance(recorder, FeatureHeadRecorder))

@@ -10,7 +10,7 @@ from .utils import bare_model
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
-    """Asks the teacher once for every view of an image.
+    """Runs the teacher once per view of an image.
 
     Needs an ``InMemoryDataset`` for training, whose augmentation is a
     discrete set of views, and a ``FrozenTeacherDistill``. See
@@ -47,13 +47,13 @@ class TeacherCacheHook(Hook):
                for hook in runner.hooks) > 1:
             raise TeacherCacheError('custom_hooks has two TeacherCacheHooks: '
                                     'leave one out')
-        left = getattr(model, 'teacher_cache', None)
-        if left is not None:  # by a run that was interrupted
+        left = getattr(model, 'teacher_source', None)
+        if isinstance(left, TeacherCache):  # by a run that was interrupted
             left.store.close()
-            model.teacher_cache = None
+            model.teacher_source = left.live
         self.cache = TeacherCache(model, runner.train_dataloader.dataset,
                                   self.cache_dir, self.dtype)
-        model.teacher_cache = self.cache
+        model.teacher_source = self.cache
 
     def before_train_epoch(self, runner) -> None:
         """Count anew."""
@@ -70,5 +70,5 @@ class TeacherCacheHook(Hook):
 
     def after_train(self, runner) -> None:
         """Close the cache."""
-        bare_model(runner).teacher_cache = None
+        bare_model(runner).teacher_source = self.cache.live
         self.cache.store.close()

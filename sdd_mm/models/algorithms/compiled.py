@@ -1,21 +1,31 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """``torch.compile`` for networks that recorders listen to."""
-import torch
+from typing import Union
+
 from torch import nn
 
 
-def check_compiles(key: str) -> None:
-    """Refuse a torch that cannot compile modules.
+def compile_student(student: nn.Module, options: Union[bool, dict]) -> None:
+    """Compile a student's backbone, once its recorders listen.
 
     Args:
-        key (str): The config key that asked for it.
+        student (nn.Module): The student.
+        options (bool | dict): The config key ``model.compile_student``.
 
     Raises:
-        ValueError: If this torch cannot.
+        ValueError: If there is no backbone, or ``options`` is neither a bool
+            nor a dict.
     """
-    if not hasattr(nn.Module, 'compile'):
-        raise ValueError(f'{key} needs torch 2.1 or newer, this is '
-                         f'{torch.__version__}')
+    if options is False:
+        return
+    key = 'model.compile_student'
+    if options is not True and not isinstance(options, dict):
+        raise ValueError(f'{key} must be True, False or a dict of '
+                         f'torch.compile\'s arguments, got {options!r}')
+    if not isinstance(getattr(student, 'backbone', None), nn.Module):
+        raise ValueError(f'{key}: {type(student).__name__} has no `backbone` '
+                         'to compile: leave it out')
+    compile_backbone(student, **({} if options is True else options))
 
 
 def compile_backbone(model: nn.Module, **options) -> None:

@@ -1,10 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
-from contextlib import suppress
 from copy import deepcopy
 from typing import Dict, List, Optional, Tuple, Union
 
-import torch
+from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
@@ -13,12 +12,11 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...weights import network_hash, weights_hash
 from ..distillers import SDDDistiller
-from ..recorders.map_recorder import MapReached
 from .channels_last import check_channels_last, lay_out
-from .compiled import check_compiles, compile_backbone
-from .teacher import (TeacherError, load_teacher, network_hash, normalization,
-                      weights_hash)
+from .compiled import compile_student as compile_student_in_place
+from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
 from .teacher_inference import TeacherInference
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
@@ -119,6 +117,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             data_preprocessor=_as_mmpretrain_does(data_preprocessor,
                                                   architecture),
             **kwargs)
+        if not isinstance(self.distiller, SDDDistiller):
+            raise TeacherError(
+                f'FrozenTeacherDistill got a {type(self.distiller).__name__}: '
+                "set model.distiller.type='SDDDistiller', which takes the "
+                'same arguments')
         self.teacher_ckpt = teacher_ckpt
         self._teacher_is_trained = isinstance(teacher, BaseModel)
         self.teacher_hash: Optional[str] = None
@@ -126,19 +129,20 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_meta: dict = {}
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
-        self.teacher_inference = TeacherInference(**(teacher_inference or {}))
-        # what TeacherCacheHook sets
-        self.teacher_cache = None
         self.student_channels_last = student_channels_last
         if student_channels_last:
             check_channels_last(self.student)
             lay_out(self.student, True)
-        self._compile_student(compile_student)
+        compile_student_in_place(self.student, compile_student)
         self._check_classes()
-        self._set_conversion(stated, on_normalization_mismatch)
+        self.convert = input_conversion(self.teacher, self, stated,
+                                        on_normalization_mismatch)
         self.teacher.eval()
-        if isinstance(self.distiller, SDDDistiller):
-            self.distiller.stop_teacher_at_map()
+        self.distiller.stop_teacher_at_map()
+        self.teacher_inference = TeacherInference(**(teacher_inference or {}))
+        # TeacherCacheHook puts a TeacherCache in its place
+        self.teacher_source = LiveTeacher(self.teacher, self.distiller,
+                                          self.teacher_inference, self.convert)
         self._register_state_dict_hook(_drop_teacher)
         self._register_load_state_dict_pre_hook(
             _drop_teacher, with_module=True)
@@ -159,61 +163,12 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'model.teacher.head.num_classes or '
                 'model.architecture.head.num_classes')
 
-    def _compile_student(self, options: Union[bool, dict]) -> None:
-        """Compile the backbone in place, once its recorders listen."""
-        if options is False:
-            return
-        key = 'model.compile_student'
-        if options is not True and not isinstance(options, dict):
-            raise ValueError(f'{key} must be True, False or a dict of '
-                             f'torch.compile\'s arguments, got {options!r}')
-        check_compiles(key)
-        if not isinstance(getattr(self.student, 'backbone', None), nn.Module):
-            raise ValueError(f'{key}: {type(self.student).__name__} has no '
-                             '`backbone` to compile: leave it out')
-        compile_backbone(self.student, **({} if options is True else options))
-
-    def _set_conversion(self, stated: bool, on_mismatch: str) -> None:
-        """Compare the normalisations, and keep how to get to the teacher's."""
-        title = f'the teacher {type(self.teacher).__name__}'
-        self.converts_images = False
-        if on_mismatch == 'ignore':
-            return
-        teacher, student = normalization(self.teacher), normalization(self)
-        if not stated and (teacher is None or teacher[:2] == ((0., ), (1., ))):
-            raise TeacherError(
-                f'{title} does not say how its images are normalised: set '
-                'model.teacher.data_preprocessor to what it was trained with '
-                '(mean, std, to_rgb; dict() for none)')
-        if teacher == student:
-            return
-        if on_mismatch == 'error':
-            raise TeacherError(
-                f'{title} was trained on images normalised by (mean, std, '
-                f'to_rgb) {_rounded(teacher)}, the student sees '
-                f'{_rounded(student)}. If both are right, set '
-                'model.on_normalization_mismatch=\'convert\', which gives '
-                'the teacher its own')
-        mean, std, to_rgb = teacher
-        own_mean, own_std, own_to_rgb = student
-        self.converts_images = True
-        self._flip = to_rgb != own_to_rgb
-        for name, values in (('_mean', mean), ('_std', std),
-                             ('_own_mean', own_mean), ('_own_std', own_std)):
-            self.register_buffer(
-                name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-
     def teacher_images(self, inputs: Tensor) -> Tensor:
-        """The student's images as the teacher knows them."""
-        if not self.converts_images:
-            return inputs
-        images = inputs * self._own_std + self._own_mean
-        if self._flip:
-            images = images.flip(1)
-        return (images - self._mean) / self._std
+        """The student's images, (B, 3, H, W), in the teacher's format."""
+        return inputs if self.convert is None else self.convert(inputs)
 
     def init_weights(self) -> None:
-        """Initialise the student and load the teacher.
+        """Initialize the student and load the teacher.
 
         Raises:
             TeacherError: If the teacher has no checkpoint, or one that is not
@@ -271,41 +226,13 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if self.distillation_stopped:
             return self._student_losses(batch_inputs, data_samples)
         distiller = self.distiller
-        if self.teacher_cache is not None:
-            distiller.set_teacher_record(
-                self.teacher_cache.record(batch_inputs, data_samples))
-        else:
-            self._record_teacher(batch_inputs, data_samples)
+        teacher = self.teacher_source.record(batch_inputs, data_samples)
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries:
             losses = self._student_losses(batch_inputs, data_samples)
         losses.update(
-            add_prefix(distiller.compute_distill_losses(), 'distill'))
+            add_prefix(distiller.compute_distill_losses(teacher), 'distill'))
         return losses
-
-    @torch.no_grad()
-    def _record_teacher(self, batch_inputs: Tensor, data_samples=None) -> None:
-        """Run the teacher, so that its recorders have records."""
-        inputs = self.teacher_images(batch_inputs)
-        self.teacher_inference.prepare(self.teacher, inputs)
-        distiller = self.distiller
-        distiller.set_deliveries_override(False)
-        with distiller.teacher_recorders, distiller.deliveries:
-            with suppress(MapReached):
-                self.teacher_inference.run(self.teacher, inputs, data_samples)
-
-    def teacher_record(self, batch_inputs: Tensor):
-        """The teacher's feature head, as its losses get it.
-
-        Args:
-            batch_inputs (Tensor): Images as the student gets them,
-                (B, 3, H, W).
-
-        Returns:
-            FeatureHead | RegionHead: The record.
-        """
-        self._record_teacher(batch_inputs)
-        return self.distiller.take_teacher_record()
 
     def _student_losses(self, batch_inputs: Tensor,
                         data_samples) -> Dict[str, Tensor]:
@@ -340,16 +267,23 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return self.student.get_layer_depth('head')
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacherDistill':
-        """A copy (EMA makes one) shares the teacher."""
-        for module in self.teacher.modules():
-            memo[id(module)] = module
-        for tensor in (*self.teacher.parameters(), *self.teacher.buffers()):
-            memo[id(tensor)] = tensor
+        """A copy (EMA makes one) shares the teacher, and asks it live.
+
+        Its recorders listen to the teacher only once it distills.
+        """
+        shared = [*self.teacher.modules(), self.teacher_inference]
+        shared += [*self.teacher.parameters(), *self.teacher.buffers()]
+        memo.update((id(one), one) for one in shared)
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
-        copy.__dict__.update(deepcopy(self.__dict__, memo))
-        # the copy's recorders listen to the shared teacher, too
-        copy.distiller.prepare_from_teacher(copy.teacher)
+        state = dict(self.__dict__, teacher_source=None)
+        copy.__dict__.update(deepcopy(state, memo))
+        copy.teacher_source = LiveTeacher(
+            copy.teacher,
+            copy.distiller,
+            copy.teacher_inference,
+            copy.convert,
+            listens=False)
         return copy
 
 
@@ -372,13 +306,6 @@ def _excuse_teacher(module, incompatible_keys) -> None:
         name for name in missing
         if name[max(name.find('teacher.'), 0):] not in own
     ]
-
-
-def _rounded(found: tuple) -> tuple:
-    """A normalisation as one would write it."""
-    mean, std, to_rgb = found
-    return (*(tuple(float(f'{value:.6g}') for value in values)
-              for values in (mean, std)), to_rgb)
 
 
 def _mmpretrain(model: Union[BaseModel, Dict, None]):
@@ -404,6 +331,8 @@ def _as_mmpretrain_does(preprocessor, architecture):
         preprocessor.setdefault('_scope_', 'mmpretrain')
         preprocessor.setdefault('type', 'AsyncClsDataPreprocessor')
         if isinstance(architecture, dict):
+            if 'cfg_path' in architecture:
+                architecture = get_config(architecture['cfg_path']).model
             preprocessor.setdefault('batch_augments',
                                     architecture.get('train_cfg'))
     return preprocessor

@@ -8,19 +8,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..recorders.map_recorder import TOLERANCE
-from .compiled import check_compiles, compile_backbone
-from .teacher import TeacherError
+from ..recorders.feature_head_recorder import TOLERANCE
+from .compiled import compile_backbone
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+class TeacherError(RuntimeError):
+    """A teacher that is not, or cannot be, the one that was meant."""
 
 
 class TeacherInference:
     """How a frozen teacher is run.
 
-    Everything is off by default. What is on is compared with the plain
-    teacher on the first batch, and reported; a difference that is more than
-    rounding is an error.
+    Everything is off by default. With any of these on, the logits of the
+    first batch are compared with the plain teacher's; the difference is
+    logged, and is an error if it is more than rounding.
 
     Args:
         channels_last (bool): Whether weights and images lie channels last.
@@ -28,13 +31,13 @@ class TeacherInference:
         fold_bn (bool): Whether every batch norm behind a convolution is
             folded into it. Defaults to False.
         dtype (str, optional): 'bfloat16' or 'float16': the teacher runs in
-            autocast. Defaults to None, float32.
+            autocast. Defaults to None: as the student does, which is float32
+            unless the optimizer wrapper uses autocast.
         compile (bool): Whether the backbone is compiled by ``torch.compile``.
             Defaults to False.
 
     Raises:
         TeacherError: If ``dtype`` is another one.
-        ValueError: If this torch cannot compile modules.
 
     Examples:
         >>> # in a config
@@ -52,8 +55,6 @@ class TeacherInference:
             raise TeacherError(
                 'model.teacher_inference.dtype must be None or one of '
                 f'{list(DTYPES)}, got {dtype!r}')
-        if compile:
-            check_compiles('model.teacher_inference.compile')
         self.channels_last = channels_last
         self.fold_bn = fold_bn
         self.dtype = dtype
@@ -120,9 +121,9 @@ class TeacherInference:
                   'images keep their class')
         if not difference <= TOLERANCE[DTYPES.get(self.dtype, torch.float32)]:
             raise TeacherError(
-                f'{type(teacher).__name__}: {report}. That is not the same '
-                f'teacher: set model.teacher_inference without '
-                f'{" or ".join(self.options())}')
+                f'{type(teacher).__name__}: {report}. teacher_inference '
+                'changed the logits beyond rounding: leave out '
+                f'model.teacher_inference.{" or ".join(self.options())}')
         print_log(report, logger='current')
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
 from ..recorders import FeatureHeadError, FeatureHeadRecorder, TargetRecorder
-from ..recorders.map_recorder import MapRecorder
 
 HEAD, TARGET = 'feature_head', 'target'
 RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}
@@ -99,7 +98,7 @@ class SDDDistiller(ConfigurableDistiller):
     def _prepare(self, role: str, model: nn.Module) -> None:
         manager = getattr(self, f'{role}_recorders')
         for recorder in manager.recorders.values():
-            if isinstance(recorder, MapRecorder):
+            if isinstance(recorder, FeatureHeadRecorder):
                 recorder.role = role
         try:
             manager.initialize(model)
@@ -108,48 +107,59 @@ class SDDDistiller(ConfigurableDistiller):
                 f'{role}: {error} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
 
-    def set_teacher_record(self, record) -> None:
-        """Put a record in the place of what a forward would leave."""
-        recorder = self.teacher_recorders.get_recorder(HEAD)
-        recorder.reset_data_buffer()
-        recorder.data_buffer.append(record)
+    @property
+    def teacher_head(self) -> Optional[FeatureHeadRecorder]:
+        """The recorder of the teacher's feature head, if a loss needs it."""
+        return self.teacher_recorders.recorders.get(HEAD)
 
-    def teacher_map_source(self) -> str:
-        """Which modules of the teacher its feature head comes from."""
-        return self.teacher_recorders.get_recorder(HEAD).where
-
-    def take_teacher_record(self):
-        """The teacher's feature head of the last forward, taken out."""
-        recorder = self.teacher_recorders.get_recorder(HEAD)
-        record = recorder.get_record_data()
-        recorder.reset_data_buffer()
-        return record
+    def teacher_record(self):
+        """The teacher's feature head of the last forward pass, if any."""
+        head = self.teacher_head
+        return None if head is None else head.get_record_data()
 
     def stop_teacher_at_map(self) -> None:
-        """Let the teacher's forward end at its map, if all else is unused.
+        """Let the teacher's forward pass end at its map, if that is enough.
 
         Whoever runs the teacher then has to catch ``MapReached``. A tail that
-        is not linear needs the teacher's own logits, and what other recorders
-        and deliveries listen to is not known: then it runs on.
+        is not linear needs the teacher's own logits, and other recorders and
+        deliveries may listen to anything: then it runs to its end.
         """
-        recorders = list(self.teacher_recorders.recorders.values())
-        if len(recorders) == 1 and not self.deliveries.deliveries:
-            recorder, = recorders
-            recorder.stop_at_map = isinstance(recorder, FeatureHeadRecorder)
+        head = self.teacher_head
+        if head is not None:
+            head.stop_at_map = type(head) is FeatureHeadRecorder and len(
+                self.teacher_recorders.recorders) == 1 and not (
+                    self.deliveries.deliveries)
 
-    def compute_distill_losses(self) -> Dict[str, Tensor]:
-        """Compute the losses, then let the records go.
+    def compute_distill_losses(self, teacher=None) -> Dict[str, Tensor]:
+        """Compute the losses, then forget the records.
 
         A kept record would hold a batch's activations through validation, and
         a model with one cannot be deep-copied.
+
+        Args:
+            teacher (FeatureHead | RegionHead | LocalLogits, optional): The
+                teacher's record. Defaults to None, which takes what its
+                recorder has.
         """
+
+        def find(recorder: str, from_student: bool, **kwargs):
+            if (recorder, from_student) == (HEAD, False) and not (
+                    kwargs or teacher is None):
+                return teacher
+            return self.get_record(recorder, from_student, **kwargs)
+
         try:
-            return super().compute_distill_losses()
+            return {
+                name: self.distill_losses[name](
+                    **{key: find(**place)
+                       for key, place in mapping.items()})
+                for name, mapping in self.loss_forward_mappings.items()
+            }
         finally:
             self.reset_records()
 
     def reset_records(self) -> None:
-        """Forget what was recorded in the last forward."""
+        """Forget what was recorded in the last forward pass."""
         for manager in (self.student_recorders, self.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()

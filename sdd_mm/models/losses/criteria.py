@@ -5,15 +5,12 @@ from typing import Optional
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import closed_dkd_loss, closed_kd_loss, closed_nkd_loss
+from ...functional import dkd_loss, kd_loss, nkd_loss
 from ...functional._tensors import check_positive
 
 
 class RowCriterion(nn.Module):
     """Base of the criteria: ``(..., K)`` logits to ``(...)`` losses.
-
-    They compute the closed forms: the values of the plain functions, with no
-    gradient to the teacher and less to keep for the backward pass.
 
     Args:
         tau (float): Temperature.
@@ -45,7 +42,7 @@ class KDCriterion(RowCriterion):
                 teacher: Tensor,
                 target: Optional[Tensor] = None) -> Tensor:
         """Loss of every row, (...); ``target`` is not used."""
-        return closed_kd_loss(student, teacher, self.tau)
+        return kd_loss(student, teacher, self.tau)
 
     def extra_repr(self) -> str:
         return f'tau={self.tau}'
@@ -76,8 +73,8 @@ class DKDCriterion(RowCriterion):
     def forward(self, student: Tensor, teacher: Tensor,
                 target: Tensor) -> Tensor:
         """Loss of every row, (...)."""
-        return closed_dkd_loss(student, teacher, target, self.alpha, self.beta,
-                               self.tau)
+        return dkd_loss(student, teacher, target, self.alpha, self.beta,
+                        self.tau)
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha}, beta={self.beta}, tau={self.tau}'
@@ -109,8 +106,8 @@ class NKDCriterion(RowCriterion):
     def forward(self, student: Tensor, teacher: Tensor,
                 target: Tensor) -> Tensor:
         """Loss of every row, (...)."""
-        return closed_nkd_loss(student, teacher, target, self.gamma, self.tau,
-                               self.keep_target)
+        return nkd_loss(student, teacher, target, self.gamma, self.tau,
+                        self.keep_target)
 
     def extra_repr(self) -> str:
         return (f'gamma={self.gamma}, tau={self.tau}, '

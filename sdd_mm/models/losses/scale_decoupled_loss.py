@@ -1,30 +1,46 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Dict, Optional, Sequence, Tuple, Union
+from functools import partial
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...functional._tensors import class_index
-from ...functional.pooling_plan import check_pooling, check_scales, global_cell
+from ...functional import scale_decoupled_loss
+from ...functional._tensors import check_choice, class_index
+from ...functional.local_logits import (check_pooling, check_scales,
+                                        global_cell)
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
-                                           check_choice, complementary_cells,
-                                           reduce_rows, weighted_rows)
+                                           complementary_cells)
 from .base import RecordLoss
 
 CHUNK = 2**25
-"""Local logits (N x B x K) that are there at a time, 128 MiB in float32."""
-CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')
-"""Where the teacher is right: on the image, on the cell."""
+"""Local logits (N x B x K) in memory at a time, 128 MiB in float32."""
+
+
+class CellRows(NamedTuple):
+    """A loss before its reduction.
+
+    Args:
+        loss (Tensor): Weighted loss of every cell and sample, (N, B).
+        complementary (Tensor): Whether the cell is complementary, (N, B).
+        cell_right (Tensor): Whether the teacher classifies the cell as the
+            label, (N, B).
+        image_right (Tensor): Whether it classifies the image so, (B,).
+    """
+    loss: Tensor
+    complementary: Tensor
+    cell_right: Tensor
+    image_right: Tensor
 
 
 @MODELS.register_module()
 class ScaleDecoupledLoss(RecordLoss):
     """Scale Decoupled Distillation (Wei et al., CVPR 2024).
 
-    The logits of every cell of every scale are distilled, and cells that the
-    teacher judges otherwise than the whole image weigh more (equations 6 to
+    Distills the logits of every cell of every scale. Cells that the teacher
+    classifies differently from the whole image weigh more (equations 6 to
     10). With ``KDCriterion`` this is SD-KD, with ``DKDCriterion`` SD-DKD, with
     ``NKDCriterion`` SD-NKD.
 
@@ -47,12 +63,11 @@ class ScaleDecoupledLoss(RecordLoss):
             mean over the batch. Defaults to 'mean'.
         loss_weight (float): Weight of the loss, the paper's alpha. Defaults
             to 1.0.
-        chunk_size (int, optional): Samples whose local logits are there at a
-            time. The loss is the same; with fewer samples than the batch has,
-            the forward pass of the loss runs again in the backward pass, so
-            that only one chunk's logits take memory. Defaults to None: as
-            many as have 2**25 local logits, which 1,000 classes and 21 cells
-            pass from 1,598 samples on.
+        chunk_size (int, optional): Samples whose local logits are in memory
+            at a time. The loss is the same. If the batch has more samples,
+            the forward pass of the loss runs again in the backward pass.
+            Defaults to None: 2**25 local logits, which is 1,597 samples for
+            1,000 classes and 21 cells.
 
     Raises:
         ValueError: If the scales or a choice is not one of the above.
@@ -92,10 +107,6 @@ class ScaleDecoupledLoss(RecordLoss):
         self.complementary_weight = complementary_weight
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.chunk_size = chunk_size
-        # whether the next forward keeps what it is made of, and what it kept
-        self.keep_parts = False
-        self.parts: Dict[str, Tensor] = {}
-        self._kept: Optional[list] = None
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
@@ -104,49 +115,60 @@ class ScaleDecoupledLoss(RecordLoss):
 
     @property
     def asks_logits(self) -> bool:
-        """Whether the global verdict is not the first scale's own cell."""
+        """Whether the teacher's verdict is not that of scale 1's own cell.
+
+        As released, hierarchical pooling takes that cell, which is not the
+        global average on 7 x 7 or 14 x 14 maps.
+        """
         return self.pooling != 'hierarchical' or 1 not in self.scales
 
     def compute(self, student, teacher, target: Tensor) -> Tensor:
-        self._kept = [] if self.keep_parts else None
-        loss = self._in_chunks(student, teacher, target)
-        # not again when the backward pass repeats chunks
-        kept, self._kept = self._kept, None
-        if kept:
-            self.parts = self._parts(kept)
-        return loss
-
-    def _in_chunks(self, student, teacher, target: Tensor) -> Tensor:
         batch = student.num_samples
-        size = self._samples_at_a_time(student.num_classes
-                                       or teacher.num_classes or 1)
+        loss, size = self._loss, self._chunk_size(student, teacher)
         if batch <= size or not batch == teacher.num_samples == len(target):
-            return self._compute(student, teacher, target)
-        total = 0.
-        for first in range(0, batch, size):
-            end = min(first + size, batch)
-            chunk = checkpoint(
-                self._compute,
-                student.samples(first, end),
-                teacher.samples(first, end),
-                target[first:end],
-                use_reentrant=False,
-                preserve_rng_state=False)
-            # both reductions are means over the batch
-            total = total + chunk * ((end - first) / batch)
-        return total
+            return loss(student, teacher, target)
+        # computed again in the backward pass, so that one chunk takes memory
+        loss = partial(
+            checkpoint, loss, use_reentrant=False, preserve_rng_state=False)
+        # both reductions are means over the batch
+        return sum(
+            loss(*chunk) * (len(chunk[-1]) / batch)
+            for chunk in _chunks(size, student, teacher, target))
 
-    def _samples_at_a_time(self, classes: int) -> int:
-        """How many samples' local logits may be there at a time."""
-        if self.chunk_size is not None:
-            return self.chunk_size
-        cells = sum(m * m for m in self.scales)
-        return max(1, CHUNK // (cells * classes))
+    @torch.no_grad()
+    def rows(self, student, teacher, target: Tensor) -> CellRows:
+        """The weighted loss of every cell and sample, for a report.
 
-    def _compute(self, student, teacher, target: Tensor) -> Tensor:
-        local = teacher.local_logits(self.scales, self.pooling).detach()
-        verdict = self._global_logits(teacher, local)
-        rows = weighted_rows(
+        Args:
+            student (FeatureHead | RegionHead | LocalLogits): As in
+                ``forward``.
+            teacher (FeatureHead | RegionHead | LocalLogits): As in
+                ``forward``.
+            target (Tensor): Labels, (B,), or class scores, (B, K).
+
+        Returns:
+            CellRows: The loss is their reduction.
+        """
+        size = self._chunk_size(student, teacher)
+        found = [
+            self._rows(*chunk)
+            for chunk in _chunks(size, student, teacher, target)
+        ]
+        return CellRows(*(torch.cat(part, -1) for part in zip(*found)))
+
+    def _rows(self, student, teacher, target: Tensor) -> CellRows:
+        local, verdict = self._teacher_logits(teacher)
+        label = class_index(target, verdict)
+        return CellRows(
+            self._loss(student, teacher, target, 'none'),
+            complementary_cells(local, target, self.consistency, verdict),
+            local.argmax(-1) == label,
+            verdict.argmax(-1) == label)
+
+    def _loss(self, student, teacher, target: Tensor,
+              reduction: Optional[str] = None) -> Tensor:
+        local, verdict = self._teacher_logits(teacher)
+        return scale_decoupled_loss(
             student.local_logits(self.scales, self.pooling),
             local,
             target,
@@ -154,53 +176,21 @@ class ScaleDecoupledLoss(RecordLoss):
             consistent_weight=self.consistent_weight,
             complementary_weight=self.complementary_weight,
             consistency=self.consistency,
+            reduction=reduction or self.reduction,
             global_logits=verdict)
-        if self._kept is not None:
-            label = class_index(target, verdict)
-            mask = complementary_cells(local, target, self.consistency,
-                                       verdict)
-            self._kept.append(
-                (rows.detach(), mask, local.argmax(dim=-1) == label,
-                 (verdict.argmax(dim=-1) == label).expand_as(mask)))
-        return reduce_rows(rows, self.reduction)
 
-    def _parts(self, kept: list) -> Dict[str, Tensor]:
-        """The loss by scale, and by kind of cell; shares of the cells.
-
-        The parts of either split add up to the weighted loss. Where the
-        teacher is right, on the image and on the cell, gives four cases.
-        """
-        rows, mask, cell, image = (
-            torch.cat(found, dim=1) for found in zip(*kept))
-        factor = self.loss_weight * self.warmup / rows.shape[1]
-        if self.reduction == 'mean':
-            factor = factor / rows.shape[0]
-        cells = rows.sum(dim=1)
-        by_scale = cells.split([m * m for m in self.scales])
-        complementary = (rows * mask).sum()
-        cases = (image & cell, image & ~cell, ~image & cell, ~image & ~cell)
-        parts = {
-            f'part_scale{m}': factor * part.sum()
-            for m, part in zip(self.scales, by_scale)
-        }
-        parts.update(
-            part_consistent=factor * (rows.sum() - complementary),
-            part_complementary=factor * complementary,
-            complementary=mask.float().mean())
-        for name, case in zip(CASES, cases):
-            parts[name] = case.float().mean()
-        return parts
-
-    def _global_logits(self, teacher, local: Tensor) -> Tensor:
-        """The teacher's global verdict comes from these logits, (B, K).
-
-        As released, hierarchical pooling takes scale 1's own cell, which is
-        not the global average on 7 x 7 or 14 x 14 maps. Everywhere else they
-        are the teacher's true logits.
-        """
+    def _teacher_logits(self, teacher) -> Tuple[Tensor, Tensor]:
+        """The teacher's local logits and those of its verdict, (B, K)."""
+        local = teacher.local_logits(self.scales, self.pooling).detach()
         if self.asks_logits:
-            return teacher.logits().detach()
-        return local[global_cell(self.scales)]
+            return local, teacher.logits().detach()
+        return local, local[global_cell(self.scales)]
+
+    def _chunk_size(self, student, teacher) -> int:
+        """Samples whose local logits are in memory at a time."""
+        cells = sum(m * m for m in self.scales)
+        classes = student.num_classes or teacher.num_classes or 1
+        return self.chunk_size or max(1, CHUNK // (cells * classes))
 
     def extra_repr(self) -> str:
         return (f'scales={self.scales}, pooling={self.pooling!r}, '
@@ -210,3 +200,11 @@ class ScaleDecoupledLoss(RecordLoss):
                 f'reduction={self.reduction!r}, '
                 f'loss_weight={self.loss_weight}, '
                 f'chunk_size={self.chunk_size}')
+
+
+def _chunks(size: int, student, teacher, target: Tensor) -> Iterator[tuple]:
+    """Records and targets of ``size`` samples at a time."""
+    for start in range(0, len(target), size):
+        yield (student.samples(start, start + size),
+               teacher.samples(start, start + size),
+               target[start:start + size])

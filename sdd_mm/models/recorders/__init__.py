@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from .feature_head_recorder import FeatureHeadRecorder
-from .region_head_recorder import RegionHeadRecorder
-from .resolve import FeatureHeadError
+from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
+from .find_head import FeatureHeadError
 from .target_recorder import TargetRecorder
 
 __all__ = [

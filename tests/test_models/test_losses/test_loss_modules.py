@@ -4,6 +4,7 @@ import torch
 from mmrazor.registry import MODELS
 
 from sdd_mm import FeatureHead, LocalLogits, RegionHead
+from sdd_mm.engine.hooks.sdd_report_hook import split
 from sdd_mm.functional import (dkd_loss, kd_loss, local_logits, nkd_loss,
                                scale_decoupled_loss)
 
@@ -121,13 +122,8 @@ def test_parts_of_the_loss(reduction, chunk_size):
             reduction=reduction,
             chunk_size=chunk_size))
     loss.warmup.fill_(0.5)
-    alone = loss(student, teacher, target)
-    assert not loss.parts
-    loss.keep_parts = True
     value = loss(student, teacher, target)
-    if chunk_size is None:
-        assert torch.equal(value, alone)
-    value.backward()  # chunks are made again, and not kept again
+    found = split(loss, loss.rows(student, teacher, target))
     cells = [
         local(record, (1, 2, 4), 'hierarchical')
         for record in (student, teacher)
@@ -149,8 +145,8 @@ def test_parts_of_the_loss(reduction, chunk_size):
         only_image_right=(right[0] & ~right).float().mean(),
         only_cell_right=(~right[0] & right).float().mean(),
         both_wrong=(~right[0] & ~right).float().mean())
-    assert list(loss.parts) == list(expected)
-    for name, part in loss.parts.items():
+    assert list(found) == list(expected)
+    for name, part in found.items():
         assert not part.requires_grad
         torch.testing.assert_close(part, expected[name].detach())
     torch.testing.assert_close(rows.sum(), value)
@@ -311,7 +307,8 @@ def test_only_one_chunk_of_local_logits_is_kept():
 def test_chunks_by_themselves_where_logits_are_many(classes, cells, most):
     loss = MODELS.build(
         dict(type='ScaleDecoupledLoss', criterion=dict(type='KDCriterion')))
-    assert loss._samples_at_a_time(classes) == most
+    record = LocalLogits(torch.zeros(21, 1, classes), (1, 2, 4), 'direct')
+    assert loss._chunk_size(record, record) == most
 
 
 @pytest.mark.parametrize('wrong', [0, -1, 2., True, 'all'])

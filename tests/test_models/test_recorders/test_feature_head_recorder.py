@@ -37,7 +37,7 @@ def test_finds_map_and_classifier_of_a_resnet():
     model = build_classifier()
     recorder, head, logits = record(model)
     assert recorder.modules.source.name == 'neck.gap'
-    assert recorder.modules.linear_name == 'head.fc'
+    assert recorder.modules.title == 'head.fc'
     assert head.feature.shape == (2, 16, 8, 8)
     assert head.weight is model.head.fc.weight
     assert head.bias is model.head.fc.bias
@@ -193,6 +193,55 @@ def test_explicit_names_override():
 def test_wrong_names_are_refused_with_the_nearest(names, message):
     with pytest.raises(FeatureHeadError, match=message):
         FeatureHeadRecorder(**names).initialize(build_classifier())
+
+
+def zeros(weight):
+    weight.zero_()
+
+
+def equal_rows(weight):
+    weight.copy_(torch.randn_like(weight[:1]).expand_as(weight))
+
+
+def one_row(weight):
+    weight[1:] = 0
+
+
+@pytest.mark.parametrize('degenerate', [zeros, equal_rows, one_row])
+def test_a_wrong_map_is_found_whatever_the_classifier_starts_from(degenerate):
+    """Its channels are as many as the right one's."""
+    for wrong in (dict(feature='backbone.layer3.0.conv1'),
+                  dict(pooling='backbone.layer3.0.bn1')):
+        model = build_classifier()
+        with torch.no_grad():
+            degenerate(model.head.fc.weight)
+        before = model.head.fc.weight.clone()
+        with pytest.raises(FeatureHeadError, match='differs from the model'):
+            record(model, **wrong)
+        assert torch.equal(model.head.fc.weight, before)
+        record(model)
+
+
+def test_the_check_leaves_training_as_it_was():
+    """Statistics, random numbers, and the graph of the forward pass."""
+    results = []
+    for checked in (False, True):
+        torch.manual_seed(0)
+        model = build_classifier().train()
+        recorder = FeatureHeadRecorder()
+        recorder.initialize(model)
+        recorder._checked = not checked
+        with recorder:
+            logits = model(torch.rand(4, 3, 32, 32), mode='tensor')
+        head = recorder.get_record_data()
+        (logits.sum() + head.local_logits().square().sum()).backward()
+        results.append([
+            *model.state_dict().values(), torch.rand(1),
+            *(weight.grad for weight in model.parameters())
+        ])
+        assert model.training and all(m.training for m in model.modules())
+    for one, other in zip(*results):
+        assert torch.equal(one, other)
 
 
 def test_wrong_pooling_is_found_by_its_shape():

@@ -303,7 +303,7 @@ def test_tokens_that_a_module_returns():
 
 @pytest.mark.parametrize('grid, message', [
     (None, r'AdaptiveAvgPool1d.*token_grid=\(h, w\)'),
-    ((3, 4), r'16 tokens do not lie on token_grid=\(3, 4\)'),
+    ((3, 4), r'16 tokens do not fill token_grid=\(3, 4\)'),
     ((2, 8), r'does not have the shape of the 64 x 64 images'),
 ])
 def test_wrong_token_grids(grid, message):

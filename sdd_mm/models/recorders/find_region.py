@@ -1,15 +1,16 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Where a classifier pools, and everything that it does after."""
+"""The rule that finds a feature map and a tail that is not linear."""
 from contextlib import contextmanager
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 import torch
 from mmpretrain.models.necks import (GeneralizedMeanPooling,
                                      GlobalAveragePooling, LinearNeck)
 from torch import Tensor, nn
 
-from .resolve import (FeatureHeadError, MapSource, check_head, check_pooling,
-                      last_neck, name_of, named_source, refusal)
+from .find_head import (FeatureHeadError, HeadModules, MapSource, check_head,
+                        check_pooling, last_neck, name_of, named_source,
+                        refusal)
 
 
 class Tail:
@@ -48,7 +49,7 @@ class Tail:
         """Logits (R, K) of pooled features (R, C)."""
         weight = next(self.head.parameters())
         rows = rows.to(weight.dtype)
-        with _eval(self.head, *self.steps):
+        with eval_mode(self.head, *self.steps):
             if self.power is not None:
                 rows = rows.pow(1. / self.power.p)
             for step in self.steps:
@@ -61,7 +62,8 @@ class Tail:
 
 
 @contextmanager
-def _eval(*modules: nn.Module) -> Iterator[None]:
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Modules without dropout and batch statistics, for a while."""
     training = [
         module for top in modules for module in top.modules()
         if module.training
@@ -83,23 +85,10 @@ def _apply(step: nn.Module, rows: Tensor) -> Tensor:
     return step(rows)
 
 
-class RegionModules(NamedTuple):
-    """The modules that a region head is recorded from.
-
-    Args:
-        source (MapSource): Where the map is heard.
-        tail (Tail): What follows the pooling.
-        logits (nn.Module): The module that returns the model's own logits.
-    """
-    source: MapSource
-    tail: Tail
-    logits: nn.Module
-
-
 def find_region_head(model: nn.Module,
                      pooling: Optional[str] = None,
                      feature: Optional[str] = None,
-                     tokens: bool = False) -> RegionModules:
+                     tokens: bool = False) -> HeadModules:
     """Find the feature map of a model and the tail behind its pooling.
 
     The pooling may be a ``GlobalAveragePooling``, ``GeneralizedMeanPooling``
@@ -115,7 +104,7 @@ def find_region_head(model: nn.Module,
         tokens (bool): Whether the map comes as tokens. Defaults to False.
 
     Returns:
-        RegionModules: The modules.
+        HeadModules: The modules.
 
     Raises:
         FeatureHeadError: If nothing is pooled over a map, or a name is not in
@@ -124,13 +113,13 @@ def find_region_head(model: nn.Module,
     head = check_head(model)
     source = named_source(model, pooling, feature)
     if source is not None:
-        return RegionModules(source, Tail(head), head)
+        return _modules(source, Tail(head))
     neck = last_neck(model)
     if neck is None:
         return _of_backbone(model, head)
     if isinstance(neck, GeneralizedMeanPooling):
         source = MapSource(name_of(model, neck), neck)
-        return RegionModules(source, Tail(head, power=neck), head)
+        return _modules(source, Tail(head, power=neck))
     steps: List[nn.Module] = []
     if isinstance(neck, LinearNeck):
         steps = [neck.fc, neck.norm, neck.act]
@@ -138,10 +127,14 @@ def find_region_head(model: nn.Module,
         raise refusal(model, f'neck {type(neck).__name__} is not a pooling')
     check_pooling(model, neck, tokens)
     source = MapSource(name_of(model, neck.gap), neck.gap)
-    return RegionModules(source, Tail(head, steps), head)
+    return _modules(source, Tail(head, steps))
 
 
-def _of_backbone(model: nn.Module, head: nn.Module) -> RegionModules:
+def _modules(source: MapSource, tail: Tail) -> HeadModules:
+    return HeadModules(source, tail, f'tail ({tail})', tail.head)
+
+
+def _of_backbone(model: nn.Module, head: nn.Module) -> HeadModules:
     """A backbone that averages its last map and normalises the average."""
     backbone = getattr(model, 'backbone', None)
     title = f'backbone {type(backbone).__name__}'
@@ -162,7 +155,7 @@ def _of_backbone(model: nn.Module, head: nn.Module) -> RegionModules:
     # TinyViT's stages return tokens, and say on which grid
     grid = getattr(stage, 'resolution', None)
     source = MapSource(name_of(model, stage), stage, True, grid)
-    return RegionModules(source, Tail(head, [norm]), head)
+    return _modules(source, Tail(head, [norm]))
 
 
 def region_advice(model: nn.Module, tokens: bool) -> str:

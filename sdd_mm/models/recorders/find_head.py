@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Where a classifier keeps its last feature map and its linear head."""
+"""The rule that finds a feature map and the linear classifier behind it."""
 from difflib import get_close_matches
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple, Union
 
 from mmpretrain.models.heads import (ArcFaceClsHead, MultiLabelClsHead,
                                      MultiLabelLinearClsHead)
@@ -33,18 +33,18 @@ class MapSource(NamedTuple):
         return f'{"output" if self.after else "input"} of {self.name}'
 
 
-class FeatureHeadModules(NamedTuple):
-    """The modules that a feature head is recorded from.
+class HeadModules(NamedTuple):
+    """What a record is made of.
 
     Args:
         source (MapSource): Where the map is heard.
-        linear_name (str): Name of the linear classifier in the model.
-        linear (nn.Linear): The linear classifier.
+        classifier (nn.Linear | Tail): What classifies a cell.
+        title (str): The classifier, for a message.
         logits (nn.Module): The module that returns the model's own logits.
     """
     source: MapSource
-    linear_name: str
-    linear: nn.Linear
+    classifier: Union[nn.Linear, 'Tail']  # noqa: F821
+    title: str
     logits: nn.Module
 
 
@@ -52,7 +52,7 @@ def find_feature_head(model: nn.Module,
                       pooling: Optional[str] = None,
                       head: Optional[str] = None,
                       feature: Optional[str] = None,
-                      tokens: bool = False) -> FeatureHeadModules:
+                      tokens: bool = False) -> HeadModules:
     """Find the feature map and the linear classifier of a model.
 
     Local logits are right only where nothing but an average pooling and a
@@ -70,7 +70,7 @@ def find_feature_head(model: nn.Module,
         tokens (bool): Whether the map may come as tokens. Defaults to False.
 
     Returns:
-        FeatureHeadModules: The modules and their names.
+        HeadModules: The modules.
 
     Raises:
         FeatureHeadError: If the model is not linear after pooling, or a name
@@ -91,8 +91,7 @@ def find_feature_head(model: nn.Module,
     whole_head = getattr(model, 'head', None)
     inside = whole_head is not None and any(module is linear
                                             for module in whole_head.modules())
-    return FeatureHeadModules(source, head, linear,
-                              whole_head if inside else linear)
+    return HeadModules(source, linear, head, whole_head if inside else linear)
 
 
 def named_source(model: nn.Module, pooling: Optional[str],
