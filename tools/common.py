@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What tools/train.py and tools/test.py share."""
+"""What the commands that run a config share, once it is parsed."""
 import argparse
 import os
 import os.path as osp
@@ -10,42 +10,14 @@ from typing import Union
 
 import sdd_mm  # noqa: F401,E402  isort: skip  (repairs the stack: first)
 import torch  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
+from arguments import parse_settings  # noqa: E402
+from mmengine.config import Config  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from sdd_mm.config_file import load_config as read_config_file  # noqa: E402
 from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
-
-
-def positive(text: str) -> int:
-    """A positive integer of the command line."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not positive')
-    return value
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of both commands, as in MMPretrain."""
-    parser.add_argument('--work-dir', help='where logs and results go')
-    parser.add_argument(
-        '--no-pin-memory',
-        action='store_true',
-        help='do not pin the memory of the dataloaders')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings to override, as key=value with dots for nested keys, '
-        'such as train_dataloader.batch_size=32 or model.teacher_ckpt=PATH')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -61,9 +33,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = read_config_file(args.config)
     except Exception as error:  # a config file may do anything
         raise PreflightError(f'{type(error).__name__}: {error}') from error
-    check_options(cfg, args.cfg_options)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    options = parse_settings(args.cfg_options)
+    check_options(cfg, options)
+    if options is not None:
+        cfg.merge_from_dict(options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

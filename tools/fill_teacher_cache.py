@@ -2,29 +2,33 @@
 """Ask the teacher for every view of a config's training images, ahead."""
 import argparse
 
-from common import (PreflightError, add_common_arguments, build_runner,
-                    finish_config, load_config, refuse)
-
-from sdd_mm.engine.hooks import TeacherCacheHook
-from sdd_mm.engine.preflight import check_training
-from sdd_mm.teacher_cache import TeacherCacheError
+from arguments import add_common_arguments, positive
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Fill the teacher cache of a config with every view of '
-        'its training images. Stop it at any time: what is there is kept, '
-        'and the next call goes on.')
+        'its training images. Stop it at any time: the next call continues '
+        'where this one stopped.')
     parser.add_argument(
         'config', help='config file with a TeacherCacheHook and a cache_dir')
     add_common_arguments(parser)
     parser.add_argument(
-        '--batch-size', type=int, default=256, help='images of a forward')
+        '--batch-size',
+        type=positive,
+        default=256,
+        help='images per forward of the teacher')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    from common import (PreflightError, build_runner, finish_config,
+                        load_config, refuse)
+
+    from sdd_mm.engine.hooks import TeacherCacheHook
+    from sdd_mm.engine.preflight import check_training
+    from sdd_mm.teacher_cache import TeacherCacheError
     try:
         cfg = load_config(args)
         finish_config(cfg, args, ('train_dataloader', ))

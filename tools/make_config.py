@@ -2,10 +2,7 @@
 """Write the config that distils into a student. See get_started.md."""
 import argparse
 
-from common import refuse
-from mmengine.config import DictAction
-
-from sdd_mm.config_builder import METHODS, ConfigBuilderError, make_config
+from arguments import add_settings, parse_settings
 
 NUMBERS = """
 numbers:
@@ -41,7 +38,10 @@ def parse_args() -> argparse.Namespace:
         '--teacher-ckpt',
         help='path or URL of its checkpoint (default: the published one, if '
         'there is just one)')
-    parser.add_argument('--method', choices=METHODS, default='sd-dkd')
+    parser.add_argument(
+        '--method',
+        default='sd-dkd',
+        help='kd, dkd, nkd, sd-kd, sd-dkd or sd-nkd (default: sd-dkd)')
     parser.add_argument(
         '--scales', type=int, nargs='+', help='scale set M, such as 1 2')
     for name, methods in (('tau', 'all'), ('beta', 'dkd and sd-dkd'),
@@ -53,10 +53,9 @@ def parse_args() -> argparse.Namespace:
         type=int,
         help='of the distillation loss, 0 for none')
     for role in ('student', 'teacher'):
-        parser.add_argument(
+        add_settings(
+            parser,
             f'--{role}-recorder',
-            nargs='+',
-            action=DictAction,
             metavar='KEY=VALUE',
             help=f'recorder of the {role}, {RECORDER}')
     parser.add_argument(
@@ -72,7 +71,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from common import refuse
+
+    from sdd_mm.config_builder import ConfigBuilderError, make_config
     given = dict(vars(args))
+    for role in ('student_recorder', 'teacher_recorder'):
+        given[role] = parse_settings(given[role])
     criterion = {name: given.pop(name) for name in ('tau', 'beta', 'gamma')}
     try:
         out = make_config(

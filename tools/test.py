@@ -2,14 +2,12 @@
 """Test a checkpoint. See docs/en/get_started.md."""
 import argparse
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
-import mmengine
-from common import (PreflightError, add_common_arguments, build_runner,
-                    finish_config, load_config, refuse)
-from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import DumpResults
+from arguments import add_common_arguments
 
-from sdd_mm.engine.preflight import check_testing
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def configure(args: argparse.Namespace) -> Config:
+def configure(args: argparse.Namespace) -> 'Config':
+    from common import finish_config, load_config
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.amp:
@@ -58,8 +57,9 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def add_tta(cfg: Config) -> None:
+def add_tta(cfg: 'Config') -> None:
     """Average the scores of an image and its mirror image."""
+    from mmengine.config import ConfigDict
     cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
     if 'tta_pipeline' not in cfg:
         *steps, pack = deepcopy(cfg.test_dataloader.dataset.pipeline)
@@ -74,6 +74,11 @@ def add_tta(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
+    from common import PreflightError, build_runner, refuse
+    from mmengine.evaluator import DumpResults
+    from mmengine.fileio import dump
+
+    from sdd_mm.engine.preflight import check_testing
     try:
         cfg = configure(args)
         check_testing(cfg)
@@ -87,7 +92,7 @@ def main() -> None:
             DumpResults(out_file_path=args.out))
     metrics = runner.test()
     if args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
+        dump(metrics, args.out)
 
 
 if __name__ == '__main__':

@@ -4,21 +4,12 @@ import argparse
 import errno
 import logging
 import os
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from common import (PreflightError, add_common_arguments, build_runner,
-                    finish_config, load_config, positive, refuse)
-from mmengine.config import Config
-from mmengine.logging import print_log
-from torch import cuda
+from arguments import add_common_arguments, positive
 
-from sdd_mm.engine.checkpoints import newest_checkpoint
-from sdd_mm.engine.config_values import check_values
-from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
-from sdd_mm.engine.hooks.label_check_hook import LabelError
-from sdd_mm.engine.preflight import check_training
-from sdd_mm.engine.smoke import to_smoke
-from sdd_mm.engine.work_dir import hold
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
@@ -58,7 +49,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def configure(args: argparse.Namespace) -> Config:
+def configure(args: argparse.Namespace) -> 'Config':
+    from common import PreflightError, finish_config, load_config
+    from torch import cuda
+
+    from sdd_mm.engine.config_values import check_values
     cfg = load_config(args)
     check_values(cfg)
     if args.amp:
@@ -90,8 +85,12 @@ def configure(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def find_newest(cfg: Config) -> Optional[str]:
-    """What ``--resume`` goes on from."""
+def find_newest(cfg: 'Config') -> Optional[str]:
+    """The checkpoint that ``--resume`` resumes from."""
+    from common import PreflightError
+    from mmengine.logging import print_log
+
+    from sdd_mm.engine.checkpoints import newest_checkpoint
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     for key in ('filename_tmpl', 'out_dir'):
         if hook.get(key) is not None:
@@ -114,6 +113,14 @@ def _writes(launcher: str) -> bool:
 
 def main() -> None:
     args = parse_args()
+    from common import PreflightError, build_runner, refuse
+
+    from sdd_mm.engine.checkpoints import newest_checkpoint
+    from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
+    from sdd_mm.engine.hooks.label_check_hook import LabelError
+    from sdd_mm.engine.preflight import check_training
+    from sdd_mm.engine.smoke import to_smoke
+    from sdd_mm.engine.work_dir import hold
     try:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None

@@ -1,12 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What the networks of a trained run say of images, cell by cell."""
-from argparse import ArgumentParser
 from dataclasses import dataclass, replace
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
@@ -192,22 +191,6 @@ class TrainedRun:
             torch.cat(parts).float().cpu() for parts in zip(*found))
         return Outputs(labels.long(), logits,
                        cells.long().T, features, scales, pooling)
-
-
-def add_run_arguments(parser: ArgumentParser) -> None:
-    """What a command lets its user say of a run to :func:`load_run`."""
-    parser.add_argument(
-        '--teacher-ckpt', help='where the teacher is now, if it was moved')
-    parser.add_argument(
-        '--loss',
-        help='of several SDD losses, the one by which cells are looked at. By '
-        'default loss_sdd, or the first by name')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings of the config to override, as key=value, such as '
-        'val_dataloader.dataset.data_root=PATH')
 
 
 def load_run(checkpoint: str,

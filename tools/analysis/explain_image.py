@@ -11,21 +11,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
-import mmcv
-import numpy as np
-from mmengine.dataset import Compose, default_collate
-from mmengine.registry import DefaultScope
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
+from arguments import add_run_arguments, parse_settings  # noqa: E402
 
-from sdd_mm.analysis import (TrainedRun, add_run_arguments, load_run,
-                             validation_of)
-from sdd_mm.analysis.figures import explain, png
-from sdd_mm.engine.errors import PreflightError
-from sdd_mm.engine.smoke import ARRAY_SIZE
-from sdd_mm.functional.local_logits import check_scales
-from sdd_mm.images import innermost
-from sdd_mm.models.algorithms import TeacherError
+if TYPE_CHECKING:
+    from sdd_mm.analysis import TrainedRun
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,8 +40,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_picture(run: TrainedRun, path: str) -> dict:
+def load_picture(run: 'TrainedRun', path: str) -> dict:
     """A file as the run's validation would load it."""
+    import mmcv
+    import numpy as np
+    from mmengine.dataset import Compose
+    from mmengine.registry import DefaultScope
+
+    from sdd_mm.analysis import validation_of
+    from sdd_mm.engine.errors import PreflightError
+    from sdd_mm.engine.smoke import ARRAY_SIZE
+    from sdd_mm.images import innermost
     if not Path(path).is_file():
         raise PreflightError(f'there is no picture {path}')
     steps = innermost(validation_of(run.cfg)['dataset'])['pipeline']
@@ -69,6 +70,14 @@ def load_picture(run: TrainedRun, path: str) -> dict:
 
 def main() -> None:
     args = parse_args()
+    import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
+    from mmengine.dataset import default_collate
+
+    from sdd_mm.analysis import load_run
+    from sdd_mm.analysis.figures import explain, png
+    from sdd_mm.engine.errors import PreflightError
+    from sdd_mm.functional.local_logits import check_scales
+    from sdd_mm.models.algorithms import TeacherError
     try:
         if args.out.suffix != '.png':
             raise PreflightError(f'--out {args.out} must end in .png')
@@ -79,7 +88,7 @@ def main() -> None:
         except (OSError, ValueError) as error:
             raise PreflightError(str(error)) from error
         run = load_run(args.checkpoint, args.config, args.teacher_ckpt,
-                       args.cfg_options, args.loss)
+                       parse_settings(args.cfg_options), args.loss)
         if args.label is not None and args.label not in run.names:
             raise PreflightError(f'--label {args.label}: the classes are '
                                  f'{", ".join(run.names[:20])}'

@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import List
 
-from sdd_mm.converters import ConversionError, convert_file
-
 MODELS = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
 
 
@@ -37,6 +35,7 @@ def run(origin: str, names: List[str], suffix: str = '') -> None:
             help=f'{name} of the images (0 to 255) that the network was '
             'trained on, if not those of the original code')
     args = parser.parse_args()
+    from sdd_mm.converters import ConversionError, convert_file
     try:
         convert_file(args.source, args.target,
                      str(MODELS / f'{args.model}{suffix}.py'), args.mean,

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Take the student of a distillation home.
+"""Export the student of a distillation.
 
     python tools/model_converters/export_student.py \\
         work_dirs/demo/sd-kd/epoch_12.pth student.pth --onnx
@@ -9,11 +9,6 @@ student.onnx and student.torchscript.
 """
 import argparse
 import sys
-
-from mmengine.config import Config
-
-from sdd_mm.converters import ConversionError, export_student
-from sdd_mm.converters.graph import WRITERS
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,6 +47,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from sdd_mm.converters import ConversionError, export_student
+    from sdd_mm.converters.graph import WRITERS
+    from mmengine.config import Config  # isort: skip  (after the repairs)
     try:
         path, _ = export_student(
             args.checkpoint,

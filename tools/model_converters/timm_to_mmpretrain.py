@@ -7,9 +7,6 @@
 import argparse
 import sys
 
-from sdd_mm.converters import ConversionError
-from sdd_mm.converters.timm_classifier import convert_timm_file
-
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(
         description='Convert a checkpoint of timm to MMPretrain')
@@ -24,6 +21,8 @@ if __name__ == '__main__':
         'torch')
     parser.add_argument('target', help='where to write')
     args = parser.parse_args()
+    from sdd_mm.converters import ConversionError
+    from sdd_mm.converters.timm_classifier import convert_timm_file
     try:
         convert_timm_file(args.model, args.source, args.target)
     except ConversionError as error:
