@@ -91,7 +91,7 @@ def test_the_shipped_config_could_have_been_written(tmp_path):
         make_config(tmp_path / 'run.py', f'mmpretrain::mobilenet_v2/{name}',
                     'mmpretrain::resnet/resnet50_8xb32_in1k.py'))
     shipped = Config.fromfile(CONFIGS / 'mmpretrain' / f'sd-dkd_{name}')
-    for key in cfg:
+    for key in cfg.keys() - {'distill_losses'}:  # which only joins the file
         assert cfg[key] == shipped[key], key
 
 

@@ -55,8 +55,10 @@ def dump(path: Path) -> Dict[str, str]:
     """What one config file means: every leaf that the runner reads."""
     cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
     return dict(
-        flatten({key: value
-                 for key, value in cfg.items() if key in READ}))
+        flatten({
+            key: value
+            for key, value in cfg.items() if key in READ
+        }))
 
 
 def compare(before: dict, after: dict) -> Dict[str, list]:
