@@ -341,16 +341,16 @@ def _numbers(method: str, classes: int) -> Tuple[str, float, dict, int]:
     if classes < IMAGENET_CLASSES:
         name = f'configs/_base_/methods/{method}.py'
         cfg = Config.fromfile(root / name)
-        source, hooks = cfg, cfg.method_hooks
-        losses = cfg.distill_losses
+        source = cfg.method
+        hooks = [cfg.warmup] if 'warmup' in cfg else []
     else:
         name = f'configs/sdd/{method}_res50_mbv1_imagenet.py'
         cfg = Config.fromfile(root / name)
         source, hooks = cfg.model, cfg.custom_hooks
-        losses = cfg.model.distiller.distill_losses
     epochs = next(
         (hook.epochs for hook in hooks if hook.type == 'DistillWarmupHook'), 0)
-    return name, source.student_loss_weight, losses.to_dict(), epochs
+    losses = source.distiller.distill_losses.to_dict()
+    return name, source.student_loss_weight, losses, epochs
 
 
 def _change(method: str, loss: dict, scales: Optional[Sequence[int]],

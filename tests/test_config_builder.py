@@ -58,9 +58,10 @@ def test_numbers_of_every_method(tmp_path, method):
         make_config(tmp_path / 'run.py', SMALL, SMALL, method))
     numbers = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
     model = cfg.model
-    assert model.distiller.distill_losses == numbers.distill_losses
-    assert model.student_loss_weight == numbers.student_loss_weight
-    assert cfg.custom_hooks[2:] == numbers.method_hooks
+    assert model.distiller == numbers.method.distiller
+    assert model.student_loss_weight == numbers.method.student_loss_weight
+    warmup = [numbers.warmup] if 'warmup' in numbers else []
+    assert cfg.custom_hooks[2:] == warmup
 
 
 @pytest.mark.parametrize('method, weight, loss_weight, criterion', [
@@ -90,7 +91,7 @@ def test_the_shipped_config_could_have_been_written(tmp_path):
         make_config(tmp_path / 'run.py', f'mmpretrain::mobilenet_v2/{name}',
                     'mmpretrain::resnet/resnet50_8xb32_in1k.py'))
     shipped = Config.fromfile(CONFIGS / 'mmpretrain' / f'sd-dkd_{name}')
-    for key in cfg:
+    for key in cfg.keys() - {'distill_losses'}:  # which only joins the file
         assert cfg[key] == shipped[key], key
 
 

@@ -1,12 +1,4 @@
-_base_ = [
-    '../_base_/pairs/res14_res8_digit_scenes.py', '../_base_/methods/nkd.py'
-]
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
+_base_ = ['../_base_/pairs/res14_res8_digit_scenes.py', '../_base_/methods/nkd.py']
+model = _base_.method
 # as long a part of 12 epochs as 20 are of 240
-custom_hooks = _base_.custom_hooks + [
-    dict(type='DistillWarmupHook', loss='loss_nkd', epochs=1, by_epoch=False)
-]
+custom_hooks = [*_base_.custom_hooks, dict(_base_.warmup, epochs=1, by_epoch=False)]

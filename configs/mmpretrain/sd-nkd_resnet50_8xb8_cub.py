@@ -1,15 +1,12 @@
 _base_ = ['mmpretrain::resnet/resnet50_8xb8_cub.py', '../_base_/methods/sd-nkd.py', '../_base_/hooks.py']
 custom_imports = dict(imports=['sdd_mm'], allow_failed_imports=False)
-student = _base_.model
 model = dict(
     _delete_=True, _scope_='mmrazor', type='FrozenTeacherDistill',
-    architecture=student, student_loss_weight=_base_.student_loss_weight,
+    architecture=_base_.model,
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb8_cub.py'),
     teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/'
     'resnet50_8xb8_cub_20220307-57840e60.pth',
-    distiller=dict(
-        type='SDDDistiller', distill_losses=_base_.distill_losses))
-custom_hooks = [
-    dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')] + _base_.method_hooks
+    **_base_.method)
+custom_hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook'), _base_.warmup]
 default_hooks = _base_.sdd_mm_hooks
 optim_wrapper = dict(type='DeferredOptimWrapper')

@@ -1,10 +1,2 @@
-_base_ = [
-    '../_base_/pairs/res50_mbv1_imagenet.py',
-    '../_base_/methods/nkd-released.py'
-]
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
-# as released, ImageNet has no warm-up: _base_.method_hooks stay out
+_base_ = ['../_base_/pairs/res50_mbv1_imagenet.py', '../_base_/methods/nkd-released.py']
+model = _base_.method

@@ -1,9 +1,5 @@
-_base_ = [
-    '../_base_/pairs/res50_shuv1_cifar100.py', '../_base_/methods/sd-dkd.py'
-]
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
-custom_hooks = _base_.custom_hooks + _base_.method_hooks
+_base_ = ['../_base_/pairs/res50_shuv1_cifar100.py', '../_base_/methods/sd-dkd.py']
+model = _base_.method
+model.distiller.distill_losses.loss_sdd.update(scales=_base_.scales)
+model.distiller.distill_losses.loss_sdd.criterion.update(_base_.dkd)
+custom_hooks = [*_base_.custom_hooks, _base_.warmup]

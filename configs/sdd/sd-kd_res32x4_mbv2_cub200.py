@@ -1,8 +1,3 @@
-_base_ = [
-    '../_base_/pairs/res32x4_mbv2_cub200.py', '../_base_/methods/sd-kd.py'
-]
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
+_base_ = ['../_base_/pairs/res32x4_mbv2_cub200.py', '../_base_/methods/sd-kd.py']
+model = _base_.method
+model.distiller.distill_losses.loss_sdd.update(scales=_base_.scales)

@@ -1,11 +1,5 @@
-_base_ = [
-    '../_base_/pairs/vgg13_mbv2_cub200.py',
-    '../_base_/methods/sd-nkd-released.py'
-]
-_base_.distill_losses.loss_sdd.merge(dict(criterion=dict(gamma=6.0)))
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
-custom_hooks = _base_.custom_hooks + _base_.method_hooks
+_base_ = ['../_base_/pairs/vgg13_mbv2_cub200.py', '../_base_/methods/sd-nkd-released.py']
+model = _base_.method
+model.distiller.distill_losses.loss_sdd.update(scales=_base_.scales)
+model.distiller.distill_losses.loss_sdd.criterion.update(gamma=_base_.dkd.beta, tau=_base_.dkd.tau)
+custom_hooks = [*_base_.custom_hooks, _base_.warmup]

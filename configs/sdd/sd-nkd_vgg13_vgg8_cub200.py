@@ -1,9 +1,4 @@
-_base_ = [
-    '../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/sd-nkd.py'
-]
-
-model = dict(
-    student_loss_weight=_base_.student_loss_weight,
-    distiller=dict(distill_losses=_base_.distill_losses))
-optim_wrapper = dict(clip_grad=_base_.clip_grad)
-custom_hooks = _base_.custom_hooks + _base_.method_hooks
+_base_ = ['../_base_/pairs/vgg13_vgg8_cub200.py', '../_base_/methods/sd-nkd.py']
+model = _base_.method
+model.distiller.distill_losses.loss_sdd.update(scales=_base_.scales)
+custom_hooks = [*_base_.custom_hooks, _base_.warmup]

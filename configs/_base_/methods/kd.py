@@ -1,9 +1,10 @@
 # KD: 0.1 CE + 0.9 KD, no warm-up
-distill_losses = dict(
-    loss_kd=dict(
-        type='LogitLoss',
-        criterion=dict(type='KDCriterion', tau=4.0),
-        loss_weight=0.9))
-student_loss_weight = 0.1
-clip_grad = dict(max_norm=40)
-method_hooks = []
+method = dict(
+    student_loss_weight=0.1,
+    distiller=dict(
+        type='SDDDistiller',
+        distill_losses=dict(
+            loss_kd=dict(
+                type='LogitLoss',
+                criterion=dict(type='KDCriterion', tau=4.0),
+                loss_weight=0.9))))

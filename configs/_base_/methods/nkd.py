@@ -1,11 +1,11 @@
 # NKD as its own paper has it: the target class is dropped
-distill_losses = dict(
-    loss_nkd=dict(
-        type='LogitLoss',
-        criterion=dict(type='NKDCriterion', gamma=1.5, tau=1.0),
-        loss_weight=1.0))
-student_loss_weight = 1.0
-clip_grad = dict(max_norm=40)
-method_hooks = [
-    dict(type='DistillWarmupHook', loss='loss_nkd', epochs=20),
-]
+method = dict(
+    student_loss_weight=1.0,
+    distiller=dict(
+        type='SDDDistiller',
+        distill_losses=dict(
+            loss_nkd=dict(
+                type='LogitLoss',
+                criterion=dict(type='NKDCriterion', gamma=1.5, tau=1.0),
+                loss_weight=1.0))))
+warmup = dict(type='DistillWarmupHook', loss='loss_nkd', epochs=20)

@@ -8,5 +8,6 @@ mobilenet_v1 = dict(
         type='LinearClsHead',
         num_classes=1000,
         in_channels=1024,
+        init_cfg=None,  # torch's default, as released
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5)))

@@ -7,11 +7,13 @@ resnet34 = dict(
         depth=34,
         num_stages=4,
         out_indices=(3, ),
-        style='pytorch'),
+        style='pytorch',
+        zero_init_residual=False),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=1000,
         in_channels=512,
+        init_cfg=None,  # torch's default, as released
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5)))

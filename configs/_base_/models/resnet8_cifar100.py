@@ -8,5 +8,6 @@ resnet8 = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=64,
+        init_cfg=None,  # torch's default, as released
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1, 5)))

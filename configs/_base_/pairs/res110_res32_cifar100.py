@@ -1,4 +1,4 @@
-# ResNet110 -> ResNet32; the teacher comes from configs/vanilla/
+# ResNet110 -> ResNet32; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/resnet110_cifar100.py', '../models/resnet32_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -11,5 +11,7 @@ model = dict(
     architecture=_base_.resnet32,
     teacher=dict(
         **_base_.resnet110, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/res110_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/res110_cifar100/epoch_240.pth')
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2)  # the paper's M
+dkd = dict(beta=2.0, tau=4.0)

@@ -11,9 +11,11 @@ model = dict(
     architecture=_base_.resnet8,
     teacher=dict(
         **_base_.resnet14, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/demo/teacher/epoch_6.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/demo/teacher/epoch_6.pth')
 custom_hooks = [
     dict(type='FrozenTeacherHook'),
     dict(type='SDDReportHook'),
 ]
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2, 4)  # the paper's M
+dkd = dict(beta=2.0, tau=4.0)

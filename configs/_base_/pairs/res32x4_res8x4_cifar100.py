@@ -1,4 +1,4 @@
-# ResNet32x4 -> ResNet8x4; the teacher comes from configs/vanilla/
+# ResNet32x4 -> ResNet8x4; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/resnet32x4_cifar100.py', '../models/resnet8x4_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -11,5 +11,7 @@ model = dict(
     architecture=_base_.resnet8x4,
     teacher=dict(
         **_base_.resnet32x4, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/res32x4_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/res32x4_cifar100/epoch_240.pth')
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2)  # the paper's M
+dkd = dict(beta=8.0, tau=4.0)

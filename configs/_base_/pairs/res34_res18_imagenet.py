@@ -12,5 +12,8 @@ model = dict(
     teacher=dict(
         **_base_.resnet34, data_preprocessor=_base_.data_preprocessor),
     teacher_ckpt=('https://download.openmmlab.com/mmclassification/v0/resnet/'
-                  'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
-    distiller=dict(type='SDDDistiller'))
+                  'resnet34_8xb32_in1k_20210831-f257d4e6.pth'))
+# as released, runs on ImageNet have no warm-up
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2)  # the paper's M
+dkd = dict(beta=0.5, tau=1.0)

@@ -12,5 +12,8 @@ model = dict(
     teacher=dict(
         **_base_.resnet50, data_preprocessor=_base_.data_preprocessor),
     teacher_ckpt=('https://download.openmmlab.com/mmclassification/v0/resnet/'
-                  'resnet50_8xb32_in1k_20210831-ea4938fc.pth'),
-    distiller=dict(type='SDDDistiller'))
+                  'resnet50_8xb32_in1k_20210831-ea4938fc.pth'))
+# as released, runs on ImageNet have no warm-up
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2, 4)  # the paper's M
+dkd = dict(beta=2.0, tau=1.0)

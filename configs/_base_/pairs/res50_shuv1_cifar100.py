@@ -1,4 +1,4 @@
-# ResNet50 -> ShuffleNetV1; the teacher comes from configs/vanilla/
+# ResNet50 -> ShuffleNetV1; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/resnet50_cifar100.py', '../models/shufflenet-v1_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -11,6 +11,7 @@ model = dict(
     architecture=_base_.shufflenet_v1,
     teacher=dict(
         **_base_.resnet50, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/res50_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+    teacher_ckpt='work_dirs/res50_cifar100/epoch_240.pth')
+optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=40))
+scales = (1, 2, 4)  # the paper's M
+dkd = dict(beta=8.0, tau=4.0)

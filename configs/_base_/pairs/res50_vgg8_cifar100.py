@@ -1,4 +1,4 @@
-# ResNet50 -> VGG8; the teacher comes from configs/vanilla/
+# ResNet50 -> VGG8; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/resnet50_cifar100.py', '../models/vgg8_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -11,5 +11,9 @@ model = dict(
     architecture=_base_.vgg8,
     teacher=dict(
         **_base_.resnet50, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/res50_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/res50_cifar100/epoch_240.pth')
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2, 4)  # the paper's M
+# the authors' scripts have {1, 2} here for SD-NKD alone
+sd_nkd_scales = (1, 2)
+dkd = dict(beta=8.0, tau=4.0)

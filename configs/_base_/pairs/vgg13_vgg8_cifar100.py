@@ -1,4 +1,4 @@
-# VGG13 -> VGG8; the teacher comes from configs/vanilla/
+# VGG13 -> VGG8; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/vgg13_cifar100.py', '../models/vgg8_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -10,5 +10,7 @@ model = dict(
     type='FrozenTeacherDistill',
     architecture=_base_.vgg8,
     teacher=dict(**_base_.vgg13, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/vgg13_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/vgg13_cifar100/epoch_240.pth')
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2)  # the paper's M
+dkd = dict(beta=6.0, tau=4.0)

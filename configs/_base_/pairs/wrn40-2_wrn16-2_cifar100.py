@@ -1,4 +1,4 @@
-# WRN-40-2 -> WRN-16-2; the teacher comes from configs/vanilla/
+# WRN-40-2 -> WRN-16-2; configs/vanilla/ trains the teacher
 _base_ = [
     '../models/wrn40-2_cifar100.py', '../models/wrn16-2_cifar100.py',
     '../datasets/cifar100_bs64.py', '../schedules/cifar_240e.py',
@@ -10,5 +10,7 @@ model = dict(
     type='FrozenTeacherDistill',
     architecture=_base_.wrn16_2,
     teacher=dict(**_base_.wrn40_2, data_preprocessor=_base_.data_preprocessor),
-    teacher_ckpt='work_dirs/wrn40-2_cifar100/epoch_240.pth',
-    distiller=dict(type='SDDDistiller'))
+    teacher_ckpt='work_dirs/wrn40-2_cifar100/epoch_240.pth')
+optim_wrapper = dict(clip_grad=dict(max_norm=40))
+scales = (1, 2)  # the paper's M
+dkd = dict(beta=6.0, tau=4.0)

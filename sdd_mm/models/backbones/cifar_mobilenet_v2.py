@@ -6,18 +6,19 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .init import KAIMING
+from .initialization import KAIMING_NORMAL, ConvBNReLU
 from .stem import stem_geometry
 
 
 class InvertedResidual(nn.Module):
-    """The block of MobileNetV2, with an expansion even where it is by 1.
+    """The block of MobileNetV2, which expands even by a factor of 1.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output.
         stride (int): Stride of the depthwise convolution.
-        expansion (int): Channels between, as a multiple of the input's.
+        expansion (int): Factor between the channels of the input and those
+            of the depthwise convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int,
@@ -45,21 +46,21 @@ class InvertedResidual(nn.Module):
 class CIFARMobileNetV2(BaseModule):
     """MobileNetV2 for small images, as distillation papers use it.
 
-    It departs from Sandler et al., 2018: ReLU instead of ReLU6, an expansion
-    convolution in the first block too, no stride in the second stage, and
-    channels cut to integers instead of rounded to multiples of 8. 32 x 32
-    images end in a 2 x 2 map. With ``width`` 0.5 the literature calls it
-    mobile_half.
+    It differs from Sandler et al., 2018 in four ways: ReLU instead of ReLU6,
+    an expansion convolution in the first block too, no stride in the second
+    stage, and channels truncated to integers instead of rounded to multiples
+    of 8. 32 x 32 images give a 2 x 2 map. With ``width`` 0.5 the literature
+    calls it mobile_half.
 
     Args:
-        width (float): Multiplier of the channels; the last 1280 only grow.
-            Defaults to 0.5.
+        width (float): Multiplier of the channels. The last layer never has
+            fewer than 1280. Defaults to 0.5.
         stem (str): 'cifar', or 'cub' for 224 x 224 images: 7 x 7 with stride
-            2, then 2 x 2 max pooling, which ends in a 7 x 7 map. Defaults to
+            2, then 2 x 2 max pooling, which gives a 7 x 7 map. Defaults to
             'cifar'.
-        init_cfg (dict | list, optional): Initialisation. Defaults to Kaiming
-            for convolutions, as in the literature, and constants for
-            BatchNorm.
+        init_cfg (dict | list, optional): Initialization. Defaults to Kaiming
+            normal for convolutions, as in the literature's code, and
+            constants for BatchNorm.
 
     Returns of forward:
         tuple[Tensor]: The last map after ReLU, (B, 1280, h / 16, w / 16), or
@@ -81,11 +82,10 @@ class CIFARMobileNetV2(BaseModule):
     def __init__(self,
                  width: float = 0.5,
                  stem: str = 'cifar',
-                 init_cfg=KAIMING) -> None:
+                 init_cfg=KAIMING_NORMAL) -> None:
         super().__init__(init_cfg)
-        norm, channels = dict(type='BN'), int(32 * width)
-        self.conv1 = ConvModule(
-            3, channels, norm_cfg=norm, **stem_geometry(stem, 3, 2))
+        channels = int(32 * width)
+        self.conv1 = ConvBNReLU(3, channels, **stem_geometry(stem, 3, 2))
         self.maxpool = nn.MaxPool2d(2) if stem == 'cub' else nn.Identity()
         stages = []
         for expansion, base, blocks, stride in self.stages_setting:
@@ -97,8 +97,7 @@ class CIFARMobileNetV2(BaseModule):
                 channels = int(base * width)
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
-        self.conv2 = ConvModule(
-            channels, int(1280 * max(width, 1)), 1, norm_cfg=norm)
+        self.conv2 = ConvBNReLU(channels, int(1280 * max(width, 1)), 1)
 
     def forward(self, images: Tensor) -> Tuple[Tensor]:
         x = self.maxpool(self.conv1(images))

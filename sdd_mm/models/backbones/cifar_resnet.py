@@ -12,13 +12,13 @@ class CUBResNet(ResNet_CIFAR):
     """A four-stage ResNet for CUB-200, as distillation papers use it.
 
     MMPretrain's ``ResNet_CIFAR`` with a 7 x 7 stem of stride 2. There is no
-    max pooling: 224 x 224 images end in a 14 x 14 map.
+    max pooling: 224 x 224 images give a 14 x 14 map.
 
     Args:
         depth (int): Number of layers, 18, 34, 50, 101 or 152.
-        zero_init_residual (bool): Whether every block starts as an identity,
-            which is MMPretrain's default and not that of the distillation
-            literature. Defaults to False.
+        zero_init_residual (bool): Whether every block starts as an identity.
+            MMPretrain's own default is True; the distillation literature does
+            not do this. Defaults to False.
         stem (str): 'cub' or, as in ``ResNet_CIFAR``, 'cifar'. Defaults to
             'cub'.
         **kwargs: The other arguments of MMPretrain's ``ResNet_CIFAR``.
@@ -57,12 +57,12 @@ class CUBResNet(ResNet_CIFAR):
 
 @MODELS.register_module()
 class CIFARResNet(CUBResNet):
-    """The three-stage ResNet of CIFAR (He et al., 2016), section 4.2.
+    """The three-stage ResNet for CIFAR (He et al., 2016, section 4.2).
 
     A 3 x 3 stem without pooling, then three stages of ``(depth - 2) / 6``
-    basic blocks with ``width``, ``2 width`` and ``4 width`` channels. The
-    networks that the distillation literature calls resnet20 or resnet56 have
-    width 16; resnet8x4 and resnet32x4 have width 64 and a stem of 32.
+    basic blocks with ``width``, ``2 width`` and ``4 width`` channels. What
+    the distillation literature calls resnet20 or resnet56 has width 16;
+    resnet8x4 and resnet32x4 have width 64 and a stem of 32 channels.
 
     Args:
         depth (int): Number of layers, ``6 n + 2``.

@@ -9,7 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .init import KAIMING
+from .initialization import TORCH_DEFAULT, ConvBNReLU
 from .stem import stem_geometry
 
 STEM_CHANNELS = 24
@@ -20,11 +20,11 @@ class ShuffleUnit(nn.Module):
 
     Args:
         in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output; with stride 2 the input,
-            pooled, is a part of them.
+        out_channels (int): Channels of the output. With stride 2 they
+            include the pooled input.
         stride (int): 1, which adds the input, or 2, which appends it.
-        groups (int): Groups of the two pointwise convolutions; the first has
-            one where its input is the stem's.
+        groups (int): Groups of the two pointwise convolutions. The first has
+            a single group where its input comes from the stem.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int,
@@ -55,15 +55,15 @@ class ShuffleUnit(nn.Module):
 class CIFARShuffleNetV1(BaseModule):
     """ShuffleNetV1 (3 groups) for small images, as distillation papers use it.
 
-    It departs from Zhang et al., 2018: a 1 x 1 stem without pooling, and a
-    ReLU after the depthwise convolutions. 32 x 32 images end in a 4 x 4 map.
+    It differs from Zhang et al., 2018: a 1 x 1 stem without pooling, and a
+    ReLU after the depthwise convolutions. 32 x 32 images give a 4 x 4 map.
 
     Args:
         stem (str): 'cifar', or 'cub' for 224 x 224 images: 7 x 7 with stride
-            2, which ends in a 14 x 14 map. Defaults to 'cifar'.
-        init_cfg (dict | list, optional): Initialisation. Defaults to Kaiming
-            for convolutions and constants for BatchNorm; the literature's
-            code leaves the convolutions at torch's default.
+            2, which gives a 14 x 14 map. Defaults to 'cifar'.
+        init_cfg (dict | list, optional): Initialization. Defaults to torch's
+            default for convolutions, as in the literature's code, and
+            constants for BatchNorm.
 
     Returns of forward:
         tuple[Tensor]: The last map after ReLU, (B, 960, h / 8, w / 8), or
@@ -80,11 +80,10 @@ class CIFARShuffleNetV1(BaseModule):
     # (channels, units) of every stage
     stages_setting = ((240, 4), (480, 8), (960, 4))
 
-    def __init__(self, stem: str = 'cifar', init_cfg=KAIMING) -> None:
+    def __init__(self, stem: str = 'cifar', init_cfg=TORCH_DEFAULT) -> None:
         super().__init__(init_cfg)
         width = STEM_CHANNELS
-        self.conv1 = ConvModule(
-            3, width, norm_cfg=dict(type='BN'), **stem_geometry(stem, 1, 1))
+        self.conv1 = ConvBNReLU(3, width, **stem_geometry(stem, 1, 1))
         stages = []
         for channels, units in self.stages_setting:
             stage = []

@@ -1,11 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import ShuffleNetV2
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from .init import KAIMING
+from .initialization import TORCH_DEFAULT, ConvBNReLU
 from .stem import stem_geometry
 
 
@@ -14,14 +13,14 @@ class CIFARShuffleNetV2(ShuffleNetV2):
     """ShuffleNetV2 1x for small images, as distillation papers use it.
 
     MMPretrain's ``ShuffleNetV2`` with a 1 x 1 stem and no pooling. 32 x 32
-    images end in a 4 x 4 map.
+    images give a 4 x 4 map.
 
     Args:
         stem (str): 'cifar', or 'cub' for 224 x 224 images: 7 x 7 with stride
-            2, which ends in a 14 x 14 map. Defaults to 'cifar'.
-        init_cfg (dict | list, optional): Initialisation. Defaults to Kaiming
-            for convolutions and constants for BatchNorm; the literature's
-            code leaves the convolutions at torch's default.
+            2, which gives a 14 x 14 map. Defaults to 'cifar'.
+        init_cfg (dict | list, optional): Initialization. Defaults to torch's
+            default for convolutions, as in the literature's code, and
+            constants for BatchNorm.
         **kwargs: The other arguments of MMPretrain's ``ShuffleNetV2``.
 
     Returns of forward:
@@ -38,10 +37,10 @@ class CIFARShuffleNetV2(ShuffleNetV2):
 
     def __init__(self,
                  stem: str = 'cifar',
-                 init_cfg=KAIMING,
+                 init_cfg=TORCH_DEFAULT,
                  **kwargs) -> None:
         super().__init__(init_cfg=init_cfg, **kwargs)
-        self.conv1 = ConvModule(
+        self.conv1 = ConvBNReLU(
             3,
             self.conv1.out_channels,
             conv_cfg=self.conv_cfg,
@@ -51,5 +50,5 @@ class CIFARShuffleNetV2(ShuffleNetV2):
         self.maxpool = nn.Identity()
 
     def init_weights(self) -> None:
-        """As ``init_cfg`` says; MMPretrain's class draws its own over it."""
+        """Follow ``init_cfg``, which MMPretrain's class would overwrite."""
         BaseModule.init_weights(self)

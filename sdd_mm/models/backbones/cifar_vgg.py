@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .init import KAIMING
+from .initialization import KAIMING_NORMAL
 
 
 @MODELS.register_module()
@@ -13,13 +13,14 @@ class CIFARVGG(BaseModule):
     """VGG with BatchNorm for small images, as distillation papers use it.
 
     Five stages of 3 x 3 convolutions with 64, 128, 256, 512 and 512 channels,
-    2 x 2 max pooling after the first three. 32 x 32 images end in a 4 x 4
-    map, 224 x 224 images (CUB-200) in a 28 x 28 map.
+    and 2 x 2 max pooling after each of the first three. 32 x 32 images give a
+    4 x 4 map, 224 x 224 images (CUB-200) a 28 x 28 map.
 
     Args:
-        depth (int): 8 (one convolution a stage) or 13 (two).
-        init_cfg (dict | list, optional): Initialisation. Defaults to Kaiming
-            for convolutions and constants for BatchNorm.
+        depth (int): 8 (one convolution per stage) or 13 (two).
+        init_cfg (dict | list, optional): Initialization. Defaults to Kaiming
+            normal for convolutions, as in the literature's code, and
+            constants for BatchNorm.
 
     Returns of forward:
         tuple[Tensor]: The last map after ReLU, (B, 512, h / 8, w / 8).
@@ -35,7 +36,7 @@ class CIFARVGG(BaseModule):
     convolutions = {8: 1, 13: 2}
     channels = (64, 128, 256, 512, 512)
 
-    def __init__(self, depth: int, init_cfg=KAIMING) -> None:
+    def __init__(self, depth: int, init_cfg=KAIMING_NORMAL) -> None:
         super().__init__(init_cfg)
         if depth not in self.convolutions:
             raise ValueError(f'depth must be one of {list(self.convolutions)},'

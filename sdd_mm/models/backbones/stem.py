@@ -1,12 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 def stem_geometry(stem: str, kernel_size: int, stride: int) -> dict:
-    """The first convolution's kernel, stride and padding.
+    """Return kernel, stride and padding of the first convolution.
 
     Args:
-        stem (str): 'cifar' for 32 x 32 images: what the family has there; or
-            'cub' for 224 x 224 images: 7 x 7 with stride 2.
-        kernel_size (int): The family's kernel for 'cifar'.
-        stride (int): The family's stride for 'cifar'.
+        stem (str): 'cifar' for 32 x 32 images, with the kernel and stride
+            given; or 'cub' for 224 x 224 images: 7 x 7 with stride 2.
+        kernel_size (int): Kernel of the 'cifar' stem.
+        stride (int): Stride of the 'cifar' stem.
 
     Returns:
         dict: Arguments of a convolution.

@@ -1,1 +1,0 @@
-_base_ = './kd_res32x4_res8x4_cifar100.py'

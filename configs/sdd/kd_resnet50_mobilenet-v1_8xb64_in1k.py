@@ -1,1 +1,0 @@
-_base_ = './kd_res50_mbv1_imagenet.py'

@@ -1,1 +1,0 @@
-_base_ = './nkd_res34_res18_imagenet.py'

@@ -1,1 +1,0 @@
-_base_ = './nkd_vgg13_vgg8_cub200.py'

@@ -1,1 +1,0 @@
-_base_ = './sd-dkd_res34_res18_imagenet.py'

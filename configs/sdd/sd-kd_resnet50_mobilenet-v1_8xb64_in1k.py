@@ -1,1 +1,0 @@
-_base_ = './sd-kd_res50_mbv1_imagenet.py'

@@ -1,1 +1,0 @@
-_base_ = './sd-nkd_res50_mbv1_imagenet.py'
