@@ -20,9 +20,10 @@ from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from torch.utils.data import DataLoader
 from toy import algorithm, build_classifier
 
-from sdd_mm.datasets.draws import Worker
+from sdd_mm.datasets.draws import Worker, numbered
 from sdd_mm.engine.checkpoints import is_whole, newest_checkpoint
 from sdd_mm.engine.errors import PreflightError
 
@@ -269,6 +270,45 @@ def test_workers_change_nothing(tmp_path, in_memory):
             torch.load(tmp_path / str(workers) / 'epoch_2.pth')['state_dict'])
     same(states[0], states[1])
     same(states[0], states[2])
+
+
+def test_a_dataloader_keeps_every_setting():
+    def begin(worker):
+        pass
+
+    loader = DataLoader(
+        range(8),
+        batch_size=4,
+        num_workers=1,
+        in_order=False,
+        timeout=3,
+        prefetch_factor=5,
+        persistent_workers=True,
+        drop_last=True,
+        worker_init_fn=begin,
+        generator=torch.Generator(),
+        pin_memory_device='cuda',
+        multiprocessing_context='fork')
+    list(loader)  # its workers persist, and know the old data set
+    found = numbered(loader, seed=1, rank=0, world_size=1)
+    changed = {
+        name
+        for name, value in vars(loader).items() if vars(found)[name] != value
+    }
+    assert changed == {
+        'dataset', 'batch_sampler', 'worker_init_fn', '_iterator'
+    }
+    assert found.batch_size == 4 and found.worker_init_fn.begin is begin
+    assert sorted(torch.cat(list(found)).tolist()) == list(range(8))
+
+
+def test_a_hook_that_asks_for_the_batch_size(tmp_path):
+    cfg = config(tmp_path)
+    cfg['custom_hooks'] = [dict(type='PreciseBNHook', num_samples=8)]
+    cfg['train_cfg']['max_epochs'] = 1
+    build(cfg).train()
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'BN found, run 2 iters' in logs
 
 
 def test_other_data_cannot_go_on_exactly(tmp_path):
