@@ -5,6 +5,7 @@ import argparse
 from common import (PreflightError, add_common_arguments, build_runner,
                     finish_config, load_config, refuse)
 
+from sdd_mm import safety
 from sdd_mm.engine.hooks import TeacherCacheHook
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.teacher_cache import TeacherCacheError
@@ -25,6 +26,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         cfg = load_config(args)
         finish_config(cfg, args, ('train_dataloader', ))

@@ -5,6 +5,7 @@ import argparse
 from common import refuse
 from mmengine.config import DictAction
 
+from sdd_mm import safety
 from sdd_mm.config_builder import METHODS, ConfigBuilderError, make_config
 
 NUMBERS = """
@@ -72,6 +73,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     given = dict(vars(args))
     criterion = {name: given.pop(name) for name in ('tau', 'beta', 'gamma')}
     try:

@@ -9,6 +9,7 @@ from common import (PreflightError, add_common_arguments, build_runner,
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
+from sdd_mm import safety
 from sdd_mm.engine.preflight import check_testing
 
 
@@ -74,6 +75,7 @@ def add_tta(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         cfg = configure(args)
         check_testing(cfg)

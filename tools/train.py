@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import cuda
 
+from sdd_mm import safety
 from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.config_values import check_values
 from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
@@ -114,6 +115,7 @@ def _writes(launcher: str) -> bool:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None

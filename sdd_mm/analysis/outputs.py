@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmrazor.registry import MODELS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -25,6 +24,7 @@ from ..models.algorithms import FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
 from ..models.recorders.map_recorder import MapRecorder
+from ..safety import load_checkpoint
 
 SCALES = (1, 2, 4)
 
@@ -238,8 +238,7 @@ def load_run(checkpoint: str,
         TrainedRun: Its model, config and classes.
     """
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu', logger='silent')
+        content = load_checkpoint(checkpoint, logger='silent')
         meta, weights = content['meta'], content['state_dict']
         text, trained_by = meta['cfg'], meta.get(META)
         cfg = None

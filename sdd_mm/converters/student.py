@@ -8,20 +8,21 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, dump
+from mmengine.fileio import dump
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, DefaultScope, Registry
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 from torch import Tensor, nn
 
 from ..config_file import load_config, named
+from ..engine.checkpoints import AtomicBackend
 from ..engine.config_keys import RUNNER_KEYS, as_list
 from ..images import (LOADERS, channel_order, datasets_of, innermost,
                       preprocessor_of)
 from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
                                          normalization_mismatch)
+from ..safety import load_checkpoint
 from ..version import __version__
 from .checkpoint import ConversionError, refuse_misfits, unsound
 from .graph import write_graphs
@@ -122,12 +123,12 @@ def export_student(
                                   'target, or replace it with --force')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        LocalBackend().put(saved.getvalue(), path)  # whole or not at all
+        AtomicBackend().put(saved.getvalue(), path)  # whole or not at all
         cfg.dump(str(path.with_suffix('.py')))
         dump(_model_index(path, cfg), path.with_suffix('.yml'))
         for kind, graph in written.items():
             file = path.with_suffix(f'.{kind}')
-            LocalBackend().put(graph.content, file)
+            AtomicBackend().put(graph.content, file)
             print_log(f'{file}: {graph.text}')
     except OSError as error:
         raise ConversionError(f'{path} cannot be written: {error}') from error
@@ -241,8 +242,7 @@ def _strip(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
 
 def _read(checkpoint: str) -> dict:
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu', logger='silent')
+        content = load_checkpoint(checkpoint, logger='silent')
     except Exception as error:  # a broken file may raise anything
         raise ConversionError(f'{checkpoint} cannot be read: '
                               f'{type(error).__name__}: {error}') from error

@@ -18,6 +18,7 @@ import numpy as np
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DefaultScope
 
+from sdd_mm import safety
 from sdd_mm.analysis import (TrainedRun, add_run_arguments, load_run,
                              validation_of)
 from sdd_mm.analysis.figures import explain, png
@@ -69,6 +70,7 @@ def load_picture(run: TrainedRun, path: str) -> dict:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         if args.out.suffix != '.png':
             raise PreflightError(f'--out {args.out} must end in .png')

@@ -19,6 +19,7 @@ import torch
 from matplotlib import pyplot as plt
 from mmengine.logging import print_log
 
+from sdd_mm import safety
 from sdd_mm.analysis import (TrainedRun, add_run_arguments, figures, load_run,
                              validation_loader, validation_of)
 from sdd_mm.analysis.report import Report, logged
@@ -90,6 +91,7 @@ def pictures(run, batches: list, chosen: torch.Tensor) -> list:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         if min(args.images, args.samples) < 1:
             raise PreflightError('--images and --samples must be positive')

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import List
 
+from sdd_mm import safety
 from sdd_mm.converters import ConversionError, convert_file
 
 MODELS = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
@@ -37,6 +38,7 @@ def run(origin: str, names: List[str], suffix: str = '') -> None:
             help=f'{name} of the images (0 to 255) that the network was '
             'trained on, if not those of the original code')
     args = parser.parse_args()
+    safety.guard()
     try:
         convert_file(args.source, args.target,
                      str(MODELS / f'{args.model}{suffix}.py'), args.mean,

@@ -12,6 +12,7 @@ import sys
 
 from mmengine.config import Config
 
+from sdd_mm import safety
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import WRITERS
 
@@ -52,6 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    safety.guard()
     try:
         path, _ = export_student(
             args.checkpoint,

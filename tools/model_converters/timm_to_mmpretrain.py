@@ -7,6 +7,7 @@
 import argparse
 import sys
 
+from sdd_mm import safety
 from sdd_mm.converters import ConversionError
 from sdd_mm.converters.timm_classifier import convert_timm_file
 
@@ -24,6 +25,7 @@ if __name__ == '__main__':
         'torch')
     parser.add_argument('target', help='where to write')
     args = parser.parse_args()
+    safety.guard()
     try:
         convert_timm_file(args.model, args.source, args.target)
     except ConversionError as error:

@@ -7,11 +7,11 @@ import os.path as osp
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ...config_text import read_config
 from ...images import channel_order, preprocessor_of
+from ...safety import load_checkpoint
 
 # where a checkpoint's meta says what its network's images looked like
 INPUT_NORMALIZATION = 'input_normalization'
@@ -95,8 +95,7 @@ def _read(checkpoint: str) -> Tuple[Dict[str, Tensor], dict]:
             f'{"" if osp.isabs(checkpoint) else f" in {os.getcwd()}"}: set '
             'model.teacher_ckpt to the path or URL of the teacher\'s weights')
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu')
+        content = load_checkpoint(checkpoint)
     except Exception as error:  # a broken file may raise anything
         raise TeacherError(
             f'teacher checkpoint {checkpoint} cannot be read (model.'
