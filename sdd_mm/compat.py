@@ -14,17 +14,8 @@ repair                    needed by          what breaks without it
                                              history (weights_only)
 :func:`weights_only`      torch < 2.6        a checkpoint may run code: without
                                              it ``torch.load`` reads any pickle
-:func:`verify_downloads`  mmengine 0.10.7    a checkpoint from a URL is not
-                                             compared with the hash in its
-                                             name, and may run code
 :func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
                           without a GPU      set whatever the backend
-:func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
-                                             saves leaves half a checkpoint
-:func:`read_plain_yaml`   mmengine 0.10.7    a YAML file, such as one of
-                                             annotations, may run code
-:func:`read_plain_text`   mmengine 0.10.7    the config in a checkpoint is run,
-                                             as Python, when it is resumed
 :func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
                                              fails on a GPU, where cuBLAS wants
                                              a variable to be set
@@ -42,29 +33,20 @@ repair                    needed by          what breaks without it
 else of this package is imported. Nothing here imports sdd_mm, and nothing
 elsewhere in sdd_mm works around the stack.
 """
-import ast
-import builtins
 import codecs
-import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import inspect
 import io
 import os
 import pickle
-import re
 import sys
 import warnings
 from collections import Counter
-from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlparse
-from uuid import uuid4
 
 import torch
-import yaml
 
 _NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
@@ -92,8 +74,7 @@ def repairs() -> list:
     return [
         hush, *[stub_quantization] * (torch_version() >= (2, 0)),
         import_mmrazor, allow_checkpoint if new else weights_only,
-        *[launch_on_cpu] * (not torch.cuda.is_available()), write_atomically,
-        verify_downloads, read_plain_yaml, read_plain_text, free_cublas,
+        *[launch_on_cpu] * (not torch.cuda.is_available()), free_cublas,
         name_bad_images, count_windows
     ]
 
@@ -333,162 +314,6 @@ def launch_on_cpu() -> None:
 
 
 # --- mmengine 0.10.7 -------------------------------------------------------
-
-
-def write_atomically() -> None:
-    """Let a local file be the old one or the new one, never a part.
-
-    Whatever MMEngine writes through its file backend, so all checkpoints, is
-    written beside its place first, and moved there when it is on the disk.
-    """
-    from mmengine.fileio import LocalBackend
-
-    def put(self, obj, filepath) -> None:
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f'.{path.name}.{uuid4().hex}.part')
-        try:
-            with open(draft, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-
-    def put_text(self, obj, filepath, encoding='utf-8') -> None:
-        put(self, obj.encode(encoding), filepath)
-
-    LocalBackend.put, LocalBackend.put_text = put, put_text
-
-
-HASH = re.compile(r'-([a-f0-9]{8,})\.')
-
-
-def names_hash(name: str) -> bool:
-    """Whether a file's name ends in a hash, and not in a date."""
-    found = HASH.search(name)
-    return found is not None and (not re.fullmatch(r'20\d{6}', found[1]) or
-                                  re.search(r'\d{8}-\w+\.', name) is not None)
-
-
-def compare_hash(path: Path) -> None:
-    """Refuse a file that is not what its name says."""
-    wanted = HASH.search(path.name)[1]
-    with open(path, 'rb') as file:
-        found = hashlib.sha256()
-        while part := file.read(1 << 20):
-            found.update(part)
-    if not found.hexdigest().startswith(wanted):
-        raise RuntimeError(
-            f'{path} is not what its name says: its SHA-256 begins with '
-            f'{found.hexdigest()[:len(wanted)]}, not {wanted}. Remove it, and '
-            'it will be downloaded again')
-
-
-def verify_downloads() -> None:
-    """Compare a downloaded checkpoint with its name, and read weights only.
-
-    OpenMMLab's names, as torch's own, end in the first digits of the file's
-    SHA-256: ``resnet50_8xb32_in1k_20210831-ea4938fc.pth``. MMEngine asks torch
-    for neither of the two.
-    """
-    from mmengine.runner import checkpoint
-    original = torch.hub.load_state_dict_from_url
-    # torch 2.1 has no such argument, and asks torch.load
-    safe = dict(weights_only=True)
-    if 'weights_only' not in inspect.signature(original).parameters:
-        safe = {}
-
-    def load_url(url, model_dir=None, map_location=None, progress=True):
-        name = os.path.basename(urlparse(url).path)
-        check = names_hash(name)
-        cached = Path(
-            model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'),
-            name)
-        if check and cached.is_file():  # which torch would take as it is
-            compare_hash(cached)
-        return original(
-            url,
-            model_dir=model_dir,
-            map_location=map_location,
-            progress=progress,
-            check_hash=check,
-            **safe)
-
-    checkpoint.load_url = load_url
-
-
-def read_plain_yaml() -> None:
-    """Let a YAML file hold data only.
-
-    MMEngine asks PyYAML for its full loader, which calls what a file names.
-    """
-    from mmengine.fileio.handlers import yaml_handler
-    yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-
-
-PLAIN = (ast.Module, ast.Assign, ast.Name, ast.Attribute, ast.Store, ast.Load,
-         ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Call,
-         ast.keyword, ast.UnaryOp, ast.USub)
-
-
-def is_plain(config: str) -> bool:
-    """Whether running the text of a config can only fill its variables.
-
-    As the dump of any config does. Beside what Python runs, MMEngine runs a
-    ``_base_``, and puts variables of the environment in place of braces. It
-    also imports what ``custom_imports`` names, which is installed.
-    """
-    if '{{' in config:
-        return False
-    try:
-        parts = list(ast.walk(ast.parse(config)))
-    except (SyntaxError, ValueError):  # it cannot run at all
-        return True
-    except (MemoryError, RecursionError):  # nested beyond what a config is
-        return False
-    names = [part for part in parts if isinstance(part, ast.Name)]
-    own = {part.id for part in names if isinstance(part.ctx, ast.Store)}
-    # a name that nobody knows cannot be called
-    known = own | set(dir(builtins)) - {'dict', 'set', 'range', 'slice'}
-    return '_base_' not in own and all(
-        isinstance(part, PLAIN) and
-        (not isinstance(part, ast.Call)
-         or isinstance(part.func, ast.Name) and part.func.id not in known) and
-        (not isinstance(part, ast.Attribute) or isinstance(part.ctx, ast.Load))
-        for part in parts)
-
-
-def read_plain_text() -> None:
-    """Let the config in a checkpoint hold data only.
-
-    MMEngine runs it as Python: the runner that resumes, and the inferencer
-    that is given a checkpoint alone. Weights only are no protection.
-    """
-    from mmengine.runner.checkpoint import CheckpointLoader
-    original = CheckpointLoader.load_checkpoint
-    if getattr(original, '_sdd_mm', False):
-        return
-    places = (('meta', 'config'), ('meta', 'cfg'), ('message_hub',
-                                                    'runtime_info', 'cfg'))
-
-    def load_checkpoint(cls, filename, map_location=None, logger='current'):
-        content = original(filename, map_location, logger)
-        for place in places:
-            text = content
-            for key in place:
-                text = text.get(key) if isinstance(text, dict) else None
-            if isinstance(text, str) and not is_plain(text):
-                raise RuntimeError(
-                    f'{filename}: its {".".join(place)} is no plain config '
-                    'but code, that MMEngine would run: the checkpoint is '
-                    'refused')
-        return content
-
-    load_checkpoint._sdd_mm = True
-    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
 def free_cublas() -> None:

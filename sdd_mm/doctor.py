@@ -33,6 +33,7 @@ from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
+from . import safety
 from .analysis import labels_of, spread
 from .compat import repairs
 from .config_file import load_config
@@ -383,6 +384,7 @@ def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[list] = None) -> int:
     args = parse_args(arguments)
+    safety.guard()
     findings = iter(installation())
     if args.config is not None:
         try:

@@ -6,8 +6,9 @@ import os.path as osp
 from typing import Dict, List, NamedTuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
+
+from .safety import load_checkpoint
 
 STUDENT = 'architecture.'
 COUNTER = 'num_batches_tracked'
@@ -40,8 +41,7 @@ def read_checkpoint(path: str) -> dict:
         where = '' if osp.isabs(path) else f' in {os.getcwd()}'
         raise WeightsError(f'{path} does not exist{where}')
     try:
-        content = CheckpointLoader.load_checkpoint(
-            path, map_location='cpu', logger='silent')
+        content = load_checkpoint(path, logger='silent')
     except Exception as error:  # a broken file may raise anything
         raise WeightsError(f'{path} cannot be read: {type(error).__name__}: '
                            f'{error}') from error

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ...datasets.draws import (MODEL, ORDER, VALIDATION, NumberedBatches,
                                Worker, numbered, seed_everything)
-from ..checkpoints import STOPPED
+from ..checkpoints import ATOMIC, STOPPED, write_atomically
 from .utils import bare_model, log_interval
 
 GRADIENTS, STATES = 'pending_gradients', 'hook_states'
@@ -33,6 +33,8 @@ class ExactResumeHook(Hook):
       iteration and the rank. MMEngine seeds its workers alike at every start,
       and the model once.
     - A validation that the stop left out is made up for.
+    - Checkpoints are written beside their place and moved there when they are
+      on the disk, so a kill leaves the old file or the new one.
     - SIGTERM (of a scheduler) and the first SIGINT (Ctrl-C) end the run after
       the iteration, with a checkpoint ``stopped.pth`` from which ``--resume``
       goes on in the middle of the epoch. Distributed processes agree once in
@@ -63,6 +65,7 @@ class ExactResumeHook(Hook):
 
     def before_run(self, runner) -> None:
         """Hear of signals while the run trains, however it ends."""
+        write_atomically(runner)
         loop = runner._train_loop
         if not isinstance(loop, BaseLoop) or 'run' in vars(loop):
             return  # it only validates or tests, or was told before
@@ -187,6 +190,7 @@ class ExactResumeHook(Hook):
         runner.save_checkpoint(
             runner.work_dir,
             STOPPED,
+            backend_args=ATOMIC,
             meta=dict(epoch=runner.epoch, iter=done, validated=validated))
         if is_main_process():
             path = Path(runner.work_dir, 'last_checkpoint')
