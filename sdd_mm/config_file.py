@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Config files, in the style with ``_base_`` and in that with imports."""
+"""Config files, those with ``_base_`` and those with imports."""
 from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, Union
@@ -11,32 +11,47 @@ from mmengine.registry import Registry
 SCOPES = ('mmcv', 'mmengine', 'mmpretrain', 'mmrazor')
 
 
+def project_root() -> Path:
+    """The folder that holds ``configs`` and ``model-index.yml``.
+
+    Inside the installed package, or in a checkout around it.
+    """
+    package = Path(__file__).resolve().parent
+    return next(path for path in (package / '.mim', package.parent)
+                if (path / 'model-index.yml').is_file())
+
+
 def load_config(path: Union[str, Path]) -> Config:
-    """Read a config file, whose types are names then.
+    """Read a config file and replace classes by their names.
 
     Args:
-        path (str | Path): Where it is.
+        path (str | Path): The file.
+
+    Returns:
+        Config: The config, see :func:`named`.
 
     Raises:
-        Exception: Whatever the file raises when it is run.
+        Exception: Whatever the file raises when it runs.
     """
     return named(Config.fromfile(path))
 
 
 def is_new_style(path: Union[str, Path]) -> bool:
-    """Whether a config file imports what it is made of."""
+    """Whether a config file imports the classes it uses."""
     return Config._is_lazy_import(str(Path(path).expanduser()))
 
 
 def named(cfg: Config) -> Config:
-    """A config whose types are the names of registries.
+    """A config whose types are names in registries.
 
-    Where a config imports classes, in MMEngine's new style, its types are
-    classes, and in its dump the paths of classes.
+    In MMEngine's new style of configs types are classes, and in the dump of
+    such a config they are the paths of classes.
 
     Args:
-        cfg (Config): Any config. It is returned as it is if its types are
-            names already.
+        cfg (Config): Any config.
+
+    Returns:
+        Config: ``cfg`` itself if its types are names already.
     """
     plain = cfg.to_dict()  # classes become paths
     if not any(kind.count('.') > 1 for kind in _types(plain)):

@@ -325,7 +325,7 @@ def test_a_config_that_is_not_one_model(resnet8, tmp_path):
                      CONFIGS.parents[1] / 'vanilla' / 'res20_cifar100.py')
 
 
-def test_meta_states_the_normalisation(resnet8, tmp_path):
+def test_meta_states_the_normalization(resnet8, tmp_path):
     content = torch.load(
         convert_weights(resnet8[1], tmp_path), weights_only=True)
     found = content['meta']['input_normalization']
@@ -348,7 +348,7 @@ def test_meta_states_the_normalisation(resnet8, tmp_path):
     (dict(mean=(120, 110, 100), std=(-5, 60, 60)), 'std positive'),
     (dict(mean=(120, 110, float('nan')), std=(60, 60, 60)), 'finite'),
 ])
-def test_normalisations_that_cannot_be(resnet8, kwargs, message, tmp_path):
+def test_normalizations_that_cannot_be(resnet8, kwargs, message, tmp_path):
     with pytest.raises(ConversionError, match=message):
         convert_weights(resnet8[1], tmp_path, **kwargs)
 
@@ -383,7 +383,7 @@ def test_a_converted_teacher_teaches(distill):
         logits, state_dict('resnet32x4_cifar100')[0], rtol=0, atol=1e-4)
 
 
-def test_another_normalisation_is_refused(distill):
+def test_another_normalization_is_refused(distill):
     distill.teacher.data_preprocessor = OTHER
     distill.data_preprocessor = OTHER
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -404,7 +404,7 @@ def test_another_normalisation_is_refused(distill):
         MODELS.build(distill).load_teacher()
 
 
-def test_a_normalisation_that_is_not_stated_is_refused(distill):
+def test_a_normalization_that_is_not_stated_is_refused(distill):
     distill.on_normalization_mismatch = 'ignore'
     distill.teacher.pop('data_preprocessor')
     with DefaultScope.overwrite_default_scope('mmpretrain'):

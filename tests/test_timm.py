@@ -64,7 +64,7 @@ def test_a_converted_teacher_gives_timms_logits(tmp_path, name, suffix):
     torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-5)
 
 
-def test_normalisation_is_timms():
+def test_normalization_is_timms():
     preprocessor = timm_teacher('mobilenetv2_050')['data_preprocessor']
     assert preprocessor == dict(
         mean=[123.675, 116.28, 103.53],

@@ -6,10 +6,8 @@ from .finite_loss_hook import FiniteLossHook
 from .frozen_teacher_hook import FrozenTeacherHook
 from .label_check_hook import LabelCheckHook
 from .sdd_report_hook import SDDReportHook
-from .teacher_cache_hook import TeacherCacheHook
 
 __all__ = [
     'DeferredScalarsHook', 'DistillWarmupHook', 'ExactResumeHook',
-    'FiniteLossHook', 'FrozenTeacherHook', 'LabelCheckHook', 'SDDReportHook',
-    'TeacherCacheHook'
+    'FiniteLossHook', 'FrozenTeacherHook', 'LabelCheckHook', 'SDDReportHook'
 ]
