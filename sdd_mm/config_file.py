@@ -2,7 +2,7 @@
 """Config files, those with ``_base_`` and those with imports."""
 from functools import lru_cache
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Iterator, Optional, Union
 
 import mmengine.registry
 from mmengine.config import Config
@@ -34,6 +34,35 @@ def load_config(path: Union[str, Path]) -> Config:
         Exception: Whatever the file raises when it runs.
     """
     return named(Config.fromfile(path))
+
+
+def run_config(meta: dict, path: Optional[str] = None) -> Config:
+    """The config of a run, from a file or from a checkpoint of the run.
+
+    Args:
+        meta (dict): The checkpoint's meta.
+        path (str, optional): A config file, as given by ``--config``.
+            Defaults to None: the config in the meta.
+
+    Returns:
+        Config: The config, see :func:`named`.
+
+    Raises:
+        ValueError: If there is no config, or it cannot be read.
+    """
+    text = meta.get('cfg')
+    if path is None and not isinstance(text, str):
+        raise ValueError('it holds no config of its run: pass the config with '
+                         '--config')
+    try:
+        if path is not None:
+            return load_config(path)
+        return named(Config.fromstring(text, '.py'))
+    except Exception as error:  # a config may raise anything
+        title = ('its config cannot be read: pass the config of its run with '
+                 '--config' if path is None else f'--config {path}')
+        raise ValueError(f'{title} ({type(error).__name__}: '
+                         f'{error})') from error
 
 
 def is_new_style(path: Union[str, Path]) -> bool:
