@@ -26,7 +26,7 @@ class TeacherInference:
     logged, and is an error if it is more than rounding.
 
     Args:
-        channels_last (bool): Whether weights and images lie channels last.
+        channels_last (bool): Whether weights and images are channels last.
             Defaults to False.
         fold_bn (bool): Whether every batch norm behind a convolution is
             folded into it. Defaults to False.
@@ -66,7 +66,7 @@ class TeacherInference:
                          for name, value in self.options().items()) or 'plain'
 
     def options(self) -> dict:
-        """What is on."""
+        """The options that are on."""
         options = dict(
             channels_last=self.channels_last,
             fold_bn=self.fold_bn,
@@ -98,14 +98,14 @@ class TeacherInference:
         """
         if self.prepared or not self.options():
             return
-        # what autocast rounds in the student's step is no difference of these
+        # so that autocast of the student's step does not count as a difference
         with torch.autocast(inputs.device.type, enabled=False):
             self._prepare(teacher, inputs)
 
     def _prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
         plain = teacher(inputs, mode='tensor').float()
         if self.fold_bn:
-            # two images tell which modules follow each other
+            # two images suffice to find which modules follow each other
             fold_batch_norms(teacher, inputs[:2])
         if self.channels_last:
             teacher.to(memory_format=torch.channels_last)
@@ -183,10 +183,9 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
 
 
 class _Folded(nn.Module):
-    """A batch norm that its convolution does.
+    """A batch norm folded into its convolution: an identity.
 
-    It passes on what it gets, and keeps its tensors: EMA looks for every name
-    that it once found.
+    It keeps its tensors, since EMA looks for every name that it once found.
     """
 
     def __init__(self, norm: nn.Module) -> None:
