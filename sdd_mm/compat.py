@@ -48,8 +48,8 @@ import torch
 
 _NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
-# The packages of mmrazor that do not import on torch >= 2, and what each of them
-# would have registered: (registry, names).
+# The packages of mmrazor that do not import on torch >= 2, and what each of
+# them would have registered: (registry, names).
 _QUANTIZATION = {
     'mmrazor.structures.quantization': (None, ()),
     'mmrazor.models.quantizers':

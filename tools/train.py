@@ -13,13 +13,13 @@ from mmengine.logging import print_log
 from torch import cuda
 
 from sdd_mm import safety
-from sdd_mm.engine.checkpoints import newest_checkpoint
 from sdd_mm.engine.config_values import check_values
-from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
-from sdd_mm.engine.hooks.label_check_hook import LabelError
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
-from sdd_mm.engine.work_dir import hold
+from sdd_mm.errors import SDDError
+from sdd_mm.runtime.checkpoints import newest_checkpoint
+from sdd_mm.runtime.errors import LabelError, NonFiniteError
+from sdd_mm.runtime.work_dir import lock_work_dir
 
 RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
@@ -120,8 +120,8 @@ def main() -> None:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         check_training(cfg)
-        lock = hold(cfg.work_dir) if _writes(args.launcher) else None
-    except PreflightError as error:
+        lock = lock_work_dir(cfg.work_dir) if _writes(args.launcher) else None
+    except SDDError as error:
         refuse(args, error)
     runner = build_runner(cfg)
     if note:

@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from .outputs import (Outputs, TrainedRun, add_run_arguments, labels_of,
-                      load_run, spread, validation_loader, validation_of)
+from .outputs import (Outputs, TrainedRun, add_run_arguments, evenly_spaced,
+                      labels_of, load_run, validation_loader, validation_of)
 
 __all__ = [
     'Outputs', 'TrainedRun', 'add_run_arguments', 'labels_of', 'load_run',
-    'spread', 'validation_loader', 'validation_of'
+    'evenly_spaced', 'validation_loader', 'validation_of'
 ]

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import SDDError
 from ..models.algorithms.teacher import INPUT_NORMALIZATION
 from .names import RULES, rename
 
@@ -32,7 +33,7 @@ NORMALIZATIONS = {
 }
 
 
-class ConversionError(RuntimeError):
+class ConversionError(SDDError, RuntimeError):
     """A checkpoint that is not that of the network."""
 
 

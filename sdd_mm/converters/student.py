@@ -16,12 +16,12 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
 from torch import Tensor, nn
 
 from ..config_file import load_config, named
-from ..engine.checkpoints import AtomicBackend
 from ..engine.config_keys import RUNNER_KEYS, as_list
 from ..images import (LOADERS, channel_order, datasets_of, innermost,
                       preprocessor_of)
 from ..models.algorithms.teacher import (INPUT_NORMALIZATION, normalization,
                                          normalization_mismatch)
+from ..runtime.checkpoints import AtomicBackend
 from ..safety import load_checkpoint
 from ..version import __version__
 from .checkpoint import ConversionError, refuse_misfits, unsound

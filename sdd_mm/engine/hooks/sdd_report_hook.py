@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 
 from ...models.losses import ScaleDecoupledLoss
 from ...models.recorders.map_recorder import MapRecorder
-from .utils import bare_model, log_interval
+from ...runtime.utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...config_text import read_config
+from ...errors import SDDError
 from ...images import channel_order, preprocessor_of
 from ...safety import load_checkpoint
 
@@ -19,7 +20,7 @@ CONVERTERS = ('A checkpoint of RepDistiller, mdistiller, torchvision or timm '
               'is converted first, by tools/model_converters/')
 
 
-class TeacherError(RuntimeError):
+class TeacherError(SDDError, RuntimeError):
     """A teacher that is not, or cannot be, the one that was meant."""
 
 
