@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ...errors import SDDError
 from ..recorders.feature_head_recorder import TOLERANCE
 from .compiled import compile_backbone
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-class TeacherError(RuntimeError):
+class TeacherError(SDDError, RuntimeError):
     """A teacher that is not, or cannot be, the one that was meant."""
 
 

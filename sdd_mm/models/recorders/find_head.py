@@ -8,8 +8,10 @@ from mmpretrain.models.heads import (ArcFaceClsHead, MultiLabelClsHead,
 from mmpretrain.models.necks import GlobalAveragePooling
 from torch import nn
 
+from ...errors import SDDError
 
-class FeatureHeadError(ValueError):
+
+class FeatureHeadError(SDDError, ValueError):
     """The local logits of a model would be wrong."""
 
 
