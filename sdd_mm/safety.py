@@ -35,6 +35,8 @@ from mmengine.fileio.handlers import yaml_handler
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from .errors import SDDError
+
 HASH = re.compile(r'-([a-f0-9]{8,})\.')
 # where checkpoints of MMEngine hold the text of a config
 CONFIGS = (('meta', 'config'), ('meta', 'cfg'), ('message_hub', 'runtime_info',
@@ -43,6 +45,10 @@ CONFIGS = (('meta', 'config'), ('meta', 'cfg'), ('message_hub', 'runtime_info',
 PLAIN = (ast.Module, ast.Assign, ast.Name, ast.Attribute, ast.Store, ast.Load,
          ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Call,
          ast.keyword, ast.UnaryOp, ast.USub)
+
+
+class UnsafeFileError(SDDError, RuntimeError):
+    """A file that could run code, or is not what its name says."""
 
 
 def load_checkpoint(filename: str, logger: str = 'current') -> Any:
@@ -58,8 +64,8 @@ def load_checkpoint(filename: str, logger: str = 'current') -> Any:
         Any: What the file holds, mostly a dict.
 
     Raises:
-        RuntimeError: If the file is not what its name says, or if a config in
-            it is code.
+        UnsafeFileError: If the file is not what its name says, or if a config
+            in it is code.
         pickle.UnpicklingError: If it asks for more than weights and what
             MMEngine's checkpoints hold.
     """
@@ -119,7 +125,7 @@ def load_url(url: str,
 
     Raises:
         RuntimeError: If the file, downloaded now or before, has another hash
-            than its name.
+            than its name; an ``UnsafeFileError`` if before.
     """
     name = os.path.basename(urlparse(url).path)
     check = names_hash(name)
@@ -151,7 +157,7 @@ def compare_hash(path: Path) -> None:
         while part := file.read(1 << 20):
             found.update(part)
     if not found.hexdigest().startswith(wanted):
-        raise RuntimeError(
+        raise UnsafeFileError(
             f'{path}: checksum mismatch: the file name says {wanted}, its '
             f'SHA-256 begins with {found.hexdigest()[:len(wanted)]}. Remove '
             'it, and it will be downloaded again')
@@ -169,7 +175,7 @@ def refuse_code(content: Any, filename: str) -> None:
         for key in place:
             text = text.get(key) if isinstance(text, dict) else None
         if isinstance(text, str) and not is_plain(text):
-            raise RuntimeError(
+            raise UnsafeFileError(
                 f'{filename}: its {".".join(place)} is no plain config but '
                 'code, which MMEngine would run: the checkpoint is refused')
 

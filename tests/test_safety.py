@@ -12,8 +12,8 @@ from threading import Thread
 
 import mmengine
 import pytest
-import toy
 import torch
+import toy
 import yaml
 from mmengine.fileio.handlers import yaml_handler
 from mmengine.runner import Runner
@@ -222,8 +222,8 @@ def test_a_teacher_whose_config_is_code_is_refused(tmp_path):
 def test_training_is_on_its_guard(tmp_path):
     """A data set of the config's own reads YAML that would run code."""
     ran = tmp_path / 'ran'
-    (tmp_path / 'evil.yaml').write_text(
-        f'a: !!python/object/apply:os.system ["touch {ran}"]')
+    (tmp_path / 'evil.yaml'
+     ).write_text(f'a: !!python/object/apply:os.system ["touch {ran}"]')
     (tmp_path / 'reads_yaml.py').write_text(READS_YAML.format(tmp_path))
     config = tmp_path / 'config.py'
     config.write_text(

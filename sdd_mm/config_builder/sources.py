@@ -14,6 +14,7 @@ from mmengine.utils import get_installed_path
 from ..config_file import is_new_style, load_config, project_root
 from ..converters import ConversionError
 from ..converters.timm_classifier import timm_teacher
+from ..errors import SDDError
 
 METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
 IMAGENET_CLASSES = 1000
@@ -21,7 +22,7 @@ IMAGENET_CLASSES = 1000
 TIMM = 'timm::'
 
 
-class ConfigBuilderError(ValueError):
+class ConfigBuilderError(SDDError, ValueError):
     """A config that cannot be written, with the reason."""
 
 

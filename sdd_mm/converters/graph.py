@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..input_format import InputFormat
 from .checkpoint import ConversionError
 from .sample_images import describe_images, sample_images
+from .windows import traceable_windows
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit."""
@@ -104,6 +105,7 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
     return found
 
 
+@traceable_windows()
 def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
     """Write a TorchScript file, and compare its logits.
 
@@ -127,6 +129,7 @@ def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
     return _compare(graph, images, found, path)
 
 
+@traceable_windows()
 def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
     """Write an ONNX file, and compare its logits in onnxruntime.
 

@@ -7,7 +7,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, dump
+from mmengine.fileio import dump
 from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config_file import run_config
 from ..images import channel_order, innermost
 from ..input_format import META, InputFormat, stated_mismatch
+from ..runtime.checkpoints import AtomicBackend
 from ..version import __version__
 from ..weights import (WeightsError, misfits, network_weights, read_checkpoint,
                        select)
@@ -114,12 +115,12 @@ def export_student(
                                   'replace it with --force')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        LocalBackend().put(saved.getvalue(), path)  # atomic
+        AtomicBackend().put(saved.getvalue(), path)
         cfg.dump(str(path.with_suffix('.py')))
         dump(_model_index(path, cfg), path.with_suffix('.yml'))
         for kind, graph in written.items():
             file = path.with_suffix(f'.{kind}')
-            LocalBackend().put(graph.content, file)
+            AtomicBackend().put(graph.content, file)
             print_log(f'{file}: {graph.text}')
     except OSError as error:
         raise ConversionError(f'{path} cannot be written: {error}') from error

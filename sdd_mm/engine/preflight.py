@@ -28,13 +28,13 @@ from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..images import channel_order, datasets_of
 from ..input_format import stated_mismatch
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..runtime.utils import num_classes
 from ..safety import load_checkpoint
 from ..weights import CONVERTERS
 from .config_keys import as_list, check_keys, dotted, find_type
 from .config_values import check_values
 from .errors import PreflightError
 from .hooks.frozen_teacher_hook import META
-from .hooks.utils import num_classes
 
 
 def check_training(cfg: Config) -> nn.Module:

@@ -5,6 +5,7 @@ from typing import NamedTuple, Tuple
 from mmpretrain.models import ClsDataPreprocessor
 
 from ..datasets import InMemoryDataset
+from ..errors import SDDError
 from ..input_format import InputFormat
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.data_preprocessor import AsyncClsDataPreprocessor
@@ -15,7 +16,7 @@ PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
 REMOVE = 'remove the TeacherCacheHook'
 
 
-class TeacherCacheError(RuntimeError):
+class TeacherCacheError(SDDError, RuntimeError):
     """A cache that could not be exact, or for which there is no room."""
 
 

@@ -4,7 +4,7 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..engine.hooks.utils import bare_model
+from ..runtime.utils import bare_model
 from .cacheable import TeacherCacheError
 from .teacher_cache import TeacherCache
 

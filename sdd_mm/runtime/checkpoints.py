@@ -14,7 +14,7 @@ from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
-from .errors import PreflightError
+from .errors import CheckpointError
 
 STOPPED = 'stopped.pth'
 RESUMABLE = re.compile(rf'(epoch|iter)_\d+\.pth|{STOPPED}')
@@ -67,8 +67,8 @@ def write_atomically(runner) -> None:
     for hook in runner.hooks:
         if (isinstance(hook, CheckpointHook) and hook.backend_args is None
                 and hook.file_client_args is None
-                and type(get_file_backend(hook.out_dir or runner.work_dir)) is
-                LocalBackend):
+                and type(get_file_backend(
+                    hook.out_dir or runner.work_dir)) is LocalBackend):
             hook.backend_args = ATOMIC
 
 
@@ -102,7 +102,7 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
             counts: ``epoch_N.pth``, ``iter_N.pth`` and ``stopped.pth``.
 
     Raises:
-        PreflightError: If there are some, and none is whole.
+        CheckpointError: If there are some, and none is whole.
 
     Returns:
         str | None: Its path, None if there is none.
@@ -120,7 +120,7 @@ def newest_checkpoint(work_dir: str) -> Optional[str]:
             logger='current',
             level=logging.WARNING)
     if found:
-        raise PreflightError(
+        raise CheckpointError(
             f'all of the {len(found)} checkpoints of {work_dir} are broken '
             f'({", ".join(path.name for path in found)}): remove them to '
             'start anew')

@@ -24,9 +24,9 @@ from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from torch.utils.data import DataLoader
 from toy import algorithm, build_classifier
 
-from sdd_mm.datasets.draws import Worker, numbered
-from sdd_mm.engine.checkpoints import ATOMIC, is_whole, newest_checkpoint
-from sdd_mm.engine.errors import PreflightError
+from sdd_mm.runtime.checkpoints import ATOMIC, is_whole, newest_checkpoint
+from sdd_mm.runtime.errors import CheckpointError
+from sdd_mm.runtime.sample_seeding import Worker, numbered
 
 COUNT = itertools.count()
 FOLDER = tempfile.TemporaryDirectory()
@@ -274,6 +274,7 @@ def test_workers_change_nothing(tmp_path, in_memory):
 
 
 def test_a_dataloader_keeps_every_setting():
+
     def begin(worker):
         pass
 
@@ -454,7 +455,7 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
     os.utime(path, (1, 1))
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(PreflightError, match='remove them to start'):
+    with pytest.raises(CheckpointError, match='remove them to start'):
         newest_checkpoint(tmp_path)
 
 

@@ -10,13 +10,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor
 
-from .utils import log_interval
+from ..errors import NonFiniteError
+from ..utils import log_interval
 
 SMALLEST_SCALE = 1e-3  # healthy ones are above 1
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient that is no finite number."""
 
 
 @HOOKS.register_module()
@@ -144,8 +141,7 @@ class FiniteLossHook(Hook):
             f'{rank}): {what}. Losses: {facts["losses"]}. Learning '
             f'rate: {facts["lr"]}. Samples: {facts["samples"]}. No checkpoint '
             f'was saved since; {kept}. Try lowering '
-            'optim_wrapper.optimizer.lr or tightening optim_wrapper.clip_grad'
-        )
+            'optim_wrapper.optimizer.lr or tightening optim_wrapper.clip_grad')
 
 
 def _check_scale(runner) -> None:

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from short_run import SGD, runner
 from torch import nn
 
-from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
+from sdd_mm.runtime.errors import NonFiniteError
 
 HOOKS = [dict(type='FiniteLossHook')]
 
