@@ -3,7 +3,4 @@ from .distill_warmup_hook import DistillWarmupHook
 from .frozen_teacher_hook import FrozenTeacherHook
 from .sdd_report_hook import SDDReportHook
 
-__all__ = [
-    'DeferredScalarsHook', 'DistillWarmupHook', 'ExactResumeHook',
-    'FiniteLossHook', 'FrozenTeacherHook', 'LabelCheckHook', 'SDDReportHook'
-]
+__all__ = ['DistillWarmupHook', 'FrozenTeacherHook', 'SDDReportHook']
