@@ -1,6 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""tools/train.py in a process of its own, and what it measured."""
-import json
+"""tools/train.py in processes of its own, and the accuracies that it logs."""
 import os
 import re
 import subprocess
@@ -13,7 +12,6 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = 'accuracy/top1'
 EPOCH = re.compile(rf'Epoch\(val\) +\[ *(\d+)\].*{METRIC}: (\S+)')
-
 RUNNING = set()
 
 
@@ -31,53 +29,58 @@ def train(config: Path,
           work_dir: Path,
           *arguments: str,
           title: str,
-          pass_fds: tuple = (),
-          every: float = 0) -> float:
-    """Train a config, showing its epochs.
+          every: float = 0,
+          gpus: int = 1) -> float:
+    """Train a config and print its epochs.
 
     Args:
         config (Path): The config file.
         work_dir (Path): Its work directory.
         *arguments (str): Further arguments of tools/train.py.
-        title (str): What the line begins with.
-        pass_fds (tuple[int]): File descriptors that the process inherits.
-            Defaults to ().
-        every (float): Seconds between two lines of progress. Defaults to 0:
-            one line that changes with every epoch.
+        title (str): The first word of the progress line.
+        every (float): Seconds between two progress lines. Defaults to 0: one
+            line that changes with every epoch.
+        gpus (int): Number of processes, one per GPU. Defaults to 1.
 
     Returns:
         float: Seconds that it took.
 
     Raises:
-        RunError: If it failed.
+        RunError: If the training fails.
     """
-    start = time.time()
-    command = [
-        sys.executable,
-        str(ROOT / 'tools' / 'train.py'),
-        str(config), '--work-dir',
-        str(work_dir), *arguments
+    start = shown = time.time()
+    command = [sys.executable]
+    if gpus > 1:
+        # it chooses a free port by itself
+        command += [
+            '-m', 'torch.distributed.run', '--standalone',
+            f'--nproc_per_node={gpus}'
+        ]
+        arguments += '--launcher', 'pytorch'
+    command += [
+        ROOT / 'tools' / 'train.py', config, '--work-dir', work_dir, *arguments
     ]
+    paths = filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))
+    environ = dict(
+        os.environ, PYTHONUNBUFFERED='1', PYTHONPATH=os.pathsep.join(paths))
     tail = deque(maxlen=30)
     with subprocess.Popen(
-            command,
+            list(map(str, command)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            pass_fds=pass_fds,
-            env=dict(os.environ, PYTHONUNBUFFERED='1')) as process:
+            env=environ) as process:
         RUNNING.add(process)
-        told = start
         try:
             for line in process.stdout:
                 tail.append(line)
                 epoch = EPOCH.search(line)
-                if epoch and time.time() >= told + every:
-                    told = time.time()
+                if epoch and time.time() >= shown + every:
+                    shown = time.time()
                     print(
                         f'{"" if every else chr(13)}{title:14} epoch '
                         f'{epoch[1]:>2}, top-1 {float(epoch[2]):5.2f} %, '
-                        f'{told - start:3.0f} s',
+                        f'{shown - start:3.0f} s',
                         end='\n' if every else '',
                         flush=True)
         except BaseException:  # Ctrl-C: leave no training behind
@@ -94,19 +97,7 @@ def train(config: Path,
     return time.time() - start
 
 
-def curve(work_dir: Path) -> Dict[int, float]:
-    """Top-1 accuracy (%) after every epoch, over all attempts of a run."""
-    accuracy = {}
-    for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        # a killed process may leave half a line
-        lines = scalars.read_text().splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith('\n')]
-        found = {row['step']: row[METRIC] for row in rows if METRIC in row}
-        # an attempt replaces what it does again
-        first = min(found, default=float('inf'))
-        accuracy = {
-            epoch: value
-            for epoch, value in accuracy.items() if epoch < first
-        }
-        accuracy.update(found)
-    return accuracy
+def accuracies(work_dir: Path) -> Dict[int, float]:
+    """Top-1 accuracy (%) by epoch, over all attempts of a run."""
+    from sdd_mm.analysis.report import logged
+    return dict(zip(*logged(work_dir, METRIC).get('', ((), ()))))
