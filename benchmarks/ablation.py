@@ -105,14 +105,7 @@ NOTES = {
 
 
 def make_suite(table: str, pair: str, trial: bool = False) -> dict:
-    """The suite of a table on a pair.
-
-    Args:
-        table (str): One of ``TABLES``.
-        pair (str): One of ``PAIRS``.
-        trial (bool): Whether its runs are changed, so that no published
-            number stands beside them. Defaults to False.
-    """
+    """A table on a pair; no published number stands beside a trial."""
     config, teacher = PAIRS[pair]
     losses = Config.fromfile(ROOT / config).model.distiller.distill_losses
     rows = {

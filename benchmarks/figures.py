@@ -16,14 +16,10 @@ COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 
 def draw(lines: Dict[str, Tuple[List[dict], List[str]]], path: Path,
          title: str) -> None:
-    """Draw the mean of the seeds, and their range.
+    """Draw the mean of the seeds and their range.
 
-    Args:
-        lines (dict[str, tuple]): By name, the accuracy by epoch of every
-            seed, and the panels of the line. A line without panels is drawn in
-            all of them, in grey.
-        path (Path): The picture.
-        title (str): Its title.
+    ``lines`` has, by name, the accuracy by epoch of every seed and the panels
+    of the line; one without panels is drawn in all of them, in gray.
     """
     panels = list(
         dict.fromkeys(panel for _, own in lines.values()

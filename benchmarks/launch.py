@@ -29,29 +29,16 @@ def train(config: Path,
           work_dir: Path,
           *arguments: str,
           title: str,
-          every: float = 0,
+          end: str = '\r',
           gpus: int = 1) -> float:
-    """Train a config and print its epochs.
-
-    Args:
-        config (Path): The config file.
-        work_dir (Path): Its work directory.
-        *arguments (str): Further arguments of tools/train.py.
-        title (str): The first word of the progress line.
-        every (float): Seconds between two progress lines. Defaults to 0: one
-            line that changes with every epoch.
-        gpus (int): Number of processes, one per GPU. Defaults to 1.
-
-    Returns:
-        float: Seconds that it took.
+    """Train a config, print its epochs, and return the seconds that it took.
 
     Raises:
         RunError: If the training fails.
     """
-    start = shown = time.time()
+    start = time.time()
     command = [sys.executable]
-    if gpus > 1:
-        # it chooses a free port by itself
+    if gpus > 1:  # torchrun, which chooses a free port
         command += [
             '-m', 'torch.distributed.run', '--standalone',
             f'--nproc_per_node={gpus}'
@@ -75,21 +62,18 @@ def train(config: Path,
             for line in process.stdout:
                 tail.append(line)
                 epoch = EPOCH.search(line)
-                if epoch and time.time() >= shown + every:
-                    shown = time.time()
-                    print(
-                        f'{"" if every else chr(13)}{title:14} epoch '
-                        f'{epoch[1]:>2}, top-1 {float(epoch[2]):5.2f} %, '
-                        f'{shown - start:3.0f} s',
-                        end='\n' if every else '',
-                        flush=True)
+                if epoch:
+                    line = (f'{title:14} epoch {epoch[1]:>2}, top-1 '
+                            f'{float(epoch[2]):5.2f} %, '
+                            f'{time.time() - start:3.0f} s')
+                    print(line, end=end, flush=True)
         except BaseException:  # Ctrl-C: leave no training behind
             process.terminate()
             process.wait()
             raise
         finally:
             RUNNING.discard(process)
-            if not every:
+            if end != '\n':
                 print()
     if process.returncode:
         raise RunError(f'{"".join(tail)}{title}: training failed with exit '

@@ -19,13 +19,7 @@ class PageError(ValueError):
 
 
 def table(rows: List[List[str]], optional: Iterable[str] = ()) -> List[str]:
-    """Lines of a table.
-
-    Args:
-        rows (list[list[str]]): The cells; the first row is the head.
-        optional (Iterable[str]): Heads of columns that are left out where
-            they have no entry. Defaults to ().
-    """
+    """Lines of a table; ``optional`` columns need an entry to be shown."""
     kept = [
         number for number, name in enumerate(rows[0])
         if name not in optional or any(row[number] for row in rows[1:])

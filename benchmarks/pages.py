@@ -19,13 +19,6 @@ LEGEND = (
 def update(root: Path, check: bool = False) -> List[str]:
     """Write the metafiles and the tables of all pages, or only compare.
 
-    Args:
-        root (Path): A checkout.
-        check (bool): Whether nothing is written. Defaults to False.
-
-    Returns:
-        list[str]: The metafiles and pages that differ from the results.
-
     Raises:
         PageError: If a table cannot be made.
     """

@@ -73,13 +73,7 @@ def _measured(run: Run) -> dict:
 def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
     """Train what is not done of all rows, seed by seed.
 
-    Args:
-        rows (dict[str, Row]): The rows by title.
-        jobs (int): Number of trainings at a time. Defaults to 1.
-
-    Yields:
-        Run: Every run when it is done or has diverged. Equal runs of two rows
-            come once.
+    Yields every run when it is done or has diverged; equal runs come once.
     """
     todo = {}
     for runs in zip(*(row.runs for row in rows.values()), strict=True):
@@ -96,7 +90,7 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
     def train(number: int, title: str, run: Run) -> Run:
         _say(f'Run {number} of {total}: {title}: {run.epochs_done()} of '
              f'{run.max_epochs} epochs are done')
-        run.train(title, every=60 if jobs > 1 else 0)
+        run.train(title, '\n' if jobs > 1 else '\r')
         return run
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -128,19 +122,7 @@ def write(path: Path,
           rows: Rows,
           notes: List[str],
           teachers: Optional[Rows] = None) -> str:
-    """Write what was measured as JSON and, beside it, as a table.
-
-    Args:
-        path (Path): The JSON file.
-        rows (dict[str, Row]): The rows by title. Runs that are not done are
-            left out.
-        notes (list[str]): Sentences about the numbers.
-        teachers (dict[str, Row], optional): The teachers that were trained.
-            Defaults to None.
-
-    Returns:
-        str: The table and the notes, in Markdown.
-    """
+    """Write what was measured as JSON and, beside it, as a table."""
     found = dict(
         rows=[row.as_dict(title) for title, row in rows.items()],
         teachers=[row.as_dict(name) for name, row in (teachers or {}).items()],

@@ -116,14 +116,8 @@ class Run:
         path = self.directory / 'facts.json'
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def train(self, title: str = '', every: float = 0) -> None:
+    def train(self, title: str = '', end: str = '\r') -> None:
         """Train what is left of the run, unless it has diverged.
-
-        Args:
-            title (str): The first word of the progress line. Defaults to the
-                directory's name.
-            every (float): Seconds between two progress lines. Defaults to 0:
-                one line that changes with every epoch.
 
         Raises:
             PreflightError: If another process is training the run.
@@ -143,7 +137,7 @@ class Run:
                 self.directory,
                 *resume,
                 title=title or self.directory.name,
-                every=every,
+                end=end,
                 gpus=self.gpus)
         except RunError:
             if not self.diverged():
@@ -177,19 +171,10 @@ def images_per_step(cfg: Config, gpus: int) -> int:
 
 
 def check_batch(cfg: Config, config: Path, gpus: int, alone: int) -> None:
-    """Refuse a learning rate that is meant for another batch size.
+    """Refuse a learning rate that is meant for other images per step.
 
-    Args:
-        cfg (Config): The config, with all options.
-        config (Path): Its file.
-        gpus (int): Number of processes.
-        alone (int): Images per step of one process of the config as it is,
-            which its learning rate is meant for if it states no
-            ``auto_scale_lr.base_batch_size``.
-
-    Raises:
-        RunError: If the images per step are not those that the learning rate
-            is meant for, and it is not scaled either.
+    A config without ``auto_scale_lr.base_batch_size`` is meant for those that
+    one process of it, as it is, has ``alone``.
     """
     scale = cfg.get('auto_scale_lr') or {}
     base, found = scale.get('base_batch_size',

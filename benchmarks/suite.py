@@ -92,19 +92,10 @@ def make_rows(suite: dict,
               options: dict,
               teachers: Callable[[str], Optional[str]],
               gpus: int = 1) -> Rows:
-    """The rows of a suite.
+    """The rows of a suite by title.
 
-    Args:
-        suite (dict): The suite.
-        seeds (list[int]): The seeds of every row.
-        work_dir (Path): The parent of the runs' directories.
-        options (dict): A trial's settings.
-        teachers (Callable): The checkpoint of a teacher, from its config;
-            None for that of the row's config.
-        gpus (int): Processes of each run. Defaults to 1.
-
-    Returns:
-        dict[str, Row]: Each row by its title.
+    ``teachers`` maps the config of a teacher to its checkpoint, or to None if
+    the row's config names one.
     """
     rows, published = {}, publications()
     for title, row in suite['rows'].items():

@@ -99,37 +99,19 @@ class Result:
     samples: dict = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
 
-    def claim(self,
-              title: str,
-              goal: Optional[float],
-              value: float,
-              low: Optional[float] = None,
-              high: Optional[float] = None,
-              processor: Optional[float] = None,
-              unit: str = 'x') -> None:
-        """Note a number beside its goal.
+    def claim(self, title: str, goal: Optional[float], value: float, **facts):
+        """Note a number beside the largest one that keeps the claim.
 
-        Args:
-            title (str): What was measured.
-            goal (float, optional): The largest number that keeps the claim;
-                None if there is none.
-            value (float): The number.
-            low (float, optional): Smallest of the rounds. Defaults to None.
-            high (float, optional): Largest of the rounds. Defaults to None.
-            processor (float, optional): The same number in processor time,
-                which is not judged. Defaults to None.
-            unit (str): Its unit. Defaults to 'x', a ratio.
+        ``facts`` are ``unit``, ``low``, ``high`` and ``processor``. A goal of
+        None is not judged, nor is processor time.
         """
-        self.claims.append(
-            dict(
-                title=title,
-                value=value,
-                goal=goal,
-                low=low,
-                high=high,
-                processor=processor,
-                unit=unit,
-                met=None if goal is None else bool(value <= goal)))
+        met = None if goal is None else bool(value <= goal)
+        unknown = dict(low=None, high=None, processor=None, unit='x')
+        self.claims.append({
+            **dict(title=title, value=value, goal=goal),
+            **unknown,
+            **facts, 'met': met
+        })
 
     def as_dict(self, options) -> dict:
         """Everything, with the facts of the measurement."""

@@ -121,12 +121,8 @@ def started(cfgs: Dict[str, Config]) -> Iterator[Dict[str, Trainer]]:
 def configure(name: str, options) -> Config:
     """A shipped config, ready for a :class:`Trainer`.
 
-    Args:
-        name (str): Path of the config below ``configs/``.
-        options (Namespace): The command line. Images come from ``data_root``,
-            or are generated. A log line comes every ``steps`` steps. The
-            training process loads the data itself, so that no other process
-            takes its cores unnoticed.
+    The training process loads the data itself, so that no other process takes
+    its cores unnoticed. A round of steps has one log line.
     """
     cfg = Config.fromfile(CONFIGS / name)
     kept = {
@@ -143,7 +139,6 @@ def configure(name: str, options) -> Config:
     cfg.work_dir = '.'
     to_smoke(cfg, 24 if options.tiny else EPOCH)
     cfg.update(kept)
-    # a round of steps has one log line
     cfg.default_hooks.logger.interval = options.steps
     if options.data_root is not None:
         innermost(dataset).update(
