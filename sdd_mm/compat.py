@@ -1,76 +1,56 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Everything that is wrong upstream, and its repair.
+"""What import, training and resumption need on today's torch.
 
-========================  =================  ================================
-repair                    needed by          what breaks without it
-========================  =================  ================================
-:func:`import_mmrazor`    mmrazor 1.0.0      ``import mmrazor`` asserts
-                          with mmcv > 2.1.0  mmcv <= 2.1.0
-:func:`stub_quantization` mmrazor 1.0.0      ``import mmrazor.models`` fails:
-                          with torch >= 2.0  its quantization rooms ask for
-                                             names that torch has renamed
-:func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
-                          with torch >= 2.6  refuses the types of the log
-                                             history (weights_only)
-:func:`weights_only`      torch < 2.6        a checkpoint may run code: without
-                                             it ``torch.load`` reads any pickle
-:func:`verify_downloads`  mmengine 0.10.7    a checkpoint from a URL is not
-                                             compared with the hash in its
-                                             name, and may run code
-:func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
-                          without a GPU      set whatever the backend
-:func:`write_atomically`  mmengine 0.10.7    a run that is killed while it
-                                             saves leaves half a checkpoint
-:func:`read_plain_yaml`   mmengine 0.10.7    a YAML file, such as one of
-                                             annotations, may run code
-:func:`read_plain_text`   mmengine 0.10.7    the config in a checkpoint is run,
-                                             as Python, when it is resumed
-:func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
-                                             fails on a GPU, where cuBLAS wants
-                                             a variable to be set
-:func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
-                          OpenCV < 5         off is grey, without an error
-:func:`count_windows`     mmpretrain 1.2.0   exported Swin, DaViT and MixMIM
-                                             are wrong for any other number
-                                             of images than they were traced
-                                             with
-:func:`hush`              mmengine 0.10.7,   every start warns of what nobody
-                          mmcv-lite 2.1.0    can do anything about
-========================  =================  ================================
+=========================  =================  ================================
+repair                     needed by          what breaks without it
+=========================  =================  ================================
+:func:`import_mmrazor`     mmrazor 1.0.0      ``import mmrazor`` asserts
+                           with mmcv > 2.1.0  mmcv <= 2.1.0
+:func:`stub_quantization`  mmrazor 1.0.0      ``import mmrazor.models`` fails:
+                           with torch >= 2.0  its quantization packages ask
+                                              for names that torch has renamed
+:func:`set_inplace_false`  mmrazor 1.0.0      a recorder of what comes before
+                           with torch whose   an in-place activation records
+                           ``_modules`` is a  what comes after it, without an
+                           dict (2.15)        error
+:func:`allow_checkpoint`   mmengine 0.10.7    ``--resume`` fails: torch.load
+                           with torch >= 2.6  refuses the types of the log
+                                              history (weights_only)
+:func:`launch_on_cpu`      mmengine 0.10.7    torchrun fails: a CUDA device is
+                           without a GPU      set whatever the backend
+:func:`free_cublas`        mmengine 0.10.7    ``randomness.deterministic``
+                                              fails on a GPU, where cuBLAS
+                                              wants a variable to be set
+:func:`name_bad_images`    mmcv 2.1.0 with    the rest of a JPEG that was cut
+                           OpenCV < 5         off is gray, without an error
+:func:`silence_warnings`   mmengine 0.10.7,   every start warns of what nobody
+                           mmcv-lite 2.1.0    can do anything about
+=========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
-else of this package is imported. Nothing here imports sdd_mm, and nothing
-elsewhere in sdd_mm works around the stack.
+else of this package is imported. Nothing here imports sdd_mm. No repair
+changes what works: each turns an error into a result, or, in
+:func:`set_inplace_false` and :func:`name_bad_images`, a silently wrong result
+into the right one or an error.
 """
-import ast
-import builtins
-import codecs
-import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import inspect
 import io
 import os
 import pickle
-import re
 import sys
 import warnings
-from collections import Counter
-from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlparse
-from uuid import uuid4
 
 import torch
-import yaml
 
 _NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
-# The rooms of mmrazor that do not import on torch >= 2, and what each of them
-# would have registered: (registry, names).
-_QUANTIZATION_ROOMS = {
+# The packages of mmrazor that do not import on torch >= 2, and what each of
+# them would have registered: (registry, names).
+_QUANTIZATION = {
     'mmrazor.structures.quantization': (None, ()),
     'mmrazor.models.quantizers':
     ('MODELS', ('AcademicQuantizer', 'OpenVINOQuantizer', 'TensorRTQuantizer',
@@ -88,13 +68,10 @@ _QUANTIZATION_ROOMS = {
 
 def repairs() -> list:
     """The repairs that the installed versions need, in order."""
-    new = torch_version() >= (2, 6)
     return [
-        hush, *[stub_quantization] * (torch_version() >= (2, 0)),
-        import_mmrazor, allow_checkpoint if new else weights_only,
-        *[launch_on_cpu] * (not torch.cuda.is_available()), write_atomically,
-        verify_downloads, read_plain_yaml, read_plain_text, free_cublas,
-        name_bad_images, count_windows
+        silence_warnings, stub_quantization, import_mmrazor, set_inplace_false,
+        allow_checkpoint, *[launch_on_cpu] * (not torch.cuda.is_available()),
+        free_cublas, name_bad_images
     ]
 
 
@@ -104,17 +81,12 @@ def repair() -> None:
         fix()
 
 
-def hush() -> None:
+def silence_warnings() -> None:
     """Silence warnings of the stack about itself."""
     for message in ('pkg_resources is deprecated',
                     'Fail to import ``MultiScaleDeformableAttention',
                     'In MMCV v1.4.4, we modified the default value of args'):
         warnings.filterwarnings('ignore', message=message)
-
-
-def torch_version() -> tuple:
-    """Major and minor number of torch."""
-    return tuple(int(part) for part in torch.__version__.split('.')[:2])
 
 
 # --- mmrazor 1.0.0 with mmcv > 2.1.0 ---------------------------------------
@@ -151,10 +123,10 @@ def import_mmrazor() -> None:
 
 
 class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds an empty room where mmrazor keeps its quantization."""
+    """Finds an empty package where mmrazor keeps its quantization."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in _QUANTIZATION_ROOMS:
+        if name not in _QUANTIZATION:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -163,9 +135,9 @@ class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__all__ = []
-        # `from .room import Name` of any name gives its placeholder
+        # `from .package import Name` of any name gives its placeholder
         module.__getattr__ = _placeholder_or_attribute_error
-        registry, names = _QUANTIZATION_ROOMS[module.__name__]
+        registry, names = _QUANTIZATION[module.__name__]
         if registry is not None:
             registry = getattr(
                 importlib.import_module('mmrazor.registry'), registry)
@@ -196,14 +168,34 @@ def _placeholder(name: str) -> type:
 def stub_quantization() -> None:
     """Let mmrazor import on torch >= 2 by leaving out its quantization.
 
-    Its quantization rooms import names that torch 2.0 renamed. Whoever uses
-    one of their classes gets an error that says so.
+    Its quantization packages import names that torch 2.0 renamed. Using one of
+    their classes is an error that says so.
     """
     if 'mmrazor.models' in sys.modules or any(
             isinstance(finder, _QuantizationStubs)
             for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _QuantizationStubs())
+
+
+# --- mmrazor 1.0.0 with torch 2.15 -----------------------------------------
+
+
+def set_inplace_false() -> None:
+    """Let MMRazor's algorithms turn off what works in place.
+
+    A recorder of what comes before an activation would record what comes
+    after it. MMRazor looks into an ``OrderedDict`` for modules, which torch
+    no longer keeps them in.
+    """
+    from mmrazor.models.algorithms.base import BaseAlgorithm
+
+    def set_module_inplace_false(self, architecture, varstr) -> None:
+        for module in architecture.modules():
+            if hasattr(module, 'inplace'):
+                module.inplace = False
+
+    BaseAlgorithm.set_module_inplace_false = set_module_inplace_false
 
 
 # --- mmengine 0.10.7 with torch >= 2.6 -------------------------------------
@@ -263,55 +255,6 @@ def allow_checkpoint() -> None:
     ])
 
 
-# --- torch < 2.6 -----------------------------------------------------------
-
-
-def weights_only() -> None:
-    """Let ``torch.load`` read weights only where it is not told otherwise.
-
-    As torch >= 2.6 does, by an unpickler that knows tensors and
-    :func:`checkpoint_types`: the ``weights_only`` of these versions knows no
-    log history, and ran code all the same (CVE-2025-32434).
-    """
-    original = torch.load
-    if getattr(original, '_sdd_mm', False):
-        return
-    from torch._weights_only_unpickler import _get_allowed_globals
-    types = {
-        **_get_allowed_globals(),
-        **checkpoint_types(),
-        # that later ones allow
-        'builtins.set': set,
-        'collections.Counter': Counter,
-        '_codecs.encode': codecs.encode
-    }
-
-    class WeightsUnpickler(pickle.Unpickler):
-
-        def find_class(self, module, name):
-            # as Python 2 calls it, whose protocol torch writes
-            full = f'{module}.{name}'.replace('__builtin__', 'builtins')
-            if full not in types:
-                raise pickle.UnpicklingError(
-                    f'{full} is not what weights are made of: the file is '
-                    'refused')
-            return types[full]
-
-    weights = ModuleType('weights')
-    weights.Unpickler = WeightsUnpickler
-    weights.load = lambda file, **kwargs: WeightsUnpickler(file, **kwargs
-                                                           ).load()
-
-    def load(f, map_location=None, pickle_module=None, **kwargs):
-        if pickle_module is None and kwargs.get('weights_only') is not False:
-            kwargs.pop('weights_only', None)
-            pickle_module = weights
-        return original(f, map_location, pickle_module, **kwargs)
-
-    load._sdd_mm = True
-    torch.load = load
-
-
 # --- mmengine 0.10.7 without a GPU -----------------------------------------
 
 
@@ -333,162 +276,6 @@ def launch_on_cpu() -> None:
 
 
 # --- mmengine 0.10.7 -------------------------------------------------------
-
-
-def write_atomically() -> None:
-    """Let a local file be the old one or the new one, never a part.
-
-    Whatever MMEngine writes through its file backend, so all checkpoints, is
-    written beside its place first, and moved there when it is on the disk.
-    """
-    from mmengine.fileio import LocalBackend
-
-    def put(self, obj, filepath) -> None:
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f'.{path.name}.{uuid4().hex}.part')
-        try:
-            with open(draft, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-
-    def put_text(self, obj, filepath, encoding='utf-8') -> None:
-        put(self, obj.encode(encoding), filepath)
-
-    LocalBackend.put, LocalBackend.put_text = put, put_text
-
-
-HASH = re.compile(r'-([a-f0-9]{8,})\.')
-
-
-def names_hash(name: str) -> bool:
-    """Whether a file's name ends in a hash, and not in a date."""
-    found = HASH.search(name)
-    return found is not None and (not re.fullmatch(r'20\d{6}', found[1]) or
-                                  re.search(r'\d{8}-\w+\.', name) is not None)
-
-
-def compare_hash(path: Path) -> None:
-    """Refuse a file that is not what its name says."""
-    wanted = HASH.search(path.name)[1]
-    with open(path, 'rb') as file:
-        found = hashlib.sha256()
-        while part := file.read(1 << 20):
-            found.update(part)
-    if not found.hexdigest().startswith(wanted):
-        raise RuntimeError(
-            f'{path} is not what its name says: its SHA-256 begins with '
-            f'{found.hexdigest()[:len(wanted)]}, not {wanted}. Remove it, and '
-            'it will be downloaded again')
-
-
-def verify_downloads() -> None:
-    """Compare a downloaded checkpoint with its name, and read weights only.
-
-    OpenMMLab's names, as torch's own, end in the first digits of the file's
-    SHA-256: ``resnet50_8xb32_in1k_20210831-ea4938fc.pth``. MMEngine asks torch
-    for neither of the two.
-    """
-    from mmengine.runner import checkpoint
-    original = torch.hub.load_state_dict_from_url
-    # torch 2.1 has no such argument, and asks torch.load
-    safe = dict(weights_only=True)
-    if 'weights_only' not in inspect.signature(original).parameters:
-        safe = {}
-
-    def load_url(url, model_dir=None, map_location=None, progress=True):
-        name = os.path.basename(urlparse(url).path)
-        check = names_hash(name)
-        cached = Path(
-            model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'),
-            name)
-        if check and cached.is_file():  # which torch would take as it is
-            compare_hash(cached)
-        return original(
-            url,
-            model_dir=model_dir,
-            map_location=map_location,
-            progress=progress,
-            check_hash=check,
-            **safe)
-
-    checkpoint.load_url = load_url
-
-
-def read_plain_yaml() -> None:
-    """Let a YAML file hold data only.
-
-    MMEngine asks PyYAML for its full loader, which calls what a file names.
-    """
-    from mmengine.fileio.handlers import yaml_handler
-    yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-
-
-PLAIN = (ast.Module, ast.Assign, ast.Name, ast.Attribute, ast.Store, ast.Load,
-         ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Call,
-         ast.keyword, ast.UnaryOp, ast.USub)
-
-
-def is_plain(config: str) -> bool:
-    """Whether running the text of a config can only fill its variables.
-
-    As the dump of any config does. Beside what Python runs, MMEngine runs a
-    ``_base_``, and puts variables of the environment in place of braces. It
-    also imports what ``custom_imports`` names, which is installed.
-    """
-    if '{{' in config:
-        return False
-    try:
-        parts = list(ast.walk(ast.parse(config)))
-    except (SyntaxError, ValueError):  # it cannot run at all
-        return True
-    except (MemoryError, RecursionError):  # nested beyond what a config is
-        return False
-    names = [part for part in parts if isinstance(part, ast.Name)]
-    own = {part.id for part in names if isinstance(part.ctx, ast.Store)}
-    # a name that nobody knows cannot be called
-    known = own | set(dir(builtins)) - {'dict', 'set', 'range', 'slice'}
-    return '_base_' not in own and all(
-        isinstance(part, PLAIN) and
-        (not isinstance(part, ast.Call)
-         or isinstance(part.func, ast.Name) and part.func.id not in known) and
-        (not isinstance(part, ast.Attribute) or isinstance(part.ctx, ast.Load))
-        for part in parts)
-
-
-def read_plain_text() -> None:
-    """Let the config in a checkpoint hold data only.
-
-    MMEngine runs it as Python: the runner that resumes, and the inferencer
-    that is given a checkpoint alone. Weights only are no protection.
-    """
-    from mmengine.runner.checkpoint import CheckpointLoader
-    original = CheckpointLoader.load_checkpoint
-    if getattr(original, '_sdd_mm', False):
-        return
-    places = (('meta', 'config'), ('meta', 'cfg'), ('message_hub',
-                                                    'runtime_info', 'cfg'))
-
-    def load_checkpoint(cls, filename, map_location=None, logger='current'):
-        content = original(filename, map_location, logger)
-        for place in places:
-            text = content
-            for key in place:
-                text = text.get(key) if isinstance(text, dict) else None
-            if isinstance(text, str) and not is_plain(text):
-                raise RuntimeError(
-                    f'{filename}: its {".".join(place)} is no plain config '
-                    'but code, that MMEngine would run: the checkpoint is '
-                    'refused')
-        return content
-
-    load_checkpoint._sdd_mm = True
-    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
 def free_cublas() -> None:
@@ -520,7 +307,7 @@ def free_cublas() -> None:
 def name_bad_images() -> None:
     """Let an image that is cut off or no image be an error with its name.
 
-    OpenCV 4 fills what is missing with grey, later ones give no image at all.
+    OpenCV 4 fills what is missing with gray, later ones give no image at all.
     A JPEG that does not end as one is decoded by Pillow first, which refuses
     what it cannot read to the end.
     """
@@ -550,26 +337,3 @@ def name_bad_images() -> None:
 
     load._sdd_mm = True
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
-
-
-# --- mmpretrain 1.2.0 -------------------------------------------------------
-
-
-def count_windows() -> None:
-    """Let a traced window attention take any number of images.
-
-    MMPretrain divides floats to know how many images its windows are of, and
-    a trace keeps the result. Asking for the number of channels instead gives
-    the same tensor.
-    """
-    from mmpretrain.models.backbones.mixmim import MixMIMBlock
-    from mmpretrain.models.utils import ShiftWindowMSA
-
-    def window_reverse(windows, H, W, window_size):
-        channels = windows.shape[-1]
-        grid = windows.view(-1, H // window_size, W // window_size,
-                            window_size, window_size, channels)
-        return grid.transpose(2, 3).reshape(-1, H, W, channels)
-
-    for kind in (MixMIMBlock, ShiftWindowMSA):
-        kind.window_reverse = staticmethod(window_reverse)

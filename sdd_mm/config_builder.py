@@ -24,6 +24,7 @@ from .converters.timm_classifier import timm_teacher
 from .engine.errors import PreflightError
 from .engine.preflight import check_training
 from .engine.smoke import num_classes, to_smoke
+from .errors import SDDError
 from .images import loads_files
 from .version import __version__
 
@@ -50,7 +51,7 @@ ARGUMENTS = {
 }
 
 
-class ConfigBuilderError(ValueError):
+class ConfigBuilderError(SDDError, ValueError):
     """A config that cannot be written, and why."""
 
 

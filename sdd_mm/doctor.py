@@ -33,13 +33,13 @@ from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
-from .analysis import labels_of, spread
+from . import safety
+from .analysis import evenly_spaced, labels_of
 from .compat import repairs
 from .config_file import load_config
 from .engine.config_keys import check_options
 from .engine.errors import PreflightError
 from .engine.hooks.sdd_report_hook import report
-from .engine.hooks.utils import num_classes
 from .engine.preflight import check_training
 from .images import datasets_of
 from .input_format import InputFormat
@@ -47,6 +47,7 @@ from .memory import available_memory, size_text
 from .models.algorithms import FrozenTeacherDistill, TeacherError
 from .models.losses import ScaleDecoupledLoss
 from .models.recorders import FeatureHeadError
+from .runtime.utils import num_classes
 from .weights import weights_hash
 
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
@@ -245,7 +246,7 @@ def _teacher(model: FrozenTeacherDistill, loader,
     found = []
     size = loader.batch_size or 1
     count = max(10 * size, ENOUGH) if batches is None else batches * size
-    for batch in spread(loader, max(1, count)):
+    for batch in evenly_spaced(loader, max(1, count)):
         data = model.data_preprocessor(batch)  # as in training
         logits = model.teacher(model.teacher_images(data['inputs']))
         labels = labels_of(data['data_samples'])
@@ -383,6 +384,7 @@ def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[list] = None) -> int:
     args = parse_args(arguments)
+    safety.guard()
     findings = iter(installation())
     if args.config is not None:
         try:

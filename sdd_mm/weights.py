@@ -6,8 +6,10 @@ import os.path as osp
 from typing import Dict, List, NamedTuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
+
+from .errors import SDDError
+from .safety import load_checkpoint
 
 STUDENT = 'architecture.'
 COUNTER = 'num_batches_tracked'
@@ -17,7 +19,7 @@ SHOWN = 10
 Weights = Dict[str, Tensor]
 
 
-class WeightsError(RuntimeError):
+class WeightsError(SDDError, RuntimeError):
     """A file that holds no weights, or none that can be read."""
 
 
@@ -40,8 +42,7 @@ def read_checkpoint(path: str) -> dict:
         where = '' if osp.isabs(path) else f' in {os.getcwd()}'
         raise WeightsError(f'{path} does not exist{where}')
     try:
-        content = CheckpointLoader.load_checkpoint(
-            path, map_location='cpu', logger='silent')
+        content = load_checkpoint(path, logger='silent')
     except Exception as error:  # a broken file may raise anything
         raise WeightsError(f'{path} cannot be read: {type(error).__name__}: '
                            f'{error}') from error

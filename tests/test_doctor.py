@@ -14,7 +14,7 @@ from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
 
 from sdd_mm import doctor
-from sdd_mm.analysis import spread
+from sdd_mm.analysis import evenly_spaced
 
 ROOT = Path(__file__).resolve().parents[1]
 # digits without others around them and without noise: learnt in two epochs
@@ -67,7 +67,7 @@ def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     assert code == 0 and 'BAD' not in {mark for mark, _ in found.values()}
     texts = {title: text for title, (_, text) in found.items()}
     assert f'torch {torch.__version__.split("+")[0]}' in texts['versions']
-    assert 'read_plain_text' in texts['repaired']
+    assert 'allow_checkpoint' in texts['repaired']
     assert 'losses/scale_decoupled_loss.py' in texts['ScaleDecoupledLoss']
     assert '500 images, 10 classes' in texts['val']
     assert 'of student and teacher' in texts['images']
@@ -204,7 +204,7 @@ def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
     torch.save(content, tmp_path / 'constant.pth')
     code, found = ask(capsys, tmp_path / 'constant.pth')
     assert code == 1 and found['teacher'][0] == 'BAD'
-    loader = spread(DataLoader(range(1000), batch_size=10), 100)
+    loader = evenly_spaced(DataLoader(range(1000), batch_size=10), 100)
     assert torch.cat(list(loader))[[0, 50, 99]].tolist() == [0, 505, 999]
 
 

@@ -17,12 +17,15 @@ from mmengine.runner import Runner
 from mmpretrain import ImageClassificationInferencer, get_model
 from mmpretrain.apis import ModelHub
 from mmpretrain.datasets import PackInputs
+from mmpretrain.models.backbones.mixmim import MixMIMBlock
+from mmpretrain.models.utils import ShiftWindowMSA
 from mmrazor.registry import MODELS
 
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import (StudentGraph, _given, sample_images,
                                      to_onnx, to_torchscript, write_graphs)
 from sdd_mm.converters.student import plain_config
+from sdd_mm.converters.windows import traceable_windows, window_reverse
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.input_format import stated_mismatch
 
@@ -167,6 +170,27 @@ def test_graphs(run, tmp_path, to_rgb):
         found, = onnxruntime.InferenceSession(str(onnx)).run(
             None, dict(images=many.numpy()))
         assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
+
+
+def test_windows_of_any_number_of_images():
+    torch.manual_seed(0)
+    attention = ShiftWindowMSA(8, 2, 4, shift_size=2)
+    attention.eval().requires_grad_(False)
+    tokens = torch.randn(6, 48, 8)
+    wanted = attention(tokens, (8, 6))
+
+    def traced():
+        return torch.jit.trace(lambda x: attention(x, (8, 6)), tokens[:2])
+
+    # MMPretrain's own is wrong, or fails
+    assert not torch.allclose(traced()(tokens), wanted)
+    with traceable_windows():
+        torch.testing.assert_close(traced()(tokens), wanted)
+    image = torch.randn(6, 8, 12, 5)
+    for kind in (MixMIMBlock, ShiftWindowMSA):
+        windows = kind.window_partition(image, 4)
+        assert window_reverse(windows, 8, 12, 4).equal(image)
+        assert kind.window_reverse is not window_reverse
 
 
 def test_graphs_of_window_attention(tmp_path):

@@ -15,6 +15,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from sdd_mm import safety  # noqa: E402
 from sdd_mm.config_file import load_config as read_config_file  # noqa: E402
 from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
@@ -22,6 +23,7 @@ from sdd_mm.engine.errors import PreflightError  # noqa: E402
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config file with what every command line may change."""
+    safety.guard()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not osp.isfile(args.config):
         folder, name = osp.split(args.config)

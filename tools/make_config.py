@@ -73,7 +73,9 @@ def main() -> None:
     args = parse_args()
     from common import refuse
 
+    from sdd_mm import safety
     from sdd_mm.config_builder import ConfigBuilderError, make_config
+    safety.guard()
     given = dict(vars(args))
     for role in ('student_recorder', 'teacher_recorder'):
         given[role] = parse_settings(given[role])

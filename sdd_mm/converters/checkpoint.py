@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import SDDError
 from ..input_format import META
 from ..weights import COUNTER, Misfits, is_unsound, strip_prefix
 from .names import RULES, rename
@@ -31,7 +32,7 @@ NORMALIZATIONS = {
 }
 
 
-class ConversionError(RuntimeError):
+class ConversionError(SDDError, RuntimeError):
     """A checkpoint that is not that of the network."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grey
 from ..input_format import InputFormat
 from .checkpoint import ConversionError
+from .windows import traceable_windows
 
 TOLERANCE = 1e-4  # of the largest logit
 # images before the pipeline: one that makes all of one size tells it
@@ -204,6 +205,7 @@ def _image_size(cfg: Config) -> Tuple[int, int]:
         ) from error
 
 
+@traceable_windows()
 def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
     """Write a TorchScript file, and compare it.
 
@@ -227,6 +229,7 @@ def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
     return _compare(graph, images, found, path)
 
 
+@traceable_windows()
 def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
     """Write an ONNX file, and compare what onnxruntime makes of it.
 

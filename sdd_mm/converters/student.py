@@ -8,7 +8,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, dump
+from mmengine.fileio import dump
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, DefaultScope, Registry
 from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
@@ -20,6 +20,7 @@ from ..engine.config_keys import RUNNER_KEYS, as_list
 from ..images import (LOADERS, channel_order, datasets_of, innermost,
                       preprocessor_of)
 from ..input_format import META, InputFormat, stated_mismatch
+from ..runtime.checkpoints import AtomicBackend
 from ..version import __version__
 from ..weights import (WeightsError, misfits, network_weights, read_checkpoint,
                        select)
@@ -114,12 +115,12 @@ def export_student(
                                   'target, or replace it with --force')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        LocalBackend().put(saved.getvalue(), path)  # whole or not at all
+        AtomicBackend().put(saved.getvalue(), path)  # whole or not at all
         cfg.dump(str(path.with_suffix('.py')))
         dump(_model_index(path, cfg), path.with_suffix('.yml'))
         for kind, graph in written.items():
             file = path.with_suffix(f'.{kind}')
-            LocalBackend().put(graph.content, file)
+            AtomicBackend().put(graph.content, file)
             print_log(f'{file}: {graph.text}')
     except OSError as error:
         raise ConversionError(f'{path} cannot be written: {error}') from error

@@ -1,8 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import hashlib
 import time
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ..memory import available_memory, size_text
+from ..runtime.sample_seeding import Draw, DrawnDataset, stream_seed
 from ..structures import DataSampleBatch
-from .draws import Draw, DrawnDataset, stream_seed
 
 # transforms that draw nothing: run once for an image
 STILL = (LoadImageFromFile, Resize, ResizeEdge, CenterCrop,
@@ -78,7 +79,7 @@ class InMemoryDataset:
         ...         dataset=_base_.train_dataloader.dataset))
     """
 
-    knows_draws = True  # of sdd_mm.datasets.draws
+    knows_draws = True  # of runtime/sample_seeding.py
 
     def __init__(self,
                  dataset: Union[dict, BaseDataset],
@@ -276,17 +277,24 @@ class InMemoryDataset:
                     "dataset.device='cpu'")
             index = index.pin_memory().to(
                 self._images.device, non_blocking=True)
-        image, top, left, flip = index
+        with _one_thread():
+            inputs = self._cut(*index)
+            labels = self._labels[index[0]]
+        sample = DataSampleBatch(
+            gt_label=labels,
+            metainfo=dict(image_ids=image_ids, view_ids=view_ids))
+        return dict(inputs=inputs, data_samples=[sample])
+
+    def _cut(self, image: Tensor, top: Tensor, left: Tensor,
+             flip: Tensor) -> Tensor:
+        """Views of images, (B, C, H, W)."""
         height, width = self._crop_size
         windows = self._images.unfold(2, height, 1).unfold(3, width, 1)
         inputs = windows[image, :, top, left]
         if self._flip is not None:
             flip = flip.bool()[:, None, None, None]
             inputs = torch.where(flip, inputs.flip(-1), inputs)
-        sample = DataSampleBatch(
-            gt_label=self._labels[image],
-            metainfo=dict(image_ids=image_ids, view_ids=view_ids))
-        return dict(inputs=inputs, data_samples=[sample])
+        return inputs
 
     def _ids(self, values: Sequence[int], stop: int, what: str) -> np.ndarray:
         """Checked here, because a GPU would die of a wrong one."""
@@ -414,6 +422,21 @@ class InMemoryDataset:
     def get_gt_labels(self) -> np.ndarray:
         """The labels of all images."""
         return self._labels.cpu().numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let operators of this block run on one thread of the CPU.
+
+    A batch of CIFAR takes less than a millisecond. Where others keep the
+    cores busy, threads that wait for each other make tens of it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _free_memory(device: str) -> int:

@@ -17,7 +17,6 @@ from mmengine.model import PretrainedInit
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.datasets import CIFAR10, CustomDataset
 from mmpretrain.registry import DATASETS as PRETRAIN_DATASETS
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
@@ -29,12 +28,13 @@ from ..datasets import InMemoryDataset, VerifiedCIFAR100, batch_or_collate
 from ..images import channel_order, datasets_of
 from ..input_format import stated_mismatch
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..runtime.utils import num_classes
+from ..safety import load_checkpoint
 from ..weights import CONVERTERS
 from .config_keys import as_list, check_keys, dotted, find_type
 from .config_values import check_values
 from .errors import PreflightError
 from .hooks.frozen_teacher_hook import META
-from .hooks.utils import num_classes
 
 
 def check_training(cfg: Config) -> nn.Module:
@@ -506,8 +506,7 @@ def _check_classes(key: str, dataset: BaseDataset, model: nn.Module) -> None:
 
 def _read(checkpoint: str, key: str) -> dict:
     try:
-        content = CheckpointLoader.load_checkpoint(
-            checkpoint, map_location='cpu', logger='silent')
+        content = load_checkpoint(checkpoint, logger='silent')
     except Exception as error:  # a broken file may raise anything
         raise PreflightError(f'{key} {checkpoint} cannot be read: '
                              f'{_says(error)}') from error

@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import numpy as np
 
+from ..errors import SDDError
 from ..memory import available_memory, size_text
 
 WORD = np.dtype('<u8')
 KEY, ROWS, SUMS = 'key.json', 'rows.bin', 'sums.bin'
 
 
-class RowStoreError(RuntimeError):
+class RowStoreError(SDDError, RuntimeError):
     """A store that cannot be used as asked."""
 
 

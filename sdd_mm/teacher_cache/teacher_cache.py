@@ -13,6 +13,7 @@ from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ..datasets import InMemoryDataset
+from ..errors import SDDError
 from ..functional.local_logits import base_logits, expand_base
 from ..input_format import InputFormat
 from ..memory import size_text
@@ -32,7 +33,7 @@ FEWEST = 16  # images that the teacher is asked for at once
 PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
 
 
-class TeacherCacheError(RuntimeError):
+class TeacherCacheError(SDDError, RuntimeError):
     """A cache that could not be exact, or has no room."""
 
 

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import BaseDataset, RandomCrop
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy import algorithm
 
 from sdd_mm.datasets import InMemoryDataset, in_memory
@@ -526,3 +527,29 @@ def test_loading_waits_until_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(InMemoryDataset, '_read',
                         lambda *args: pytest.fail('it was read'))
     assert in_ram(generated(), lazy_init=True).metainfo is not None
+
+
+class Threads(TorchDispatchMode):
+    """How many threads operators may take, by their names."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.found[func.overloadpacket.__name__] = torch.get_num_threads()
+        return func(*args, **kwargs or {})
+
+
+def test_a_batch_is_made_on_one_thread():
+    """Several wait for each other where the cores are busy."""
+    dataset = in_ram(generated())
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Threads() as threads:
+            dataset.batch([0, 1], [0, 1])
+        used = [threads.found[name] for name in ('index', 'flip', 'where')]
+        assert used == [1] * 3 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -96,7 +96,6 @@ def test_row_losses(request):
     def test(case):
         name, student, teacher, label, tau = case
         student = student.detach().requires_grad_()
-
         kwargs = dict(PARAMETERS[name], tau=tau)
 
         def loss():
@@ -122,15 +121,15 @@ def test_row_losses(request):
         # rounding is relative to the logits that the loss is made of
         weight = 8 * max(tau, tau**2)
         size = 1 + student.abs().max().item() + teacher.abs().max().item()
+        eps = torch.finfo(found.dtype).eps
         wide = student.detach().double().requires_grad_()
         rows = LOSSES[name].plain(wide, teacher.double(), label, **kwargs)
-        eps = torch.finfo(grad.dtype).eps
         torch.testing.assert_close(
             grad.double(),
             torch.autograd.grad(rows.sum(), wide)[0],
-            rtol=200 * eps,
-            atol=20 * torch.finfo(found.dtype).eps * size * weight)
-        eps = torch.finfo(found.dtype).eps
+            rtol=max(200 * eps,
+                     torch.finfo(grad.dtype).eps),
+            atol=20 * eps * size * weight)
         flat = student.detach().flatten(
             0, -2) if student.ndim > 1 else (student.detach()[None])
         for one, other, y, value in zip(flat, teacher.reshape(flat.shape),

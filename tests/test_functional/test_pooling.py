@@ -91,6 +91,7 @@ def test_a_map_as_small_as_the_grid_is_not_pooled():
     feature = torch.randn(2, 3, 4, 4)
     base = pool_base(feature, (1, 4), 'direct')
     assert torch.equal(base, feature.flatten(2).permute(2, 0, 1))
+    assert base.data_ptr() == feature.data_ptr()
 
 
 def test_pooling_is_differentiated_twice_and_vectorized():

@@ -73,11 +73,13 @@ def main() -> None:
     import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
     from mmengine.dataset import default_collate
 
+    from sdd_mm import safety
     from sdd_mm.analysis import load_run
     from sdd_mm.analysis.figures import explain, png
     from sdd_mm.engine.errors import PreflightError
     from sdd_mm.functional.local_logits import check_scales
     from sdd_mm.models.algorithms import TeacherError
+    safety.guard()
     try:
         if args.out.suffix != '.png':
             raise PreflightError(f'--out {args.out} must end in .png')

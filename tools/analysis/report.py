@@ -64,8 +64,10 @@ def main() -> None:
     args = parse_args()
     from report_page import write_report  # sdd_mm, before the rest of it
 
+    from sdd_mm import safety
     from sdd_mm.engine.errors import PreflightError
     from sdd_mm.models.algorithms import TeacherError
+    safety.guard()
     try:
         page = write_report(args)
     except (PreflightError, TeacherError) as error:

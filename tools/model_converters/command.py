@@ -35,7 +35,9 @@ def run(origin: str, names: List[str], suffix: str = '') -> None:
             help=f'{name} of the images (0 to 255) that the network was '
             'trained on, if not those of the original code')
     args = parser.parse_args()
+    from sdd_mm import safety
     from sdd_mm.converters import ConversionError, convert_file
+    safety.guard()
     try:
         convert_file(args.source, args.target,
                      str(MODELS / f'{args.model}{suffix}.py'), args.mean,

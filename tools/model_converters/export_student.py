@@ -47,9 +47,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from sdd_mm import safety
     from sdd_mm.converters import ConversionError, export_student
     from sdd_mm.converters.graph import WRITERS
     from mmengine.config import Config  # isort: skip  (after the repairs)
+    safety.guard()
     try:
         path, _ = export_student(
             args.checkpoint,

@@ -21,8 +21,10 @@ if __name__ == '__main__':
         'torch')
     parser.add_argument('target', help='where to write')
     args = parser.parse_args()
+    from sdd_mm import safety
     from sdd_mm.converters import ConversionError
     from sdd_mm.converters.timm_classifier import convert_timm_file
+    safety.guard()
     try:
         convert_timm_file(args.model, args.source, args.target)
     except ConversionError as error:

@@ -6,7 +6,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .utils import bare_model
+from ...runtime.utils import bare_model
 
 
 @HOOKS.register_module()

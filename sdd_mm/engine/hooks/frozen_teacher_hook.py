@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from ...models.algorithms import TeacherError
-from .utils import bare_model
+from ...runtime.utils import bare_model
 
 META = 'teacher_sha256'
 

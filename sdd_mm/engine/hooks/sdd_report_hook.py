@@ -10,7 +10,7 @@ from torch import Tensor
 from ...models.losses import ScaleDecoupledLoss
 from ...models.losses.scale_decoupled_loss import CellRows
 from ...models.recorders import FeatureHeadRecorder
-from .utils import bare_model, log_interval
+from ...runtime.utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
 CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')

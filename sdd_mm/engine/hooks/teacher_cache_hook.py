@@ -4,8 +4,8 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ...runtime.utils import bare_model
 from ...teacher_cache import TeacherCache, TeacherCacheError
-from .utils import bare_model
 
 
 @HOOKS.register_module()

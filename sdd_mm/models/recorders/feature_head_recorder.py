@@ -195,15 +195,15 @@ class FeatureHeadRecorder(BaseRecorder):
 
     def _as_map(self, feature: Tensor) -> Tensor:
         """A feature map as it is, or tokens laid out on their grid."""
+        grid = self.token_grid or self.modules.source.token_grid
+        if grid is None and feature.ndim == 4:
+            return feature
         found = (f'{self.title}: the {self.modules.source} has shape '
                  f'{tuple(feature.shape)}')
-        grid = self.token_grid or self.modules.source.token_grid
         if grid is None:
-            if feature.ndim != 4:
-                raise FeatureHeadError(
-                    f'{found}, not (B, C, h, w). If these are tokens, give '
-                    'their grid: token_grid=(h, w)')
-            return feature
+            raise FeatureHeadError(
+                f'{found}, not (B, C, h, w). If these are tokens, give '
+                'their grid: token_grid=(h, w)')
         if feature.ndim != 3:
             raise FeatureHeadError(
                 f'{found}, which are not tokens: leave token_grid out')

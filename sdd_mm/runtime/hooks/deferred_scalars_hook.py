@@ -7,7 +7,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, LogProcessor
 
 from ..message_hub import DeferredMessageHub
-from .utils import log_interval
+from ..private_names import check_mmengine
+from ..utils import log_interval
 
 
 @HOOKS.register_module()
@@ -34,6 +35,10 @@ class DeferredScalarsHook(Hook):
     # after RuntimeInfoHook has given the losses, before LoggerHook asks
     priority = 'HIGH'
 
+    def before_run(self, runner) -> None:
+        """Look for what the message hub reaches into."""
+        check_mmengine(runner)
+
     def before_train(self, runner) -> None:
         """Change the message hub."""
         self._interval = log_interval(runner)
@@ -50,11 +55,11 @@ class DeferredScalarsHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         """Read the scalars for a log line."""
         if self.every_n_inner_iters(batch_idx, self._interval):
-            runner.message_hub.settle()
+            runner.message_hub.flush()
 
     def after_train_epoch(self, runner) -> None:
         """Read the scalars that are left."""
-        runner.message_hub.settle()
+        runner.message_hub.flush()
 
 
 def epoch_windows(runner) -> Dict[str, int]:

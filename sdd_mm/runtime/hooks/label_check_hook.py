@@ -5,12 +5,8 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ...datasets import InMemoryDataset
-from .utils import bare_model, num_classes
-
-
-class LabelError(ValueError):
-    """A label that is no class of the student's."""
+from ..errors import LabelError
+from ..utils import bare_model, num_classes
 
 
 @HOOKS.register_module()
@@ -35,8 +31,9 @@ class LabelCheckHook(Hook):
         """Find the number of classes."""
         self._classes = num_classes(bare_model(runner))
         dataset = runner.train_dataloader.dataset
-        if self._classes is not None and isinstance(dataset, InMemoryDataset):
-            # its batches may be on the device already
+        # one that gives whole batches may have them on the device already
+        if (self._classes is not None and hasattr(dataset, '__getitems__')
+                and hasattr(dataset, 'get_gt_labels')):
             self._check(dataset.get_gt_labels(), 'image {}'.format)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:

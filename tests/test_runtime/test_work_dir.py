@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from sdd_mm.engine.errors import PreflightError
-from sdd_mm.engine.work_dir import LOCK, hold
+from sdd_mm.runtime.errors import WorkDirError
+from sdd_mm.runtime.work_dir import LOCK, lock_work_dir
 
 HOLD = """
 import fcntl, os, sys, time
@@ -27,9 +27,9 @@ def test_two_runs_in_one_work_dir(tmp_path):
     child = subprocess.Popen([sys.executable, '-c', HOLD, tmp_path / LOCK],
                              stdout=subprocess.PIPE)
     assert child.stdout.readline() == b'held\n'
-    with pytest.raises(PreflightError, match='belongs to another run .it'):
-        hold(str(tmp_path))
+    with pytest.raises(WorkDirError, match='belongs to another run .it'):
+        lock_work_dir(str(tmp_path))
     child.kill()
     child.wait()
     # a killed one lets it go, though its workers live on
-    hold(str(tmp_path)).close()
+    lock_work_dir(str(tmp_path)).close()

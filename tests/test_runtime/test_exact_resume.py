@@ -17,14 +17,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.fileio import put_text
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from torch.utils.data import DataLoader
 from toy import algorithm, build_classifier
 
-from sdd_mm.datasets.draws import Worker
-from sdd_mm.engine.checkpoints import is_whole, newest_checkpoint
-from sdd_mm.engine.errors import PreflightError
+from sdd_mm.runtime.checkpoints import ATOMIC, is_whole, newest_checkpoint
+from sdd_mm.runtime.errors import CheckpointError
+from sdd_mm.runtime.sample_seeding import Worker, numbered
 
 COUNT = itertools.count()
 FOLDER = tempfile.TemporaryDirectory()
@@ -271,6 +273,46 @@ def test_workers_change_nothing(tmp_path, in_memory):
     same(states[0], states[2])
 
 
+def test_a_dataloader_keeps_every_setting():
+
+    def begin(worker):
+        pass
+
+    loader = DataLoader(
+        range(8),
+        batch_size=4,
+        num_workers=1,
+        in_order=False,
+        timeout=3,
+        prefetch_factor=5,
+        persistent_workers=True,
+        drop_last=True,
+        worker_init_fn=begin,
+        generator=torch.Generator(),
+        pin_memory_device='cuda',
+        multiprocessing_context='fork')
+    list(loader)  # its workers persist, and know the old data set
+    found = numbered(loader, seed=1, rank=0, world_size=1)
+    changed = {
+        name
+        for name, value in vars(loader).items() if vars(found)[name] != value
+    }
+    assert changed == {
+        'dataset', 'batch_sampler', 'worker_init_fn', '_iterator'
+    }
+    assert found.batch_size == 4 and found.worker_init_fn.begin is begin
+    assert sorted(torch.cat(list(found)).tolist()) == list(range(8))
+
+
+def test_a_hook_that_asks_for_the_batch_size(tmp_path):
+    cfg = config(tmp_path)
+    cfg['custom_hooks'] = [dict(type='PreciseBNHook', num_samples=8)]
+    cfg['train_cfg']['max_epochs'] = 1
+    build(cfg).train()
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert 'BN found, run 2 iters' in logs
+
+
 def test_other_data_cannot_go_on_exactly(tmp_path):
     with pytest.raises(SystemExit):
         build(config(tmp_path), [StopAt(7, signal.SIGTERM)]).train()
@@ -355,6 +397,38 @@ def test_hooks_and_schedules_that_hear_of_validations_go_on(
         assert not (work_dir / 'epoch_4.pth').exists()
 
 
+def test_checkpoints_of_a_run_are_the_old_or_the_new(tmp_path, monkeypatch):
+    """A failure stands for a kill: what is in place is never touched."""
+    cfg = config(tmp_path)
+    cfg['train_cfg']['max_epochs'] = 1
+    path = tmp_path / 'epoch_1.pth'
+    path.write_bytes(b'old')
+
+    def fails(descriptor):
+        assert path.read_bytes() == b'old'
+        raise OSError('no space left')
+
+    monkeypatch.setattr(os, 'fsync', fails)
+    with pytest.raises(OSError, match='no space left'):
+        build(cfg).train()
+    assert path.read_bytes() == b'old'
+    assert not list(tmp_path.glob('.*.part'))
+
+
+def test_links_stay_links_and_special_files_special(tmp_path):
+    link, fifo = tmp_path / 'link.pth', tmp_path / 'fifo.pth'
+    link.symlink_to(tmp_path / 'target.pth')
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (link, fifo, tmp_path / 'new' / 'file.pth'):
+        put_text('content', path, backend_args=ATOMIC)
+    assert link.is_symlink() and fifo.is_fifo()
+    assert os.read(reader, 99) == b'content'
+    os.close(reader)
+    for name in ('target.pth', 'new/file.pth'):
+        assert (tmp_path / name).read_text() == 'content'
+
+
 @pytest.mark.parametrize('damage',
                          ['cut', 'flip', 'directory', 'empty', 'text'])
 def test_the_newest_whole_checkpoint(tmp_path, damage):
@@ -381,7 +455,7 @@ def test_the_newest_whole_checkpoint(tmp_path, damage):
     os.utime(path, (1, 1))
     assert newest_checkpoint(tmp_path) == str(tmp_path / 'epoch_1.pth')
     (tmp_path / 'epoch_1.pth').unlink()
-    with pytest.raises(PreflightError, match='remove them to start'):
+    with pytest.raises(CheckpointError, match='remove them to start'):
         newest_checkpoint(tmp_path)
 
 

@@ -4,7 +4,9 @@ import copy
 import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPERS
-from torch import nn
+from torch import is_tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def wrapper(kind, seed=0, **kwargs):
@@ -38,6 +40,39 @@ def test_steps_are_mmengines(kwargs):
         steps(*wrapper(kind, **kwargs))
         for kind in ('DeferredOptimWrapper', 'OptimWrapper'))
     assert all(map(torch.equal, ours, theirs))
+
+
+class Written(TorchDispatchMode):
+    """Counts the numbers that operators write to new memory."""
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        known = {one.data_ptr() for one in tree_leaves(args) if is_tensor(one)}
+        found = func(*args, **kwargs or {})
+        self.count += sum(one.numel() for one in tree_leaves(found)
+                          if is_tensor(one) and one.data_ptr() not in known)
+        return found
+
+
+@pytest.mark.parametrize(
+    'kwargs', [dict(), dict(clip_grad=dict(max_norm=0.5))], ids=str)
+def test_watching_copies_no_parameter(kwargs):
+    """Or a default hook would double the update's time and memory."""
+    counts = []
+    for watches in (False, True):
+        layer = nn.Linear(100, 100)
+        ours = OPTIM_WRAPPERS.build(
+            dict(
+                type='DeferredOptimWrapper',
+                optimizer=torch.optim.SGD(layer.parameters(), lr=0.1),
+                **copy.deepcopy(kwargs)))
+        if watches:
+            ours.watch()
+        layer(torch.rand(4, 100)).sum().backward()
+        with Written() as written:
+            ours.step()
+        counts.append(written.count)
+    assert counts[1] - counts[0] < 100
 
 
 def test_nothing_to_clip():

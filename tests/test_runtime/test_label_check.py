@@ -3,7 +3,7 @@
 import pytest
 from short_run import SCENES, loader, runner
 
-from sdd_mm.engine.hooks.label_check_hook import LabelError
+from sdd_mm.runtime.errors import LabelError
 
 HOOKS = [dict(type='LabelCheckHook')]
 

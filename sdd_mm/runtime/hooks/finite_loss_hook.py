@@ -10,31 +10,28 @@ from mmengine.registry import HOOKS
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor
 
-from .utils import bare_model, log_interval
+from ..errors import NonFiniteError
+from ..utils import log_interval
 
 SMALLEST_SCALE = 1e-3  # healthy ones are above 1
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient that is no finite number."""
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Ends a run whose loss or gradient is NaN or infinite.
 
-    The device itself keeps which iteration was the first, and leaves the
-    weights from then on as they are; the host asks at log lines, before a
-    checkpoint is saved and at the end of an epoch. So no step waits, and no
-    checkpoint has weights that such a number went into.
+    The device itself counts the iterations before the first such number. The
+    host asks for the count at log lines, before a checkpoint is saved and at
+    the end of an epoch, and looks at the weights then. So no step waits, and
+    no checkpoint has weights that such a number went into: resuming from the
+    last one repeats the iteration.
 
     What made it is written to ``non_finite_iter_N.pth`` in the work dir:
-    iteration, epoch, samples, losses, learning rates, and the weights and
-    buffers of the model as they are then.
+    iteration, epoch, samples, losses and learning rates.
 
     Needs ``DeferredOptimWrapper`` or ``DeferredAmpOptimWrapper``. In float16
-    a gradient that is not finite is no error: the update is left out, and the
-    loss scale made smaller. That the scale falls to next to nothing is one.
+    a gradient that is not finite is no error: the scaler skips the update and
+    lowers the loss scale. That the scale falls to next to nothing is one.
 
     Raises:
         NonFiniteError: With the iteration, its losses, samples and learning
@@ -107,6 +104,8 @@ class FiniteLossHook(Hook):
         if not self._watches or not self._recent:
             return
         bad = self._first + int(runner.optim_wrapper.finite_iters)
+        if bad >= done and not runner.optim_wrapper.weights_are_finite():
+            bad = done - 1  # an earlier one would have spoiled a loss
         if agree:  # or those that are well would wait for those that are not
             bad = min(all_gather_object(bad))
         if bad >= done:
@@ -127,9 +126,7 @@ class FiniteLossHook(Hook):
         path = Path(runner.work_dir, f'non_finite_iter_{bad + 1}{which}.pth')
         kept = f'all of this is in {path}'
         try:
-            save_checkpoint(
-                dict(facts, state_dict=bare_model(runner).state_dict()),
-                str(path))
+            save_checkpoint(facts, str(path))
         except OSError as error:
             kept = f'{path} could not be written: {error}'
         wrong = [
@@ -142,9 +139,9 @@ class FiniteLossHook(Hook):
         raise NonFiniteError(
             f'iteration {bad + 1} (epoch {facts["epoch"] + 1}, rank '
             f'{rank}): {what}. Losses: {facts["losses"]}. Learning '
-            f'rate: {facts["lr"]}. Samples: {facts["samples"]}. Weights were '
-            f'not changed since; {kept}. Often a smaller '
-            'optim_wrapper.optimizer.lr or optim_wrapper.clip_grad mends it')
+            f'rate: {facts["lr"]}. Samples: {facts["samples"]}. No checkpoint '
+            f'was saved since; {kept}. Try lowering '
+            'optim_wrapper.optimizer.lr or tightening optim_wrapper.clip_grad')
 
 
 def _check_scale(runner) -> None:
@@ -154,13 +151,12 @@ def _check_scale(runner) -> None:
         raise NonFiniteError(
             f'iteration {runner.iter + 1}: the loss scale has fallen to '
             f'{scale:g}: gradients of the last iterations were not finite, '
-            'and no update was made. Often a smaller '
-            'optim_wrapper.optimizer.lr mends it, or '
-            "optim_wrapper.dtype='bfloat16'")
+            'and no update was made. Try lowering optim_wrapper.optimizer.lr, '
+            "or optim_wrapper.dtype='bfloat16'")
 
 
 def known(sample) -> dict:
-    """What tells a data sample from others."""
+    """Fields that identify a sample in error messages."""
     found = {
         name: sample.get(name)
         for name in ('sample_idx', 'img_path', 'image_ids', 'view_ids')

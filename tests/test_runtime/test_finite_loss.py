@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from short_run import SGD, runner
 from torch import nn
 
-from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
+from sdd_mm.runtime.errors import NonFiniteError
 
 HOOKS = [dict(type='FiniteLossHook')]
 
@@ -45,10 +46,12 @@ def broken(work_dir, iteration, value=math.nan, where='loss', **kwargs):
     pytest.param('loss', math.inf, marks=pytest.mark.long),
     pytest.param('gradient', math.nan, marks=pytest.mark.long),
 ])
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1.)])
 @pytest.mark.parametrize('iteration', [0, 1, 4, 5, 7, 11])
-def test_the_first_iteration_is_named_and_the_weights_are_kept(
-        tmp_path, iteration, value, where):
-    run = broken(tmp_path, iteration, value, where)
+def test_the_first_iteration_is_named_and_nothing_is_saved_after_it(
+        tmp_path, iteration, value, where, clip):
+    run = broken(
+        tmp_path, iteration, value, where, wrapper=dict(clip_grad=clip))
     with pytest.raises(NonFiniteError) as info:
         run.train()
     text = str(info.value)
@@ -58,20 +61,7 @@ def test_the_first_iteration_is_named_and_the_weights_are_kept(
     assert 'sample_idx' in text and "'lr': 0.05" in text
     bundle = torch.load(
         tmp_path / f'non_finite_iter_{iteration + 1}.pth', weights_only=True)
-    assert len(bundle['samples']) == 4
-    # the weights are those that gave the number
-    whole = broken(tmp_path / 'whole', 10**9)
-
-    def until(*args, **kwargs):
-        if whole.iter == iteration:
-            raise ZeroDivisionError
-        return forward(*args, **kwargs)
-
-    forward, whole.model.forward = whole.model.forward, until
-    with pytest.raises(ZeroDivisionError):
-        whole.train()
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, bundle['state_dict'][name]), name
+    assert len(bundle['samples']) == 4 and bundle['iteration'] == iteration
     assert not list(tmp_path.glob(f'epoch_{iteration // 6 + 1}.pth'))
 
 
@@ -137,6 +127,21 @@ def test_an_update_that_overflows_ends_the_run(tmp_path):
             type='DeferredOptimWrapper', optimizer=dict(SGD, lr=3e38)))
     with pytest.raises(NonFiniteError, match='iteration [12] '):
         run.train()
-    for path in tmp_path.glob('*.pth'):
-        state = torch.load(path)['state_dict']
-        assert all(value.isfinite().all() for value in state.values())
+    assert not list(tmp_path.glob('epoch_*.pth'))
+
+
+class LastUpdateOverflows(Hook):
+    """The last update of an epoch, which no loss tells of any more."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5:
+            for group in runner.optim_wrapper.param_groups:
+                group['lr'] = math.inf
+
+
+def test_weights_are_looked_at_before_they_are_saved(tmp_path):
+    run = runner(tmp_path, hooks=HOOKS, param_scheduler=None)
+    run.register_hook(LastUpdateOverflows())
+    with pytest.raises(NonFiniteError, match='iteration 6 .*a weight'):
+        run.train()
+    assert not list(tmp_path.glob('epoch_*.pth'))

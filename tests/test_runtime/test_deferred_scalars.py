@@ -16,9 +16,9 @@ from mmengine.runner import LogProcessor, Runner
 from reads import Recorder
 from short_run import loader, runner, validated
 
-from sdd_mm.engine.hooks.deferred_scalars_hook import (epoch_windows,
-                                                       history_length)
-from sdd_mm.engine.message_hub import DeferredMessageHub, History, settle_all
+from sdd_mm.runtime.hooks.deferred_scalars_hook import (epoch_windows,
+                                                        history_length)
+from sdd_mm.runtime.message_hub import DeferredMessageHub, History, flush_all
 
 
 def log_of(run):
@@ -111,7 +111,7 @@ def test_pending_is_bounded_by_the_interval(tmp_path):
         priority = 'VERY_LOW'
 
         def after_train_iter(self, runner, *args, **kwargs):
-            held.append(runner.message_hub.get_scalar('train/loss').unsettled)
+            held.append(runner.message_hub.get_scalar('train/loss').unread)
 
     run = runner(tmp_path, log_processor=GLOBAL)
     run.register_hook(Counts())
@@ -270,8 +270,8 @@ def test_settling_twice_is_settling_once():
     history = History(2, None)
     for value in (1., 2., 3.):
         history.update(torch.tensor(value))
-    settle_all([history])
-    settle_all([history])
+    flush_all([history])
+    flush_all([history])
     assert history.data[0].tolist() == [2., 3.]
 
 

@@ -16,9 +16,9 @@ class _Deferred:
     - Clips gradients and hands their norm on as a tensor. The message hub of
       ``DeferredScalarsHook`` reads it for the next log line, MMEngine's own
       reads it at once, as in ``OptimWrapper``.
-    - Once ``watch()`` was called, updates end with the first loss or gradient
-      that is not finite. ``FiniteLossHook`` calls it, and asks at the next log
-      line.
+    - Once ``watch()`` was called, the device counts the iterations before the
+      first loss or gradient that is not finite. ``FiniteLossHook`` calls it,
+      and asks at the next log line.
     """
     # iterations before the first that was not finite
     finite_iters: Optional[Tensor] = None
@@ -37,7 +37,7 @@ class _Deferred:
         ]
 
     def update_params(self, loss: Tensor, *args, **kwargs) -> None:
-        """Update, as long as all was finite."""
+        """Update, and note whether the loss was finite."""
         if self.finite_iters is not None:
             self._finite &= loss.detach().isfinite().all()
         super().update_params(loss, *args, **kwargs)
@@ -47,25 +47,36 @@ class _Deferred:
         self.finite_iters += self._finite
 
     def step(self, **kwargs) -> None:
-        """Update the parameters, or leave them as they are."""
-        if self.finite_iters is None:
-            return super().step(**kwargs)
+        """Update the parameters, and note whether gradients were finite."""
+        # clipping by norm reads all gradients anyway, see _clip_grad
+        if not (self.clip_grad_kwargs and self.grad_name == 'grad_norm'):
+            grads = [
+                param.grad for param in self._params()
+                if param.grad is not None
+            ]
+            if grads and self._watches_gradients():
+                self._note(torch.stack(torch._foreach_norm(grads)))
+        super().step(**kwargs)
+
+    def weights_are_finite(self) -> bool:
+        """Whether all parameters are finite now; waits for the device.
+
+        A finite gradient may still make an update that overflows.
+        """
         params = self._params()
-        grads = [param.grad for param in params if param.grad is not None]
-        if grads and self._scaler() is None:
-            norms = torch.stack(torch._foreach_norm(grads))
-            self._finite &= norms.isfinite().all()
-        with torch.no_grad():
-            before = [param.clone() for param in params]
-            super().step(**kwargs)
-            # an update may overflow though its gradients do not
-            norms = torch.stack(torch._foreach_norm(params))
-            self._finite &= norms.isfinite().all()
-            for param, old in zip(params, before):
-                param.copy_(torch.where(self._finite, param, old))
+        norms = torch.stack(torch._foreach_norm(params)) if params else None
+        return norms is None or bool(norms.isfinite().all())
+
+    def _watches_gradients(self) -> bool:
+        """Those of a scaled loss may be infinite, the scaler sees to them."""
+        return self.finite_iters is not None and self._scaler() is None
+
+    def _note(self, norms: Tensor) -> None:
+        """Note whether gradients were finite, by their norms."""
+        self._finite &= norms.isfinite().all()
 
     def _scaler(self):
-        """What scales the loss. Its gradients may be infinite."""
+        """What scales the loss, None if nothing does."""
         scaler = getattr(self, 'loss_scaler', None)
         return scaler if scaler is not None and scaler.is_enabled() else None
 
@@ -81,6 +92,8 @@ class _Deferred:
         norm = self.clip_func(params, **self.clip_grad_kwargs)
         # clipping by value has none
         if norm is not None:
+            if self._watches_gradients():
+                self._note(norm)
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
 

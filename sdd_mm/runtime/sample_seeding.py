@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from copy import copy
 from hashlib import blake2b
 from multiprocessing import Value
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
@@ -190,6 +191,11 @@ def numbered(loader: DataLoader, seed: int, rank: int,
              world_size: int) -> DataLoader:
     """The same dataloader, with draws for positions.
 
+    A copy, since ``DataLoader`` refuses other batches once it is built, and
+    building it anew would lose every setting that nobody thought of. It
+    differs in ``dataset``, ``batch_sampler`` and ``worker_init_fn`` alone;
+    ``batch_size``, ``sampler`` and ``drop_last`` answer as before.
+
     Args:
         loader (DataLoader): One with a batch sampler.
         seed (int): Seed of the run.
@@ -200,16 +206,11 @@ def numbered(loader: DataLoader, seed: int, rank: int,
     # a data set that gives whole batches knows draws itself
     if not getattr(dataset, 'knows_draws', False):
         dataset = DrawnDataset(dataset)
-    return DataLoader(
-        dataset,
+    result = copy(loader)
+    vars(result).update(
+        dataset=dataset,
         batch_sampler=NumberedBatches(loader.batch_sampler, seed, rank,
                                       world_size),
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
         worker_init_fn=Worker(loader.worker_init_fn),
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers)
+        _iterator=None)  # workers that persist know the old data set
+    return result

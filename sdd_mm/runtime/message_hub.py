@@ -20,19 +20,19 @@ class History(HistoryBuffer):
     Args:
         length (int, optional): How many values are kept; None for as many as
             ``HistoryBuffer`` keeps.
-        settle (Callable): Called before values are read where tensors are
+        flush (Callable): Called before values are read where tensors are
             among them, to bring them to the host.
     """
 
-    def __init__(self, length: Optional[int], settle: Callable[[],
-                                                               None]) -> None:
+    def __init__(self, length: Optional[int], flush: Callable[[],
+                                                              None]) -> None:
         self.max_length = MAX_LENGTH if length is None else length
         self._set_default_statistics()
         self._values = deque(maxlen=self.max_length)
         self._counts = deque(maxlen=self.max_length)
-        self._settle = settle
+        self._flush = flush
         # the tensors are among as many of the last values
-        self.unsettled = 0
+        self.unread = 0
 
     def update(self,
                log_val: Union[int, float, Tensor],
@@ -46,8 +46,8 @@ class History(HistoryBuffer):
                             f'count must be one, got {type(count)}')
         self._values.append(log_val)
         self._counts.append(count)
-        if on_device or self.unsettled:
-            self.unsettled = min(self.unsettled + 1, self.max_length)
+        if on_device or self.unread:
+            self.unread = min(self.unread + 1, self.max_length)
 
     def current(self) -> np.ndarray:
         """The last value, without an array of all of them."""
@@ -57,10 +57,10 @@ class History(HistoryBuffer):
         return np.array(self._values[-1])[()]
 
     def _read(self) -> None:
-        if self.unsettled:
-            self._settle()
+        if self.unread:
+            self._flush()
             # if somebody took it out of the hub
-            settle_all([self])
+            flush_all([self])
 
     @property
     def _log_history(self) -> np.ndarray:
@@ -75,19 +75,19 @@ class History(HistoryBuffer):
         return HistoryBuffer, self.data
 
 
-def settle_all(histories: Iterable[History]) -> None:
+def flush_all(histories: Iterable[History]) -> None:
     """Bring the values of all histories to the host, in one transfer.
 
     One for each device and data type, to be exact.
     """
     waiting = defaultdict(list)
     for history in histories:
-        values, first = history._values, -history.unsettled
+        values, first = history._values, -history.unread
         for index in range(first, 0):
             value = values[index]
             if isinstance(value, Tensor):
                 waiting[value.device, value.dtype].append((values, index))
-        history.unsettled = 0
+        history.unread = 0
     for places in waiting.values():
         stacked = torch.stack([values[index] for values, index in places])
         for (values, index), number in zip(places, stacked.tolist()):
@@ -138,13 +138,13 @@ class DeferredMessageHub(MessageHub):
         super().load_state_dict(state_dict)
         self._replace_histories()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring all values to the host."""
-        settle_all(history for history in self._log_scalars.values()
-                   if isinstance(history, History))
+        flush_all(history for history in self._log_scalars.values()
+                  if isinstance(history, History))
 
     def _new_history(self, key: str) -> History:
-        return History(self._length(key), self.settle)
+        return History(self._length(key), self.flush)
 
     def _replace_histories(self) -> None:
         for key, old in self._log_scalars.items():
