@@ -28,6 +28,11 @@ LABELS = {
 }
 
 
+def read(text: str) -> dict:
+    """YAML, by the parser that is written in C if there is one."""
+    return yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+
+
 class Metafiles:
     """The models of all metafiles, in order, with what was measured.
 
@@ -37,7 +42,7 @@ class Metafiles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        index = yaml.safe_load((root / 'model-index.yml').read_text())
+        index = read((root / 'model-index.yml').read_text())
         found = measured(root)
         self.texts = {
             root / path: record((root / path).read_text(), found)
@@ -46,7 +51,7 @@ class Metafiles:
         self.models = {
             model['Name']: model
             for text in self.texts.values()
-            for model in yaml.safe_load(text)['Models']
+            for model in read(text)['Models']
         }
 
     @functools.lru_cache(maxsize=None)

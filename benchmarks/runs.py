@@ -13,7 +13,7 @@ import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 from mmengine.config import Config
 
 from sdd_mm.engine.config_keys import RUNNER_KEYS, check_options
-from sdd_mm.engine.work_dir import hold
+from sdd_mm.runtime.work_dir import lock_work_dir
 
 from .environment import environment
 from .launch import ROOT, RunError, accuracies, train
@@ -120,11 +120,11 @@ class Run:
         """Train what is left of the run, unless it has diverged.
 
         Raises:
-            PreflightError: If another process is training the run.
+            WorkDirError: If another process is training the run.
             RunError: If training fails.
         """
         config = self.directory / 'config.py'
-        with hold(str(self.directory)):  # nobody else trains it
+        with lock_work_dir(str(self.directory)):  # nobody else trains it
             if self.done() or self.diverged():
                 return
             self.cfg.dump(str(config))

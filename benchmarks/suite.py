@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import torch
-import yaml
 
 from . import figures
+from .metafiles import Metafiles
 from .results import Row, Rows, train_all, write
 from .runs import ROOT, Run, RunError, check_teacher, digest, read
 from mmengine.config import Config  # isort: skip  (sdd_mm comes first)
 from sdd_mm.engine.errors import PreflightError  # isort: skip
+from sdd_mm.errors import SDDError  # isort: skip
 
 SUITES = ROOT / 'benchmarks' / 'suites'
 TEACHER = 'model.teacher_ckpt'
@@ -124,11 +125,10 @@ def make_rows(suite: dict,
 @functools.lru_cache(maxsize=None)
 def publications() -> Dict[str, dict]:
     """Published accuracies by the path of the config."""
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    models = Metafiles(ROOT).models.values()
     return {
         model['Config']: model.get('Metadata', {}).get('Published', {})
-        for path in index['Import']
-        for model in yaml.safe_load((ROOT / path).read_text())['Models']
+        for model in models
     }
 
 
@@ -224,7 +224,7 @@ def as_command(main: Callable[[], str]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print(main())
-    except (PreflightError, RunError) as error:
+    except (SDDError, RunError) as error:
         sys.exit(f'ERROR: {error}')
     except KeyboardInterrupt:
         print('Interrupted. The same command resumes from here')

@@ -15,6 +15,7 @@ from mmrazor.registry import MODELS
 from sdd_mm import FeatureHead
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.functional import cell_weights, kd_loss, local_logits
+from sdd_mm.runtime.errors import WorkDirError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -253,7 +254,7 @@ def interrupted(tmp_path_factory, teacher):
     rows = rows_of('table7', 'demo', teacher, work_dir / 'demo', **SMALL)
     first = rows['M = {1}'].runs[0]
     # the training itself is still there, and nobody trains beside it
-    with pytest.raises(PreflightError, match='belongs to another run'):
+    with pytest.raises(WorkDirError, match='belongs to another run'):
         first.train()
     os.killpg(process.pid, signal.SIGKILL)
     assert 1 <= first.epochs_done() < 3

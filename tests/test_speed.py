@@ -201,7 +201,7 @@ def test_a_result_shows_up_on_the_page_and_a_trial_does_not(tmp_path):
     readme = tmp_path / 'README.md'
     readme.write_text(f'before\n{START}speed -->\n{END}\nafter\n')
     result = measure.Result('loss', 'It is fast.')
-    result.claim('this / that', 1.0, 2.0, 1.5, 2.5, 3.0)
+    result.claim('this / that', 1.0, 2.0, low=1.5, high=2.5, processor=3.0)
     found = result.as_dict(SimpleNamespace(device='cpu', rounds=5, tiny=True))
     path = tmp_path / 'cpu' / 'loss.json'
     path.parent.mkdir()
