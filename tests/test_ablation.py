@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sdd_mm import FeatureHead
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.functional import cell_weights, kd_loss, local_logits
 from sdd_mm.runtime.errors import WorkDirError
+from sdd_mm.runtime.work_dir import lock_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -257,6 +259,12 @@ def interrupted(tmp_path_factory, teacher):
     with pytest.raises(WorkDirError, match='belongs to another run'):
         first.train()
     os.killpg(process.pid, signal.SIGKILL)
+    while True:  # the system takes a moment to end it
+        try:
+            lock_work_dir(str(first.directory)).close()
+            break
+        except WorkDirError:
+            time.sleep(0.05)
     assert 1 <= first.epochs_done() < 3
     return {title: rows[title] for title in ('M = {1}', 'M = {1, 2}')}
 
