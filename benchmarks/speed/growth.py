@@ -9,13 +9,12 @@ from typing import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .measure import Result, claim, interleave
+from .measure import Result, interleave
 from .shapes import Loss, Shape
 
 MIB = 2**20
 # ImageNet-21k, as it is usually trained
 CLASSES_21K = 21841
-SCALES = ((1, ), (1, 2), (1, 2, 4), (1, 2, 4, 8))
 BASE = Shape(side=16)
 SWEEPS = (
     ('images in the batch', 'K 100, 21 cells, 16 x 16', {
@@ -27,8 +26,8 @@ SWEEPS = (
         for n in (10, 100, 1000, 5000, CLASSES_21K)
     }),
     ('cells', 'B 64, K 1000, 16 x 16', {
-        replace(BASE, scales=m).cells: replace(BASE, classes=1000, scales=m)
-        for m in SCALES
+        sum(m * m for m in scales): replace(BASE, classes=1000, scales=scales)
+        for scales in ((1, ), (1, 2), (1, 2, 4), (1, 2, 4, 8))
     }),
     ('positions of the map', 'B 64, K 100, 21 cells', {
         n * n: replace(BASE, side=n)
@@ -44,8 +43,8 @@ TINY = (('classes', 'tiny', {
 def peak(function: Callable[[], None], device: str) -> int:
     """Bytes that a call holds at most, beyond what was there before.
 
-    On a GPU its allocator says so. On the CPU it is the running sum of every
-    allocation and release that torch's profiler reports.
+    On a GPU the allocator's own account. On the CPU the running sum of the
+    allocations and releases that torch's profiler reports.
     """
     if device == 'cuda':
         torch.cuda.synchronize()
@@ -62,77 +61,75 @@ def peak(function: Callable[[], None], device: str) -> int:
         if event.name() == '[memory]'
     ]
     held = highest = 0
-    for event in sorted(events, key=_start):
+    for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         highest = max(highest, held)
     return highest
 
 
-def _start(event) -> int:
-    # torch < 2.4 has microseconds
-    return event.start_ns() if hasattr(event, 'start_ns') else event.start_us()
-
-
 def exponent(sizes: list, values: list) -> float:
-    """Slope of the logarithms between the larger half of the sizes."""
+    """Slope of the logarithms over the larger half of the sizes."""
     half = len(sizes) // 2
-    x = [math.log(size) for size in sizes[half:]]
-    y = [math.log(value) for value in values[half:]]
+    x, y = (list(map(math.log, numbers[half:])) for numbers in (sizes, values))
     return statistics.linear_regression(x, y).slope
+
+
+def sweep(shapes: dict, options) -> dict:
+    """Times and memory of both writings, by shape, and their exponents."""
+    found = {
+        whose: dict(milliseconds=[], mebibytes=[])
+        for whose in ('ours', 'plain')
+    }
+    for shape in shapes.values():
+        loss = Loss(shape, 'DKD', options.device)
+        cases = {whose: partial(loss.step, whose) for whose in found}
+        times = interleave(cases, options.rounds)
+        for whose, case in cases.items():
+            found[whose]['milliseconds'].append(
+                1000 * statistics.median(times[whose].wall))
+            found[whose]['mebibytes'].append(peak(case, options.device) / MIB)
+    found['exponents'] = {
+        whose: {
+            name: exponent([*shapes], values)
+            for name, values in own.items()
+        }
+        for whose, own in found.items()
+    }
+    return found
 
 
 def run(options) -> Result:
     result = Result(
         'growth', 'SD-DKD: time and memory of the loss, forward and backward '
         'from the feature maps (C 256), grow no faster than any of its sizes.')
-    curves = []
+    curves = result.samples['curves'] = []
     for size, fixed, shapes in TINY if options.tiny else SWEEPS:
-        curve = dict(size=size, fixed=fixed, sizes=list(shapes))
-        for whose in ('ours', 'plain'):
-            curve[whose] = dict(milliseconds=[], mebibytes=[])
-        for shape in shapes.values():
-            loss = Loss(shape, 'DKD', options.device)
-            cases = {
-                whose: partial(loss.step, getattr(loss, whose))
-                for whose in ('ours', 'plain')
-            }
-            found = interleave(cases, options.rounds)
-            for whose, case in cases.items():
-                times = curve[whose]
-                times['milliseconds'].append(
-                    1000 * statistics.median(found[whose].wall))
-                times['mebibytes'].append(peak(case, options.device) / MIB)
-        curve['exponents'] = {
-            whose: {
-                quantity: exponent(curve['sizes'], values)
-                for quantity, values in curve[whose].items()
-            }
-            for whose in ('ours', 'plain')
-        }
+        curve = dict(
+            size=size,
+            fixed=fixed,
+            sizes=list(shapes),
+            **sweep(shapes, options))
         curves.append(curve)
         for quantity, name in (('milliseconds', 'time'), ('mebibytes',
                                                           'peak memory')):
-            result.claims.append(
-                claim(
-                    f'Exponent of {name} in {size}',
-                    1.1,
-                    curve['exponents']['ours'][quantity],
-                    unit='power'))
+            result.claim(
+                f'Exponent of {name} in {size}',
+                1.1,
+                curve['exponents']['ours'][quantity],
+                unit='power')
         if CLASSES_21K in shapes:
             logits = shapes[CLASSES_21K].logit_bytes / MIB
             for whose in ('ours', 'plain'):
-                result.claims.append(
-                    claim(
-                        f'Peak memory at K {CLASSES_21K}, 21 cells, B 64: '
-                        f'{whose}, in tensors of local logits', None,
-                        curve[whose]['mebibytes'][-1] / logits))
-    result.samples['curves'] = curves
+                result.claim(
+                    f'Peak memory at K {CLASSES_21K}, 21 cells, B 64: '
+                    f'{whose}, in tensors of local logits', None,
+                    curve[whose]['mebibytes'][-1] / logits)
     result.notes += [
-        'Exponents are slopes between the larger half of the sizes, where '
-        'fixed costs no longer count.',
-        'Peak memory is what a call holds at most beyond its inputs: the '
+        'Exponents are slopes over the larger half of the sizes, where fixed '
+        'costs no longer count.',
+        'Peak memory is the most that a call holds beyond its inputs: the '
         "allocator's own account on a GPU, the running sum of the allocations "
-        "and releases that torch's profiler reports on a CPU. Gradients are "
-        'part of it.'
+        "and releases that torch's profiler reports on a CPU. It includes the "
+        'gradients.'
     ]
     return result

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""A training loop as one writes it by hand: the yardstick of a framework."""
+"""A training loop written by hand: the yardstick of a framework."""
 import io
 from typing import Iterator
 
@@ -15,7 +15,7 @@ from sdd_mm import FeatureHead
 
 
 class BareLoop:
-    """Distillation in plain PyTorch, a step a call.
+    """Distillation in plain PyTorch, one step per call.
 
     The networks, the data set with its augmentation, the loss function, the
     optimizer and the clipping are the config's. There are no hooks, no
@@ -23,7 +23,7 @@ class BareLoop:
 
     Args:
         cfg (Config): A distillation config for a ``Trainer``.
-        device (str): Where it runs.
+        device (str): The device it runs on.
     """
 
     def __init__(self, cfg: Config, device: str) -> None:
@@ -41,10 +41,10 @@ class BareLoop:
         settings = dict(cfg.optim_wrapper.optimizer)
         assert settings.pop('type') == 'SGD'
         self.optimizer = torch.optim.SGD(self.student.parameters(), **settings)
-        mean, std = (
+        self.mean, self.std = (
             torch.tensor(values, device=device).view(-1, 1, 1)
             for values in (pixels.mean, pixels.std))
-        self.mean, self.std, self.device = mean, std, device
+        self.device = device
         loader = cfg.train_dataloader
         self.loader = DataLoader(
             DATASETS.build(loader.dataset),
@@ -74,7 +74,7 @@ class BareLoop:
                 f'{self.count} loss {loss:.4f} norm {norm:.4f}', file=self.log)
 
     def compute(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch of bytes."""
+        """The loss of a batch of uint8 images."""
         images = images.to(self.device, non_blocking=True).float()
         labels = labels.to(self.device, non_blocking=True)
         images = (images - self.mean) / self.std

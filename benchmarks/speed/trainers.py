@@ -1,12 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Real runs that go on step by step, so that several take turns."""
+"""Real runs that advance step by step, so that several take turns."""
 import copy
 import io
 import logging
 import os
 import tempfile
-from contextlib import redirect_stdout
-from typing import Dict
+from contextlib import contextmanager, redirect_stdout
+from typing import Dict, Iterator
 
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import torch
@@ -14,13 +14,15 @@ from mmengine.config import Config
 from mmengine.registry import LOOPS, DefaultScope
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from sdd_mm.images import innermost
 from sdd_mm.engine.smoke import to_smoke
+from sdd_mm.images import innermost
 
-from .measure import ROOT
+from ..environment import ROOT
 
 CONFIGS = ROOT / 'configs'
 FAST = CONFIGS / '_base_' / 'fast.py'
+PAIR = 'res32x4_res8x4_cifar100'
+STUDENT = 'res8x4_cifar100'
 # batches of 64 in an epoch of CIFAR-100
 EPOCH = 782
 
@@ -30,9 +32,9 @@ class SteppedTrainLoop(EpochBasedTrainLoop):
     """An ``EpochBasedTrainLoop`` that waits between its iterations.
 
     ``run()`` does what comes before the first epoch and returns. Every
-    ``next(loop.iterations)`` then does what the loop it inherits from does in
-    one iteration: it asks the dataloader for a batch, calls the hooks and the
-    model's ``train_step``, and ends and begins epochs.
+    ``next(loop.iterations)`` then runs one iteration of the parent class: it
+    takes a batch from the dataloader, calls the hooks and the model's
+    ``train_step``, and ends and begins epochs.
     """
 
     def run(self):
@@ -52,12 +54,12 @@ class SteppedTrainLoop(EpochBasedTrainLoop):
 
 
 class Trainer:
-    """A training run that makes one step a call.
+    """A training run that makes one step per call.
 
     Config, hooks, optimizer wrapper, data preprocessor and train loop are the
-    run's own. Left out are validation and checkpoints, which do not belong to
-    a step, and a teacher's checkpoint where it is not at hand: its weights do
-    not change how long it takes.
+    run's own. Validation and checkpoints are left out, which do not belong to
+    a step, and so is a teacher's checkpoint that is absent: its weights do not
+    change the time.
 
     Args:
         cfg (Config): A training config, see :func:`configure`.
@@ -81,7 +83,7 @@ class Trainer:
         cfg.experiment_name = f'speed_{Trainer._number}'
         cfg.train_cfg.type = 'SteppedTrainLoop'
         cfg.train_cfg.pop('by_epoch', None)
-        # log lines go where they cost as much and do not hide the results
+        # log lines cost as much there, and do not hide the results
         with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
             self.runner = Runner.from_cfg(cfg)
             for handler in self.runner.logger.handlers:
@@ -103,15 +105,24 @@ class Trainer:
         DefaultScope._instance_dict.clear()
 
 
+@contextmanager
+def started(cfgs: Dict[str, Config]) -> Iterator[Dict[str, Trainer]]:
+    """Trainers of some configs, each past its first step."""
+    trainers = {name: Trainer(cfg) for name, cfg in cfgs.items()}
+    try:
+        for trainer in trainers.values():
+            trainer()
+        yield trainers
+    finally:
+        for trainer in trainers.values():
+            trainer.close()
+
+
 def configure(name: str, options) -> Config:
     """A shipped config, ready for a :class:`Trainer`.
 
-    Args:
-        name (str): Path of the config below ``configs/``.
-        options (Namespace): The command line. Images come from ``data_root``,
-            else they are generated. A log line comes every ``steps`` steps.
-            Data is loaded by the training process
-            itself, so that no other one takes its cores unseen.
+    The training process loads the data itself, so that no other process takes
+    its cores unnoticed. A round of steps has one log line.
     """
     cfg = Config.fromfile(CONFIGS / name)
     kept = {
@@ -128,7 +139,6 @@ def configure(name: str, options) -> Config:
     cfg.work_dir = '.'
     to_smoke(cfg, 24 if options.tiny else EPOCH)
     cfg.update(kept)
-    # a round of steps has one log line
     cfg.default_hooks.logger.interval = options.steps
     if options.data_root is not None:
         innermost(dataset).update(
@@ -139,26 +149,12 @@ def configure(name: str, options) -> Config:
 
 
 def describe(options) -> str:
-    """What a reader must know of the runs."""
+    """A note on the runs."""
     images = ('Images are generated'
               if options.data_root is None else 'Images are CIFAR-100')
     return (f'A round is {options.steps} steps with one log line. {images} '
             'and loaded by the training process itself. The teacher is '
             'untrained: its weights do not change the time.')
-
-
-def start(cfgs: Dict[str, Config]) -> Dict[str, 'Trainer']:
-    """Trainers of some configs, each past its first steps."""
-    trainers = {name: Trainer(cfg) for name, cfg in cfgs.items()}
-    for trainer in trainers.values():
-        trainer()
-    return trainers
-
-
-def close(trainers: Dict[str, 'Trainer']) -> None:
-    """Remove the files of trainers."""
-    for trainer in trainers.values():
-        trainer.close()
 
 
 def with_scales(cfg: Config, scales: tuple) -> Config:
@@ -199,19 +195,17 @@ def stock(cfg: Config) -> Config:
         student=dict(recorder='feature_head', from_student=True),
         teacher=dict(recorder='feature_head', from_student=False),
         target=dict(recorder='target', from_student=True))
-    architecture = copy.deepcopy(ours.architecture)
     cfg.model = dict(
         _scope_='mmrazor',
         type='SingleTeacherDistill',
-        architecture=architecture,
+        architecture=ours.architecture,
         teacher=ours.teacher,
         distiller=dict(
             type='ConfigurableDistiller',
             student_recorders=dict(**records, target=dict(type='Target')),
             teacher_recorders=records,
             distill_losses=losses,
-            loss_forward_mappings={name: mapping
-                                   for name in losses}))
+            loss_forward_mappings=dict.fromkeys(losses, mapping)))
     cfg.data_preprocessor.update(
         _scope_='mmpretrain', type='ClsDataPreprocessor')
     cfg.optim_wrapper.type = 'OptimWrapper'

@@ -13,9 +13,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .measure import Result, claim
-from .step import PAIR
-from .trainers import close, configure, start, stock
+from .measure import Result
+from .trainers import PAIR, configure, started, stock
 
 # iterations from one log line to the next, and those between them
 INTERVAL = 10
@@ -34,7 +33,7 @@ COPIES = {
     getattr(torch.Tensor, name): name
     for name in ('cpu', 'numpy', 'tolist', '__array__')
 }
-OURS = ('sdd_mm', 'mmengine', 'mmrazor', 'mmpretrain', 'claims')
+OURS = ('sdd_mm', 'mmengine', 'mmrazor', 'mmpretrain', 'benchmarks')
 
 
 class _Operators(TorchDispatchMode):
@@ -67,18 +66,18 @@ class _Methods(TorchFunctionMode):
 
 
 def _count(found: Counter, name: str) -> None:
-    """Note a read with the line that asked for it, unless it is the data
-    loader's: what it handles is on the host."""
+    """Note a read with the line that made it.
+
+    Reads of the data loader do not count: its tensors are on the host.
+    """
     stack = [(frame.f_code.co_filename, number)
              for frame, number in traceback.walk_stack(sys._getframe(2))]
     if any('torch/utils/data/' in file for file, _ in stack):
         return
     for file, number in stack:
-        if file == __file__:
-            continue
         parts = Path(file).parts
         package = next((part for part in OURS if part in parts), None)
-        if package:
+        if package and file != __file__:
             place = '/'.join(parts[parts.index(package):])
             found[f'{name} in {place}:{number}'] += 1
             return
@@ -89,8 +88,8 @@ def _count(found: Counter, name: str) -> None:
 def reads(device: str) -> Iterator[Counter]:
     """Count what makes the host wait for the device, by its line.
 
-    On a GPU, torch itself says so. On the CPU, the operators and methods are
-    counted that would wait on a GPU.
+    On a GPU, torch itself reports it. On the CPU, the operators and methods
+    that would wait on a GPU are counted.
     """
     found = Counter()
     with ExitStack() as stack:
@@ -107,7 +106,7 @@ def reads(device: str) -> Iterator[Counter]:
         yield found
 
 
-def count(cfg, name: str, dtype: str, ours: bool, device: str) -> Counter:
+def count(cfg, dtype: str, ours: bool, device: str) -> Counter:
     """Reads of a run between two log lines."""
     context = nullcontext()
     if dtype == 'bfloat16' and device == 'cpu':
@@ -118,16 +117,14 @@ def count(cfg, name: str, dtype: str, ours: bool, device: str) -> Counter:
         cfg.optim_wrapper.update(
             type='DeferredAmpOptimWrapper' if ours else 'AmpOptimWrapper',
             dtype=dtype)
-    # past the step that checks the recorders, and on to a log line
-    trainers = start({name: cfg})
-    trainer = trainers[name]
-    with context:
+    with started(dict(run=cfg)) as trainers, context:
+        trainer = trainers['run']
+        # past the step that checks the recorders, and on to a log line
         while trainer.runner.iter % INTERVAL:
             trainer()
         with reads(device) as found:
             for _ in range(BETWEEN):
                 trainer()
-    close(trainers)
     return found
 
 
@@ -135,31 +132,25 @@ def run(options) -> Result:
     result = Result(
         'sync', 'Between two log lines neither the loss nor the step makes '
         'the host wait for the device.')
-    cfgs = {}
     for method in METHODS[:1] if options.tiny else METHODS:
         config = f'demo/{method}' if options.tiny else f'sdd/{method}_{PAIR}'
-        name = method.upper()
-        cfgs[name] = configure(f'{config}.py', options)
-        cfgs[f'{name}, {STOCK}'] = stock(cfgs[name])
-    for name, cfg in cfgs.items():
-        ours = not name.endswith(STOCK)
+        cfg, name = configure(f'{config}.py', options), method.upper()
         # reads do not depend on the size of the batch
         cfg.train_dataloader.batch_size = 2
         cfg.default_hooks.logger.interval = INTERVAL
-        counts = {
-            dtype: count(cfg, name, dtype, ours, options.device)
-            for dtype in ('float32', 'bfloat16')
-        }
-        for dtype, found in counts.items():
-            result.claims.append(
-                claim(
-                    f'{name}, {dtype}',
+        for title, one in ((name, cfg), (f'{name}, {STOCK}', stock(cfg))):
+            ours = one is cfg
+            for dtype in ('float32', 'bfloat16'):
+                found = count(one, dtype, ours, options.device)
+                result.samples[f'{title}, {dtype}'] = dict(found)
+                result.claim(
+                    f'{title}, {dtype}',
                     0 if ours else None,
                     sum(found.values()),
-                    unit=f'reads in {BETWEEN} steps'))
-            result.samples[f'{name}, {dtype}'] = dict(found)
-    for name, found in result.samples.items():
-        for place, times in sorted(found.items()):
-            if STOCK not in name or name.startswith(METHODS[0].upper()):
-                result.notes.append(f'{name}: {times} x {place}')
+                    unit=f'reads in {BETWEEN} steps')
+                if ours or method == METHODS[0]:
+                    result.notes += [
+                        f'{title}, {dtype}: {times} x {place}'
+                        for place, times in sorted(found.items())
+                    ]
     return result

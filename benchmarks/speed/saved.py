@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from . import shapes
-from .measure import Result, claim
-from .shapes import CRITERIA, Loss
+from .measure import Result
 
 ROWS = 'tensors of local logits, the rows alone'
 WHOLE = 'tensors of local logits, with pooling and classifier'
@@ -17,9 +16,9 @@ WHOLE = 'tensors of local logits, with pooling and classifier'
 def saved(function: Callable[[], Tensor]) -> Dict[int, int]:
     """Bytes of each storage that the graph of ``function()`` holds.
 
-    A storage counts once, however many tensors share it. What a Python
-    ``autograd.Function`` keeps as an attribute of its context is found in the
-    graph: the hooks do not see it.
+    A storage counts once, however many tensors share it. The hooks do not see
+    what a Python ``autograd.Function`` keeps as an attribute of its context:
+    that is looked up in the graph.
     """
     kept = []  # alive, so that no address is used twice
 
@@ -29,10 +28,13 @@ def saved(function: Callable[[], Tensor]) -> Dict[int, int]:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         output = function()
-    kept += _attributes(output.grad_fn)
+    return _storages([*kept, *_attributes(output.grad_fn)])
+
+
+def _storages(tensors: Iterable[Tensor]) -> Dict[int, int]:
     return {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for tensor in kept
+        for tensor in tensors
     }
 
 
@@ -54,44 +56,35 @@ def run(options) -> Result:
     result = Result(
         'saved', 'From the local logits on, a row loss keeps no more for its '
         "backward pass than one tensor of the student's local logits.")
-    cases = dict(CIFAR=shapes.CIFAR, ImageNet=shapes.IMAGENET)
-    for title, shape in cases.items():
+    for title, shape in (('CIFAR', shapes.CIFAR), ('ImageNet',
+                                                   shapes.IMAGENET)):
         if options.tiny:
             shape = shape.small()
         unit = shape.logit_bytes
         result.notes.append(
             f'{title}: B {shape.batch}, K {shape.classes}, {shape.cells} '
             f'cells; one tensor of local logits is {unit / 2**20:.2f} MiB.')
-        for criterion in CRITERIA:
-            loss = Loss(shape, criterion, options.device)
-            inputs = {
-                tensor.untyped_storage().data_ptr()
-                for tensor in (*loss.student, *loss.teacher, loss.target)
-            }
+        for criterion in shapes.CRITERIA:
+            loss = shapes.Loss(shape, criterion, options.device)
+            inputs = _storages((*loss.student, *loss.teacher, loss.target))
             for whose in ('ours', 'plain'):
-                rows = sum(saved(loss.rows(whose == 'ours')[0]).values())
-                result.claims.append(
-                    claim(
-                        f'{criterion}, {title}: {whose}',
-                        1.0 if whose == 'ours' else None,
-                        rows / unit,
-                        unit=ROWS))
+                rows = sum(saved(loss.rows(whose)).values())
                 whole = saved(getattr(loss, whose))
                 added = sum(size for pointer, size in whole.items()
                             if pointer not in inputs)
-                result.samples[f'SD-{criterion}, {title}, {whose}'] = dict(
+                name = f'{criterion}, {title}'
+                result.claim(
+                    f'{name}: {whose}',
+                    1.0 if whose == 'ours' else None,
+                    rows / unit,
+                    unit=ROWS)
+                result.claim(
+                    f'SD-{name}: {whose}', None, added / unit, unit=WHOLE)
+                result.samples[f'SD-{name}, {whose}'] = dict(
                     rows_bytes=rows,
                     added_bytes=added,
                     inputs_bytes=sum(whole.values()) - added)
-                result.claims.append(
-                    claim(
-                        f'SD-{criterion}, {title}: {whose}',
-                        None,
-                        added / unit,
-                        unit=WHOLE))
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
     result.notes.append(
-        'With pooling and classifier, the maps and weights do not count: they '
-        'live anyway.')
+        'With pooling and classifier, the maps and weights are not counted: '
+        'they exist anyway.')
     return result

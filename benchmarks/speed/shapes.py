@@ -12,7 +12,7 @@ from sdd_mm.models.losses import ScaleDecoupledLoss
 
 from . import plain
 
-CRITERIA = ('KD', 'DKD', 'NKD')
+CRITERIA = tuple(plain.ROWS)
 
 
 @dataclass(frozen=True)
@@ -45,28 +45,26 @@ IMAGENET_WIDE = replace(IMAGENET, student=1024, teacher=2048)
 
 
 class Loss:
-    """SD-KD, SD-DKD or SD-NKD from feature maps, ours and written plainly.
+    """SD-KD, SD-DKD or SD-NKD from feature maps, ours and the plain writing.
 
-    Both take the same tensors and return the loss and its gradients by the
-    student's map, weight and bias.
+    Both take the same tensors and return the loss and its gradients with
+    respect to the student's map, weight and bias.
     """
 
     def __init__(self, shape: Shape, criterion: str, device: str) -> None:
         generator = torch.Generator().manual_seed(0)
 
+        def draw(*sizes: int) -> Tensor:
+            return torch.randn(sizes, generator=generator)
+
         def head(channels: int):
             # as after a ReLU, and logits of a few units
-            feature = torch.randn(
-                shape.batch,
-                channels,
-                shape.side,
-                shape.side,
-                generator=generator).relu()
-            weight = torch.randn(
-                shape.classes, channels,
-                generator=generator) * 4 / channels**0.5
-            bias = torch.randn(shape.classes, generator=generator)
-            return [x.to(device) for x in (feature, weight, bias)]
+            feature = draw(shape.batch, channels, shape.side,
+                           shape.side).relu()
+            weight = draw(shape.classes, channels) * 4 / channels**0.5
+            return [
+                x.to(device) for x in (feature, weight, draw(shape.classes))
+            ]
 
         self.shape = shape
         self.student = [x.requires_grad_() for x in head(shape.student)]
@@ -74,8 +72,7 @@ class Loss:
         self.target = torch.randint(
             shape.classes, (shape.batch, ), generator=generator).to(device)
         self.module = ScaleDecoupledLoss(
-            dict(type=f'{criterion}Criterion'), scales=shape.scales)
-        self.module.to(device)
+            dict(type=f'{criterion}Criterion'), scales=shape.scales).to(device)
         self.plain_rows = plain.ROWS[criterion]
 
     def ours(self) -> Tensor:
@@ -85,7 +82,7 @@ class Loss:
             self.target)
 
     def plain(self) -> Tensor:
-        """The straightforward writing."""
+        """The plain writing."""
         scales = self.shape.scales
         with torch.no_grad():
             teacher = plain.local_logits(*self.teacher, scales)
@@ -93,27 +90,25 @@ class Loss:
         return plain.scale_decoupled(student, teacher, self.target,
                                      self.plain_rows)
 
-    def step(self, loss: Callable[[], Tensor]):
-        """Forward and backward: value and gradients."""
-        value = loss()
+    def step(self, whose: str):
+        """Forward and backward of one of the two: value and gradients."""
+        value = getattr(self, whose)()
         return value.detach(), torch.autograd.grad(value, self.student)
 
     def difference(self) -> float:
         """Largest difference of value and gradients, each relative to its
         largest entry."""
-        ours, plainly = self.step(self.ours), self.step(self.plain)
+        ours, plainly = self.step('ours'), self.step('plain')
         pairs = zip((ours[0], *ours[1]), (plainly[0], *plainly[1]))
         return max(
             ((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
-    def rows(self, ours: bool) -> Tuple[Callable, Tensor]:
-        """A row loss alone: a function, and the student's local logits, a
-        leaf, that it begins with."""
-        scales = self.shape.scales
+    def rows(self, whose: str) -> Callable[[], Tensor]:
+        """A row loss alone, of local logits whose student's are a leaf."""
         student, teacher = (
-            plain.local_logits(*head, scales).detach()
+            plain.local_logits(*head, self.shape.scales).detach()
             for head in (self.student, self.teacher))
         student.requires_grad_()
         target = self.target.expand(student.shape[:2])
-        rows = self.module.criterion if ours else self.plain_rows
-        return (lambda: rows(student, teacher, target)), student
+        rows = self.module.criterion if whose == 'ours' else self.plain_rows
+        return lambda: rows(student, teacher, target)

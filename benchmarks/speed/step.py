@@ -1,9 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""P1: a training step of SD-KD, SD-DKD, SD-NKD beside its plain form."""
-from .measure import Result, claim, interleave, ratio
-from .trainers import close, configure, describe, start, with_scales
+"""P1: a training step of SD-KD, SD-DKD and SD-NKD beside its plain form."""
+from .measure import Result, interleave, ratio
+from .trainers import PAIR, configure, describe, started, with_scales
 
-PAIR = 'res32x4_res8x4_cifar100'
 FINE = (1, 2, 4)
 GOALS = dict(kd=1.03, dkd=1.04, nkd=1.04)
 
@@ -14,7 +13,6 @@ def run(options) -> Result:
         '(SD-DKD, SD-NKD) more than without it: ResNet32x4 to ResNet8x4, '
         'B 64, through the runner.')
     for method in ('kd', ) if options.tiny else GOALS:
-        goal = GOALS[method]
         sd, name = f'sd-{method}', method.upper()
         cfgs = {
             method: configure(f'sdd/{method}_{PAIR}.py', options),
@@ -22,13 +20,11 @@ def run(options) -> Result:
         }
         own = tuple(cfgs[sd].model.distiller.distill_losses.loss_sdd.scales)
         cfgs['fine'] = with_scales(cfgs[sd], FINE)
-        trainers = start(cfgs)
-        found = interleave(trainers, options.rounds, options.steps)
+        with started(cfgs) as trainers:
+            found = interleave(trainers, options.rounds, options.steps)
         for case, scales in (('fine', FINE), (sd, own)):
-            result.claims.append(
-                claim(f'SD-{name} / {name}, M = {set(scales)}', goal,
-                      **ratio(found[case], found[method])))
+            result.claim(f'SD-{name} / {name}, M = {set(scales)}',
+                         GOALS[method], **ratio(found[case], found[method]))
         result.samples[method] = found
-        close(trainers)
     result.notes.append(describe(options))
     return result

@@ -7,8 +7,8 @@ from mmpretrain.registry import DATASETS
 
 from sdd_mm.teacher_cache import TeacherCache
 
-from .measure import Result, claim, interleave, ratio
-from .trainers import Trainer, close, configure, describe, in_memory, start
+from .measure import Result, interleave, ratio
+from .trainers import Trainer, configure, describe, in_memory, started
 
 PAIRS = dict(res8x4='res32x4_res8x4_cifar100', shuv1='res32x4_shuv1_cifar100')
 METHODS = ('sd-kd', 'sd-dkd', 'sd-nkd')
@@ -23,12 +23,11 @@ def run(options) -> Result:
         'than the student alone; a cold run of 240 epochs asks the teacher '
         'for at most 53 % of the views it sees; the losses differ by at most '
         '0.1 %: CIFAR-100, B 64.')
-    result.claims.append(
-        claim(
-            f'Cold run of {EPOCHS} epochs',
-            0.53,
-            cold(options),
-            unit='teacher forwards / images seen'))
+    result.claim(
+        f'Cold run of {EPOCHS} epochs',
+        0.53,
+        cold(options),
+        unit='teacher forwards / images seen')
     for student, pair in PAIRS.items():
         cfgs = {
             'alone':
@@ -36,38 +35,41 @@ def run(options) -> Result:
             'warm':
             cached(configure(f'sdd/sd-kd_{pair}.py', options))
         }
-        trainers = start(cfgs)
-        cache = trainers['warm'].model.teacher_cache
-        if student == 'res8x4':
-            result.notes.append(short_run(trainers['warm'], cache))
-        cache.fill()
-        if cache.store.count() != cache.store.num_rows:
-            raise AssertionError(f'the cache is not warm: {cache}')
-        found = interleave(trainers, options.rounds, 2 * options.steps)
+        with started(cfgs) as trainers:
+            cache = trainers['warm'].model.teacher_source
+            if student == 'res8x4':
+                result.notes.append(short_run(trainers['warm'], cache))
+            cache.fill()
+            if cache.store.count() != cache.store.num_rows:
+                raise AssertionError(f'the cache is not warm: {cache}')
+            found = interleave(trainers, options.rounds, 2 * options.steps)
         result.samples[student] = found
-        result.claims.append(
-            claim(f'SD-KD to {student}, warm cache / student alone', 1.1,
-                  **ratio(found['warm'], found['alone'])))
-        close(trainers)
+        result.claim(f'SD-KD to {student}, warm cache / student alone', 1.1,
+                     **ratio(found['warm'], found['alone']))
     for method in METHODS:
-        result.claims.append(
-            claim(
-                method.upper(),
-                1e-3,
-                difference(f'sdd/{method}_{PAIRS["res8x4"]}.py', options),
-                unit='largest relative difference, cached and live loss'))
+        result.claim(
+            method.upper(),
+            1e-3,
+            difference(f'sdd/{method}_{PAIRS["res8x4"]}.py', options),
+            unit='largest relative difference, cached and live loss')
     result.notes += [
         'The cold run is simulated: the data set draws its views for '
         f'{EPOCHS} epochs, and a view counts the first time.',
         'Both runs of a pair have their images in memory. Steps are timed '
         'without the random crop, which leaves 2 views of each image: the '
-        'cache is then filled by the teacher in seconds, and every row is in '
-        'memory. A cache on a disk that is read for the first time waits for '
-        'it.', 'The losses are compared with logits of standard deviation '
+        'teacher then fills the cache in seconds, and every row is in memory. '
+        'Reading a cache from a disk for the first time takes longer.',
+        'The losses are compared with logits of standard deviation '
         f'{", ".join(map(str, SPREADS))}, stored as float16.',
         describe(options)
     ]
     return result
+
+
+def limit(dataset: Config, count: int) -> None:
+    """Leave a data set's first images only."""
+    generated = dataset.type == 'GeneratedImages'
+    dataset.update({'num_images' if generated else 'indices': count})
 
 
 def few_views(cfg: Config) -> Config:
@@ -77,9 +79,7 @@ def few_views(cfg: Config) -> Config:
     data.pipeline = [
         step for step in data.pipeline if step['type'] != 'RandomCrop'
     ]
-    few = 4 * cfg.train_dataloader.batch_size
-    data.update(
-        {'num_images' if data.type == 'GeneratedImages' else 'indices': few})
+    limit(data, 4 * cfg.train_dataloader.batch_size)
     return cfg
 
 
@@ -97,17 +97,13 @@ def cold(options) -> float:
     """Share of the views in a long run that are seen for the first time."""
     cfg = in_memory(configure('vanilla/res8x4_cifar100.py', options))
     data = cfg.train_dataloader.dataset
-    few = 100 if options.tiny else 2000
-    data.dataset.update({
-        'num_images' if data.dataset.type == 'GeneratedImages' else 'indices':
-        few
-    })
+    limit(data.dataset, 100 if options.tiny else 2000)
     torch.manual_seed(0)
     dataset = DATASETS.build(data)
     seen = np.zeros((len(dataset), dataset.num_views), bool)
     images = list(range(len(dataset)))
     for _ in range(EPOCHS):
-        # what a dataloader asks for; the batches hold the ids of their views
+        # as a dataloader does; the batches hold the ids of their views
         for first in range(0, len(images), 500):
             batch = dataset.__getitems__(images[first:first + 500])
             (sample, ) = batch['data_samples']
@@ -115,8 +111,8 @@ def cold(options) -> float:
     return float(seen.sum() / (len(dataset) * EPOCHS))
 
 
-def short_run(trainer: Trainer, cache) -> str:
-    """Three epochs from an empty cache, and what they should have asked."""
+def short_run(trainer: Trainer, cache: TeacherCache) -> str:
+    """Three epochs from an empty cache, beside what is expected."""
     dataset = trainer.runner.train_dataloader.dataset
     epochs, batches = 3, len(trainer.runner.train_dataloader)
     while trainer.runner.iter < epochs * batches:
@@ -137,23 +133,28 @@ def difference(name: str, options) -> float:
     """
     worst = 0.0
     for spread in SPREADS:
-        trainers = start(dict(run=cached(configure(name, options))))
-        runner = trainers['run'].runner
-        model, dataset = runner.model, runner.train_dataloader.dataset
-        images = np.arange(min(64, len(dataset)))
-        batch = dataset.batch(images, images % dataset.num_views)
-        data = model.data_preprocessor(batch, training=True)
-        with torch.no_grad():
-            logits = model.teacher(data['inputs'], mode='tensor')
-            scale = spread / logits.std()
-            for parameter in model.teacher.head.parameters():
-                parameter *= scale
-            cache = TeacherCache(model, dataset)
-            losses = []
-            for one in (None, cache, cache):  # live, cold, warm
-                model.teacher_cache = one
-                losses.append(model(**data, mode='loss')['distill.loss_sdd'])
-        live, *others = (loss.item() for loss in losses)
+        with started(dict(run=cached(configure(name, options)))) as trainers:
+            runner = trainers['run'].runner
+            losses = cached_and_live(runner.model,
+                                     runner.train_dataloader.dataset, spread)
+        live, *others = losses
         worst = max(worst, *(abs(loss / live - 1) for loss in others))
-        close(trainers)
     return worst
+
+
+@torch.no_grad()
+def cached_and_live(model, dataset, spread: float) -> list:
+    """The loss of one batch: live, from a cold cache, from a warm one."""
+    images = np.arange(min(64, len(dataset)))
+    batch = dataset.batch(images, images % dataset.num_views)
+    data = model.data_preprocessor(batch, training=True)
+    scale = spread / model.teacher(data['inputs'], mode='tensor').std()
+    for parameter in model.teacher.head.parameters():
+        parameter *= scale
+    model.teacher_source = model.teacher_source.live
+    cache = TeacherCache(model, dataset)
+    losses = []
+    for source in (model.teacher_source, cache, cache):
+        model.teacher_source = source
+        losses.append(model(**data, mode='loss')['distill.loss_sdd'].item())
+    return losses

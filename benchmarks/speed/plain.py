@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""SDD written straightforwardly: what the losses are timed against.
+"""SDD written plainly: what the losses are timed against.
 
-Vectorised over cells and samples, without loops over rows and without reading
-anything back from the device: softmax, logarithm, masks, and autograd.
+Vectorized over cells and samples, without loops and without reading anything
+back from the device: softmax, logarithm, masks, and autograd.
 """
 from typing import Callable, Dict, Sequence
 
@@ -20,13 +20,14 @@ def local_logits(feature: Tensor, weight: Tensor, bias: Tensor,
     return F.linear(torch.cat(cells, dim=2).permute(2, 0, 1), weight, bias)
 
 
+def kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL divergence from the teacher, over the last dimension."""
+    return F.kl_div(
+        student.log_softmax(-1), teacher.softmax(-1), reduction='none').sum(-1)
+
+
 def kd(student: Tensor, teacher: Tensor, target: Tensor, tau=4.0) -> Tensor:
-    """KL divergence of the softened logits."""
-    losses = F.kl_div(
-        F.log_softmax(student / tau, dim=-1),
-        F.softmax(teacher / tau, dim=-1),
-        reduction='none')
-    return losses.sum(-1) * tau**2
+    return tau**2 * kl(student / tau, teacher / tau)
 
 
 def dkd(student: Tensor,
@@ -35,7 +36,6 @@ def dkd(student: Tensor,
         alpha=1.0,
         beta=8.0,
         tau=4.0) -> Tensor:
-    """Target and non-target part, each a KL divergence."""
     mask = F.one_hot(target, student.shape[-1])
     student, teacher = student / tau, teacher / tau
     p, q = student.softmax(-1), teacher.softmax(-1)
@@ -57,7 +57,6 @@ def nkd(student: Tensor,
         target: Tensor,
         gamma=1.5,
         tau=1.0) -> Tensor:
-    """Cross entropies of the target class and of the others."""
     mask = F.one_hot(target, student.shape[-1])
     p_target = (F.log_softmax(student, dim=-1) * mask).sum(-1)
     q_target = (F.softmax(teacher, dim=-1) * mask).sum(-1)

@@ -4,10 +4,8 @@ import os
 
 from mmengine.logging import HistoryBuffer
 
-from .measure import Result, claim
-from .overhead import STUDENT
-from .step import PAIR
-from .trainers import EPOCH, close, configure, start, stock
+from .measure import Result
+from .trainers import EPOCH, PAIR, STUDENT, configure, started, stock
 
 EPOCHS = 240
 
@@ -24,28 +22,25 @@ def run(options) -> Result:
     cfgs['MMRazor'] = stock(cfgs['SD-KD'])
     for cfg in cfgs.values():
         cfg.train_dataloader.batch_size = 2
-    trainers = start(cfgs)
-    for when, iterations in (('after a step', 0), (f'after {EPOCHS} epochs',
-                                                   EPOCH * EPOCHS)):
-        sizes = {}
-        for name, trainer in trainers.items():
-            fill(trainer.runner.message_hub, iterations)
-            sizes[name] = size(trainer.runner)
-        result.samples[when] = sizes
-        for name, goal in (('SD-KD', 1.02), ('MMRazor', None)):
-            result.claims.append(
-                claim(f'{name} / the student alone, {when}', goal,
-                      sizes[name] / sizes['alone']))
-        result.notes.append(f'Bytes {when}: ' +
-                            ', '.join(f'{name} {value:,}'
-                                      for name, value in sizes.items()))
+    with started(cfgs) as trainers:
+        for when, iterations in (('after a step', 0),
+                                 (f'after {EPOCHS} epochs', EPOCH * EPOCHS)):
+            sizes = result.samples[when] = {}
+            for name, trainer in trainers.items():
+                fill(trainer.runner.message_hub, iterations)
+                sizes[name] = size(trainer.runner)
+            for name, goal in (('SD-KD', 1.02), ('MMRazor', None)):
+                result.claim(f'{name} / the student alone, {when}', goal,
+                             sizes[name] / sizes['alone'])
+            result.notes.append(f'Bytes {when}: ' +
+                                ', '.join(f'{name} {value:,}'
+                                          for name, value in sizes.items()))
     result.notes += [
-        'Written by the runner, without optimizer and schedulers. MMRazor is '
+        'The runner wrote them, without optimizer and schedulers. MMRazor is '
         'SingleTeacherDistill with the same losses and MMEngine\'s own hooks.',
-        f'The histories of {EPOCHS} epochs, which are in every checkpoint, '
-        'are filled in, not trained.'
+        f'Every checkpoint has the histories of its scalars: those of {EPOCHS}'
+        ' epochs are filled in, not trained.'
     ]
-    close(trainers)
     return result
 
 
