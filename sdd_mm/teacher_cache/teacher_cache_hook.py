@@ -4,18 +4,19 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ...runtime.utils import bare_model
-from ...teacher_cache import TeacherCache, TeacherCacheError
+from ..runtime.utils import bare_model
+from .cacheable import TeacherCacheError
+from .teacher_cache import TeacherCache
 
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
     """Runs the teacher once per view of an image.
 
-    Needs an ``InMemoryDataset`` for training, whose augmentation is a
+    Needs an ``InMemoryDataset`` for training, whose augmentations are a
     discrete set of views, and a ``FrozenTeacherDistill``. See
-    :class:`sdd_mm.teacher_cache.TeacherCache`. The size is logged before the
-    run starts, and every epoch how often the teacher was asked.
+    :class:`sdd_mm.teacher_cache.TeacherCache`. Logs the size of the cache
+    before training, and after every epoch how often the teacher had to run.
 
     Args:
         cache_dir (str, optional): Folder of the rows, for later runs, other
@@ -46,27 +47,28 @@ class TeacherCacheHook(Hook):
         if sum(isinstance(hook, TeacherCacheHook)
                for hook in runner.hooks) > 1:
             raise TeacherCacheError('custom_hooks has two TeacherCacheHooks: '
-                                    'leave one out')
-        left = getattr(model, 'teacher_source', None)
-        if isinstance(left, TeacherCache):  # by a run that was interrupted
-            left.store.close()
-            model.teacher_source = left.live
+                                    'remove one')
+        previous = getattr(model, 'teacher_source', None)
+        if isinstance(previous, TeacherCache):  # of an interrupted run
+            previous.store.close()
+            model.teacher_source = previous.live
         self.cache = TeacherCache(model, runner.train_dataloader.dataset,
                                   self.cache_dir, self.dtype)
         model.teacher_source = self.cache
 
     def before_train_epoch(self, runner) -> None:
-        """Count anew."""
-        self.cache.asked = self.cache.forwards = 0
+        """Reset the counts."""
+        self.cache.requested = self.cache.forwards = 0
 
     def after_train_epoch(self, runner) -> None:
-        """Say how often the teacher was asked."""
+        """Log how often the teacher had to run."""
         cache = self.cache
-        if cache.asked == 0:
-            return  # distillation was stopped
+        if cache.requested == 0:
+            return  # the distillation was stopped
         runner.logger.info(
-            f'Teacher cache: {cache.forwards:,} of {cache.asked:,} views were '
-            f'asked of the teacher ({cache.forwards / cache.asked:.1%})')
+            f'Teacher cache: the teacher ran on {cache.forwards:,} of '
+            f'{cache.requested:,} views '
+            f'({cache.forwards / cache.requested:.1%})')
 
     def after_train(self, runner) -> None:
         """Close the cache."""
