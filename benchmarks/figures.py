@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Accuracy over epochs."""
 import statistics
+import textwrap
 from itertools import product
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -57,8 +58,9 @@ def draw(lines: Dict[str, Tuple[List[dict], List[str]]], path: Path,
             ScaledTranslation(0, -0.5, figure.dpi_scale_trans),
             frameon=False,
             fontsize=9)
-    figure.suptitle(f'{title}: mean and range of the seeds; in front of a '
-                    'name the accuracy after the last epoch')
+    text = (f'{title}: mean and range of the seeds; in front of a name the '
+            'accuracy after the last epoch')
+    figure.suptitle(textwrap.fill(text, 45 * across), fontsize=11)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
