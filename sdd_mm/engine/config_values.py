@@ -88,7 +88,7 @@ def check_values(cfg: Config) -> None:
         PreflightError: With the key, its value, and what it must be.
     """
     _check_shapes(cfg)
-    for key, value in _items(cfg):
+    for key, value in items(cfg):
         for pattern, what, right in RULES:
             if re.fullmatch(pattern, key) and not right(value):
                 raise PreflightError(f'{key} must be {what}, got {value!r}')
@@ -146,11 +146,11 @@ def _is_hook(value) -> bool:
     return isinstance(value, (dict, Hook))
 
 
-def _items(value, prefix: str = '') -> Iterator[Tuple[str, Any]]:
+def items(value, prefix: str = '') -> Iterator[Tuple[str, Any]]:
     """Dotted keys of a config with their values."""
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
     for key, inner in value.items():
         yield f'{prefix}{key}', inner
         if isinstance(inner, (dict, list, tuple)):
-            yield from _items(inner, f'{prefix}{key}.')
+            yield from items(inner, f'{prefix}{key}.')
