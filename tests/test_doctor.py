@@ -67,7 +67,7 @@ def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     assert code == 0 and 'BAD' not in {mark for mark, _ in found.values()}
     texts = {title: text for title, (_, text) in found.items()}
     assert f'torch {torch.__version__.split("+")[0]}' in texts['versions']
-    assert 'read_plain_text' in texts['repaired']
+    assert 'import_mmrazor' in texts['repaired']
     assert 'losses/scale_decoupled_loss.py' in texts['ScaleDecoupledLoss']
     assert '500 images, 10 classes' in texts['val']
     assert 'of student and teacher' in texts['images']
@@ -214,7 +214,7 @@ def test_a_loader_without_batches(capsys, teacher):
             'train_dataloader.batch_size': 2000,
             'train_dataloader.drop_last': 'True'
         })
-    assert code == 1 and 'train_dataloader.drop_last' in found['train'][1]
+    assert code == 1 and 'train_dataloader.drop_last' in found['config'][1]
 
 
 def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):
