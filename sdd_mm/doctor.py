@@ -157,7 +157,7 @@ def set_up(cfg: Config, batches: Optional[int],
     """
     cfg.setdefault('work_dir', 'work_dirs/doctor')
     try:
-        model = check_training(cfg)
+        model = check_training(cfg).model
     except PreflightError as error:
         yield Finding(BAD, 'config', str(error))
         return
@@ -177,8 +177,6 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
             if cfg.get(key) is not None:
                 loaders[key] = _build_loader(cfg[key])
                 yield _data(key, cfg[key], loaders[key])
-                if not len(loaders[key]):
-                    return
     model.to(get_device())
     finding = _normalization(model, next(iter(loaders['train_dataloader'])))
     yield finding
@@ -208,11 +206,6 @@ def _data(key: str, cfg: dict, loader) -> Finding:
             f'{"" if classes is None else f", {len(classes)} classes"}, '
             f'{len(loader):,} batches of {loader.batch_size or "any size"}'
             f'{f", {root}" if root else ""}')
-    if not len(loader):
-        return Finding(
-            BAD,
-            key.split('_')[0], f'{text}: set {key}.batch_size to fewer than '
-            f'there are, or {key}.drop_last to False')
     return Finding(GOOD, key.split('_')[0], text)
 
 

@@ -226,7 +226,7 @@ def test_a_loader_without_batches(capsys, teacher):
             'train_dataloader.batch_size': 2000,
             'train_dataloader.drop_last': 'True'
         })
-    assert code == 1 and 'train_dataloader.drop_last' in found['train'][1]
+    assert code == 1 and 'train_dataloader.drop_last' in found['config'][1]
 
 
 def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):

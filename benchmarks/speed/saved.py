@@ -2,7 +2,6 @@
 """P3: bytes that a loss keeps for its backward pass."""
 from typing import Callable, Dict, Iterable
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
