@@ -52,6 +52,8 @@ from .weights import weights_hash
 
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
             'mmpretrain', 'mmrazor')
+# maintained forks with the same files, named onedl-mmengine and so on
+FORKED = ('mmengine', 'mmcv', 'mmpretrain')
 CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
                                                   'SingleTeacherDistill'),
            (MODELS, 'FrozenTeacherDistill'), (MODELS, 'SDDDistiller'),
@@ -81,12 +83,18 @@ GOOD, FACT, BAD = MARKS = ('ok', '', 'BAD')
 
 def installation() -> List[Finding]:
     """Versions, repairs, where classes come from, and the machine."""
-    found = [f'Python {platform.python_version()}']
+    found, findings = [f'Python {platform.python_version()}'], []
     for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f'{name} {version(name)}')
+        versions = _versions(name)
+        found += versions
+        if len(versions) > 1:
+            findings.append(
+                Finding(
+                    BAD, name, f'{" and ".join(versions)} have the same '
+                    'files, so one has overwritten the other: uninstall both, '
+                    'and install one'))
     fixes = ', '.join(fix.__name__ for fix in repairs())
-    findings = [
+    findings[:0] = [
         Finding(FACT, 'versions',
                 f'sdd_mm {sdd_mm.__version__}, {", ".join(found)}'),
         Finding(GOOD, 'repaired', f'{fixes} (sdd_mm/compat.py)')
@@ -100,6 +108,15 @@ def installation() -> List[Finding]:
             findings.append(
                 Finding(GOOD, name, f'{registry.scope}: {_file(kind)}'))
     return [*findings, _machine()]
+
+
+def _versions(name: str) -> List[str]:
+    """A package and its maintained fork, as far as they are installed."""
+    found = []
+    for title in (f'onedl-{name}', name) if name in FORKED else (name, ):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f'{title} {version(title)}')
+    return found
 
 
 def _file(kind: type) -> str:
@@ -140,7 +157,7 @@ def set_up(cfg: Config, batches: Optional[int],
     """
     cfg.setdefault('work_dir', 'work_dirs/doctor')
     try:
-        model = check_training(cfg)
+        model = check_training(cfg).model
     except PreflightError as error:
         yield Finding(BAD, 'config', str(error))
         return
@@ -160,8 +177,6 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
             if cfg.get(key) is not None:
                 loaders[key] = _build_loader(cfg[key])
                 yield _data(key, cfg[key], loaders[key])
-                if not len(loaders[key]):
-                    return
     model.to(get_device())
     finding = _normalization(model, next(iter(loaders['train_dataloader'])))
     yield finding
@@ -191,11 +206,6 @@ def _data(key: str, cfg: dict, loader) -> Finding:
             f'{"" if classes is None else f", {len(classes)} classes"}, '
             f'{len(loader):,} batches of {loader.batch_size or "any size"}'
             f'{f", {root}" if root else ""}')
-    if not len(loader):
-        return Finding(
-            BAD,
-            key.split('_')[0], f'{text}: set {key}.batch_size to fewer than '
-            f'there are, or {key}.drop_last to False')
     return Finding(GOOD, key.split('_')[0], text)
 
 

@@ -61,6 +61,18 @@ def ask(capsys, teacher, name='sd-kd', **options):
     return code, found
 
 
+def test_a_fork_beside_the_package_it_stands_for(tmp_path, monkeypatch):
+    info = tmp_path / 'onedl_mmengine-0.10.12.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        'Metadata-Version: 2.1\nName: onedl-mmengine\nVersion: 0.10.12\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    findings = {one.title: one for one in doctor.installation()}
+    assert 'onedl-mmengine 0.10.12, mmengine' in findings['versions'].text
+    assert findings['mmengine'].mark == 'BAD'
+    assert 'uninstall both' in findings['mmengine'].text
+
+
 def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, found = ask(capsys, teacher)
@@ -214,7 +226,7 @@ def test_a_loader_without_batches(capsys, teacher):
             'train_dataloader.batch_size': 2000,
             'train_dataloader.drop_last': 'True'
         })
-    assert code == 1 and 'train_dataloader.drop_last' in found['train'][1]
+    assert code == 1 and 'train_dataloader.drop_last' in found['config'][1]
 
 
 def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):

@@ -26,16 +26,14 @@ def main() -> None:
     from common import (PreflightError, build_runner, finish_config,
                         load_config, refuse)
 
-    from sdd_mm.engine.hooks import TeacherCacheHook
     from sdd_mm.engine.preflight import check_training
-    from sdd_mm.teacher_cache import TeacherCacheError
+    from sdd_mm.teacher_cache import TeacherCacheError, TeacherCacheHook
     try:
         cfg = load_config(args)
         finish_config(cfg, args, ('train_dataloader', ))
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
-        check_training(cfg)
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, check_training(cfg))
         hook = next(
             (hook
              for hook in runner.hooks if isinstance(hook, TeacherCacheHook)),

@@ -2,9 +2,5 @@
 from .distill_warmup_hook import DistillWarmupHook
 from .frozen_teacher_hook import FrozenTeacherHook
 from .sdd_report_hook import SDDReportHook
-from .teacher_cache_hook import TeacherCacheHook
 
-__all__ = [
-    'DistillWarmupHook', 'FrozenTeacherHook', 'SDDReportHook',
-    'TeacherCacheHook'
-]
+__all__ = ['DistillWarmupHook', 'FrozenTeacherHook', 'SDDReportHook']
