@@ -1,39 +1,38 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Everything that is wrong upstream, and its repair.
+"""What import, training and resumption need on today's torch.
 
-========================  =================  ================================
-repair                    needed by          what breaks without it
-========================  =================  ================================
-:func:`import_mmrazor`    mmrazor 1.0.0      ``import mmrazor`` asserts
-                          with mmcv > 2.1.0  mmcv <= 2.1.0
-:func:`stub_quantization` mmrazor 1.0.0      ``import mmrazor.models`` fails:
-                          with torch >= 2.0  its quantization rooms ask for
-                                             names that torch has renamed
-:func:`allow_checkpoint`  mmengine 0.10.7    ``--resume`` fails: torch.load
-                          with torch >= 2.6  refuses the types of the log
-                                             history (weights_only)
-:func:`weights_only`      torch < 2.6        a checkpoint may run code: without
-                                             it ``torch.load`` reads any pickle
-:func:`launch_on_cpu`     mmengine 0.10.7    torchrun fails: a CUDA device is
-                          without a GPU      set whatever the backend
-:func:`free_cublas`       mmengine 0.10.7    ``randomness.deterministic``
-                                             fails on a GPU, where cuBLAS wants
-                                             a variable to be set
-:func:`name_bad_images`   mmcv 2.1.0 with    the rest of a JPEG that was cut
-                          OpenCV < 5         off is grey, without an error
-:func:`count_windows`     mmpretrain 1.2.0   exported Swin, DaViT and MixMIM
-                                             are wrong for any other number
-                                             of images than they were traced
-                                             with
-:func:`hush`              mmengine 0.10.7,   every start warns of what nobody
-                          mmcv-lite 2.1.0    can do anything about
-========================  =================  ================================
+=========================  =================  ================================
+repair                     needed by          what breaks without it
+=========================  =================  ================================
+:func:`import_mmrazor`     mmrazor 1.0.0      ``import mmrazor`` asserts
+                           with mmcv > 2.1.0  mmcv <= 2.1.0
+:func:`stub_quantization`  mmrazor 1.0.0      ``import mmrazor.models`` fails:
+                           with torch >= 2.0  its quantization packages ask
+                                              for names that torch has renamed
+:func:`set_inplace_false`  mmrazor 1.0.0      a recorder of what comes before
+                           with torch whose   an in-place activation records
+                           ``_modules`` is a  what comes after it, without an
+                           dict (2.15)        error
+:func:`allow_checkpoint`   mmengine 0.10.7    ``--resume`` fails: torch.load
+                           with torch >= 2.6  refuses the types of the log
+                                              history (weights_only)
+:func:`launch_on_cpu`      mmengine 0.10.7    torchrun fails: a CUDA device is
+                           without a GPU      set whatever the backend
+:func:`free_cublas`        mmengine 0.10.7    ``randomness.deterministic``
+                                              fails on a GPU, where cuBLAS
+                                              wants a variable to be set
+:func:`name_bad_images`    mmcv 2.1.0 with    the rest of a JPEG that was cut
+                           OpenCV < 5         off is gray, without an error
+:func:`silence_warnings`   mmengine 0.10.7,   every start warns of what nobody
+                           mmcv-lite 2.1.0    can do anything about
+=========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
-else of this package is imported. Nothing here imports sdd_mm, and nothing
-elsewhere in sdd_mm works around the stack.
+else of this package is imported. Nothing here imports sdd_mm. No repair
+changes what works: each turns an error into a result, or, in
+:func:`set_inplace_false` and :func:`name_bad_images`, a silently wrong result
+into the right one or an error.
 """
-import codecs
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -43,16 +42,15 @@ import os
 import pickle
 import sys
 import warnings
-from collections import Counter
 from types import ModuleType
 
 import torch
 
 _NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
-# The rooms of mmrazor that do not import on torch >= 2, and what each of them
-# would have registered: (registry, names).
-_QUANTIZATION_ROOMS = {
+# The packages of mmrazor that do not import on torch >= 2, and what each of
+# them would have registered: (registry, names).
+_QUANTIZATION = {
     'mmrazor.structures.quantization': (None, ()),
     'mmrazor.models.quantizers':
     ('MODELS', ('AcademicQuantizer', 'OpenVINOQuantizer', 'TensorRTQuantizer',
@@ -70,12 +68,10 @@ _QUANTIZATION_ROOMS = {
 
 def repairs() -> list:
     """The repairs that the installed versions need, in order."""
-    new = torch_version() >= (2, 6)
     return [
-        hush, *[stub_quantization] * (torch_version() >= (2, 0)),
-        import_mmrazor, allow_checkpoint if new else weights_only,
-        *[launch_on_cpu] * (not torch.cuda.is_available()), free_cublas,
-        name_bad_images, count_windows
+        silence_warnings, stub_quantization, import_mmrazor, set_inplace_false,
+        allow_checkpoint, *[launch_on_cpu] * (not torch.cuda.is_available()),
+        free_cublas, name_bad_images
     ]
 
 
@@ -85,17 +81,12 @@ def repair() -> None:
         fix()
 
 
-def hush() -> None:
+def silence_warnings() -> None:
     """Silence warnings of the stack about itself."""
     for message in ('pkg_resources is deprecated',
                     'Fail to import ``MultiScaleDeformableAttention',
                     'In MMCV v1.4.4, we modified the default value of args'):
         warnings.filterwarnings('ignore', message=message)
-
-
-def torch_version() -> tuple:
-    """Major and minor number of torch."""
-    return tuple(int(part) for part in torch.__version__.split('.')[:2])
 
 
 # --- mmrazor 1.0.0 with mmcv > 2.1.0 ---------------------------------------
@@ -132,10 +123,10 @@ def import_mmrazor() -> None:
 
 
 class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds an empty room where mmrazor keeps its quantization."""
+    """Finds an empty package where mmrazor keeps its quantization."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in _QUANTIZATION_ROOMS:
+        if name not in _QUANTIZATION:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -144,9 +135,9 @@ class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__all__ = []
-        # `from .room import Name` of any name gives its placeholder
+        # `from .package import Name` of any name gives its placeholder
         module.__getattr__ = _placeholder_or_attribute_error
-        registry, names = _QUANTIZATION_ROOMS[module.__name__]
+        registry, names = _QUANTIZATION[module.__name__]
         if registry is not None:
             registry = getattr(
                 importlib.import_module('mmrazor.registry'), registry)
@@ -177,14 +168,34 @@ def _placeholder(name: str) -> type:
 def stub_quantization() -> None:
     """Let mmrazor import on torch >= 2 by leaving out its quantization.
 
-    Its quantization rooms import names that torch 2.0 renamed. Whoever uses
-    one of their classes gets an error that says so.
+    Its quantization packages import names that torch 2.0 renamed. Using one of
+    their classes is an error that says so.
     """
     if 'mmrazor.models' in sys.modules or any(
             isinstance(finder, _QuantizationStubs)
             for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _QuantizationStubs())
+
+
+# --- mmrazor 1.0.0 with torch 2.15 -----------------------------------------
+
+
+def set_inplace_false() -> None:
+    """Let MMRazor's algorithms turn off what works in place.
+
+    A recorder of what comes before an activation would record what comes
+    after it. MMRazor looks into an ``OrderedDict`` for modules, which torch
+    no longer keeps them in.
+    """
+    from mmrazor.models.algorithms.base import BaseAlgorithm
+
+    def set_module_inplace_false(self, architecture, varstr) -> None:
+        for module in architecture.modules():
+            if hasattr(module, 'inplace'):
+                module.inplace = False
+
+    BaseAlgorithm.set_module_inplace_false = set_module_inplace_false
 
 
 # --- mmengine 0.10.7 with torch >= 2.6 -------------------------------------
@@ -244,55 +255,6 @@ def allow_checkpoint() -> None:
     ])
 
 
-# --- torch < 2.6 -----------------------------------------------------------
-
-
-def weights_only() -> None:
-    """Let ``torch.load`` read weights only where it is not told otherwise.
-
-    As torch >= 2.6 does, by an unpickler that knows tensors and
-    :func:`checkpoint_types`: the ``weights_only`` of these versions knows no
-    log history, and ran code all the same (CVE-2025-32434).
-    """
-    original = torch.load
-    if getattr(original, '_sdd_mm', False):
-        return
-    from torch._weights_only_unpickler import _get_allowed_globals
-    types = {
-        **_get_allowed_globals(),
-        **checkpoint_types(),
-        # that later ones allow
-        'builtins.set': set,
-        'collections.Counter': Counter,
-        '_codecs.encode': codecs.encode
-    }
-
-    class WeightsUnpickler(pickle.Unpickler):
-
-        def find_class(self, module, name):
-            # as Python 2 calls it, whose protocol torch writes
-            full = f'{module}.{name}'.replace('__builtin__', 'builtins')
-            if full not in types:
-                raise pickle.UnpicklingError(
-                    f'{full} is not what weights are made of: the file is '
-                    'refused')
-            return types[full]
-
-    weights = ModuleType('weights')
-    weights.Unpickler = WeightsUnpickler
-    weights.load = lambda file, **kwargs: WeightsUnpickler(file, **kwargs
-                                                           ).load()
-
-    def load(f, map_location=None, pickle_module=None, **kwargs):
-        if pickle_module is None and kwargs.get('weights_only') is not False:
-            kwargs.pop('weights_only', None)
-            pickle_module = weights
-        return original(f, map_location, pickle_module, **kwargs)
-
-    load._sdd_mm = True
-    torch.load = load
-
-
 # --- mmengine 0.10.7 without a GPU -----------------------------------------
 
 
@@ -345,7 +307,7 @@ def free_cublas() -> None:
 def name_bad_images() -> None:
     """Let an image that is cut off or no image be an error with its name.
 
-    OpenCV 4 fills what is missing with grey, later ones give no image at all.
+    OpenCV 4 fills what is missing with gray, later ones give no image at all.
     A JPEG that does not end as one is decoded by Pillow first, which refuses
     what it cannot read to the end.
     """
@@ -375,26 +337,3 @@ def name_bad_images() -> None:
 
     load._sdd_mm = True
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
-
-
-# --- mmpretrain 1.2.0 -------------------------------------------------------
-
-
-def count_windows() -> None:
-    """Let a traced window attention take any number of images.
-
-    MMPretrain divides floats to know how many images its windows are of, and
-    a trace keeps the result. Asking for the number of channels instead gives
-    the same tensor.
-    """
-    from mmpretrain.models.backbones.mixmim import MixMIMBlock
-    from mmpretrain.models.utils import ShiftWindowMSA
-
-    def window_reverse(windows, H, W, window_size):
-        channels = windows.shape[-1]
-        grid = windows.view(-1, H // window_size, W // window_size,
-                            window_size, window_size, channels)
-        return grid.transpose(2, 3).reshape(-1, H, W, channels)
-
-    for kind in (MixMIMBlock, ShiftWindowMSA):
-        kind.window_reverse = staticmethod(window_reverse)

@@ -1,27 +1,31 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""The text of a config, as checkpoints hold it, read without running it."""
+"""Reads the dump of a config, as in a checkpoint, without running it."""
 import ast
 
 
 def read_config(text: str) -> dict:
     """The variables of a dumped config.
 
-    MMEngine would run the text, and import what it names.
+    ``Config.fromstring`` would run the text and import what it names.
 
     Args:
-        text (str): What ``Config.pretty_text`` gave.
-
-    Raises:
-        ValueError: If the text is not the dump of a config. What is no plain
-            value in it is None.
+        text (str): The ``pretty_text`` of a config.
 
     Returns:
-        dict: Plain values by the names of their variables.
+        dict: Values by the names of their variables; None where a value is
+        not a plain one.
+
+    Raises:
+        ValueError: If the text is not Python.
+
+    Examples:
+        >>> read_config("model = dict(type='ResNet', depth=18)")
+        {'model': {'type': 'ResNet', 'depth': 18}}
     """
     try:
         lines = ast.parse(text).body
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f'it is no config: {error}') from error
+        raise ValueError(f'it is not a config: {error}') from error
     return {
         target.id: _value(line.value)
         for line in lines if isinstance(line, ast.Assign)

@@ -1,20 +1,20 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""This package's networks among MMPretrain's own."""
-from pathlib import Path
+"""This package's networks by name in MMPretrain."""
 from typing import List
 
-PACKAGE = Path(__file__).resolve().parent
+from .config_file import project_root
 
 
 def register_models() -> List[str]:
-    """Let ``mmpretrain.get_model`` and ``list_models`` know them by name.
+    """Register networks for ``mmpretrain.get_model`` and ``list_models``.
 
     A network of ``configs/vanilla`` has the name of its config. The name of a
-    distillation stands for its student: the plain network, and its weights
-    where the metafile has some.
+    distillation gives its student: the plain network, with weights where the
+    metafile lists some.
 
     Returns:
-        list[str]: The names. Calling it again changes nothing.
+        list[str]: The names that were registered. A second call changes
+        nothing.
 
     Examples:
         >>> import sdd_mm
@@ -27,9 +27,7 @@ def register_models() -> List[str]:
     from modelindex.load_model_index import load
     from modelindex.models.Result import Result
     from modelindex.models.ResultList import ResultList
-    root = next(
-        path for path in (PACKAGE / '.mim', PACKAGE.parent)
-        if (path / 'model-index.yml').is_file())
+    root = project_root()
     index = load(str(root / 'model-index.yml'))
     index.build_models_with_collections()
     networks = {model.name: model.config for model in index.models}
@@ -38,9 +36,9 @@ def register_models() -> List[str]:
         student = (model.metadata.data or {}).get('Student')
         network = networks.get(student, model.config)
         if '/vanilla/' not in network:
-            continue  # a name of the demo's is no name anywhere else
+            continue  # the demo's names, such as `teacher`, are too general
         model.config = str(root / network)
-        if model.results is None:  # inference_model() looks for the task
+        if model.results is None:  # inference_model() reads the task
             model.results = ResultList(
                 [Result('Image Classification', 'unknown', {})])
         ModelHub._models_dict[model.name.lower()] = model

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What a config says of the images that its data set loads."""
+"""The images that a data set loads, as its config says."""
 from typing import Iterator, Optional, Tuple
 
 LOADERS = ('LoadImageFromFile', 'mmpretrain.LoadImageFromFile',
@@ -9,7 +9,7 @@ RGB_ARRAYS = ('CIFAR10', 'CIFAR100', 'VerifiedCIFAR100')
 
 
 def datasets_of(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
-    """The data sets inside wrappers, each with its config key."""
+    """The data sets inside wrappers, each with its dotted config key."""
     if 'datasets' in cfg:
         for index, inner in enumerate(cfg['datasets']):
             yield from datasets_of(f'{key}.datasets.{index}', inner)
@@ -20,24 +20,24 @@ def datasets_of(key: str, cfg: dict) -> Iterator[Tuple[str, dict]]:
 
 
 def preprocessor_of(cfg: dict) -> Optional[dict]:
-    """The data preprocessor of a config: the model's own comes first."""
+    """The data preprocessor of a config; the model's own takes precedence."""
     return cfg['model'].get('data_preprocessor') or cfg.get(
         'data_preprocessor')
 
 
 def innermost(dataset: dict) -> dict:
-    """The data set inside wrappers, the first of several."""
+    """The data set inside wrappers; of several, the first."""
     return next(datasets_of('dataset', dataset))[1]
 
 
 def loads_files(loader: dict) -> bool:
-    """Whether a dataloader's images come from files, not from arrays."""
+    """Whether a dataloader reads image files rather than arrays."""
     return any(step['type'] in LOADERS
                for step in innermost(loader['dataset'])['pipeline'])
 
 
 def loads_grey(loader: dict) -> bool:
-    """Whether a dataloader's images have one channel, as they are loaded."""
+    """Whether a dataloader loads images with a single channel."""
     return any(
         step.get('color_type') == 'grayscale'
         for step in innermost(loader['dataset']).get('pipeline', ())
@@ -51,7 +51,7 @@ def channel_order(loader: dict) -> Optional[str]:
         loader (dict): Config of a dataloader.
 
     Returns:
-        str | None: 'RGB', 'BGR', or None where the config does not tell.
+        str | None: 'RGB', 'BGR', or None if the config does not say.
     """
     dataset = innermost(loader['dataset'])
     if dataset['type'].split('.')[-1] in RGB_ARRAYS:

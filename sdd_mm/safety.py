@@ -6,6 +6,8 @@ it is not as careful:
 
 - a checkpoint from a URL is read by ``torch.hub``, which runs what a pickle
   asks for, and is not compared with the hash in its name;
+- onedl-mmengine, its maintained fork, reads a file that holds more than
+  weights once more, with code and a warning;
 - the config that a checkpoint holds is text, which the runner that resumes
   and the inferencer that is given a checkpoint alone run as Python;
 - a YAML file may name functions to call.
@@ -26,7 +28,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 from urllib.parse import urlparse
 
 import torch
@@ -34,6 +36,8 @@ import yaml
 from mmengine.fileio.handlers import yaml_handler
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
+
+from .errors import SDDError
 
 HASH = re.compile(r'-([a-f0-9]{8,})\.')
 # where checkpoints of MMEngine hold the text of a config
@@ -43,6 +47,10 @@ CONFIGS = (('meta', 'config'), ('meta', 'cfg'), ('message_hub', 'runtime_info',
 PLAIN = (ast.Module, ast.Assign, ast.Name, ast.Attribute, ast.Store, ast.Load,
          ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Call,
          ast.keyword, ast.UnaryOp, ast.USub)
+
+
+class UnsafeFileError(SDDError, RuntimeError):
+    """A file that could run code, or is not what its name says."""
 
 
 def load_checkpoint(filename: str, logger: str = 'current') -> Any:
@@ -58,12 +66,12 @@ def load_checkpoint(filename: str, logger: str = 'current') -> Any:
         Any: What the file holds, mostly a dict.
 
     Raises:
-        RuntimeError: If the file is not what its name says, or if a config in
-            it is code.
+        UnsafeFileError: If the file is not what its name says, or if a config
+            in it is code.
         pickle.UnpicklingError: If it asks for more than weights and what
             MMEngine's checkpoints hold.
     """
-    with _careful_downloads():
+    with _careful_reading():
         content = CheckpointLoader.load_checkpoint(filename, 'cpu', logger)
     refuse_code(content, filename)
     return content
@@ -75,7 +83,7 @@ def guard() -> None:
     Checkpoints that are downloaded, configs in checkpoints, and YAML. A second
     call changes nothing.
     """
-    mmengine_checkpoint.load_url = load_url
+    vars(mmengine_checkpoint).update(_careful_functions())
     yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
     original = CheckpointLoader.load_checkpoint
     if getattr(original, '_sdd_mm', False):
@@ -90,15 +98,34 @@ def guard() -> None:
     CheckpointLoader.load_checkpoint = classmethod(guarded)
 
 
+def _careful_functions() -> Dict[str, Callable]:
+    """What takes the place of functions that MMEngine reads files with."""
+    functions = dict(load_url=load_url)
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        functions['_safe_torch_load'] = _load_weights  # of onedl-mmengine
+    return functions
+
+
 @contextmanager
-def _careful_downloads() -> Iterator[None]:
-    """Let MMEngine download by :func:`load_url`."""
-    original = mmengine_checkpoint.load_url
-    mmengine_checkpoint.load_url = load_url
+def _careful_reading() -> Iterator[None]:
+    """Let MMEngine read checkpoints by our functions."""
+    functions = _careful_functions()
+    originals = {
+        name: getattr(mmengine_checkpoint, name)
+        for name in functions
+    }
+    vars(mmengine_checkpoint).update(functions)
     try:
         yield
     finally:
-        mmengine_checkpoint.load_url = original
+        vars(mmengine_checkpoint).update(originals)
+
+
+def _load_weights(file: Any,
+                  map_location: Any = None,
+                  weights_only: Any = None) -> Any:
+    """Read weights only, whatever is asked for."""
+    return torch.load(file, map_location=map_location, weights_only=True)
 
 
 def load_url(url: str,
@@ -119,7 +146,7 @@ def load_url(url: str,
 
     Raises:
         RuntimeError: If the file, downloaded now or before, has another hash
-            than its name.
+            than its name; an ``UnsafeFileError`` if before.
     """
     name = os.path.basename(urlparse(url).path)
     check = names_hash(name)
@@ -151,7 +178,7 @@ def compare_hash(path: Path) -> None:
         while part := file.read(1 << 20):
             found.update(part)
     if not found.hexdigest().startswith(wanted):
-        raise RuntimeError(
+        raise UnsafeFileError(
             f'{path}: checksum mismatch: the file name says {wanted}, its '
             f'SHA-256 begins with {found.hexdigest()[:len(wanted)]}. Remove '
             'it, and it will be downloaded again')
@@ -169,7 +196,7 @@ def refuse_code(content: Any, filename: str) -> None:
         for key in place:
             text = text.get(key) if isinstance(text, dict) else None
         if isinstance(text, str) and not is_plain(text):
-            raise RuntimeError(
+            raise UnsafeFileError(
                 f'{filename}: its {".".join(place)} is no plain config but '
                 'code, which MMEngine would run: the checkpoint is refused')
 

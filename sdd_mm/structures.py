@@ -7,16 +7,16 @@ from torch import Tensor
 
 REMEDY = {
     'pred_':
-    'is written for each image when a model predicts: set '
+    'is a prediction per image: set '
     'val_dataloader.dataset.dataset.test_mode=True (or test_dataloader...), '
-    'and InMemoryDataset gives one data sample an image',
+    'and InMemoryDataset gives one data sample per image',
     'gt_score':
     'comes from data_preprocessor.to_onehot or from batch augmentations '
-    '(Mixup, CutMix: model.train_cfg.augments, or '
-    'model.architecture.train_cfg.augments): leave them out, or take '
-    'train_dataloader.dataset out of its InMemoryDataset',
+    '(Mixup, CutMix: model.train_cfg.augments or '
+    'model.architecture.train_cfg.augments): remove them, or do not wrap '
+    'train_dataloader.dataset in InMemoryDataset',
     'mask':
-    'belongs to one image: take train_dataloader.dataset out of its '
+    'belongs to a single image: do not wrap train_dataloader.dataset in '
     'InMemoryDataset',
 }
 
@@ -25,11 +25,12 @@ class DataSampleBatch(DataSample):
     """The labels of a whole batch in one data sample.
 
     A classifier's loss concatenates the ``gt_label`` of its data samples, so a
-    list of one such batch is a list of labelled images to it, and spares an
-    object an image. Whatever would take it for a single image is an error.
+    list with one such batch works like a list of labeled images, without one
+    object per image. Code that would treat it as a single image raises an
+    error.
 
-    The ids are numpy arrays among the meta information: moving the batch to a
-    device leaves them, and reading them waits for no device.
+    The ids are NumPy arrays in the meta information: they stay on the host
+    when the batch is moved to a device, so reading them does not wait for it.
 
     Attributes:
         gt_label (Tensor): Labels, int64, (B,).
@@ -49,16 +50,17 @@ class DataSampleBatch(DataSample):
                   name: str,
                   dtype=None,
                   field_type: str = 'data') -> None:
-        """Set a field, if it is one of a batch.
+        """Set a field of the batch.
 
         Raises:
-            ValueError: If it belongs to a single image, or does not have as
-                many entries as the batch.
+            ValueError: If the field belongs to a single image, or its length
+                is not the batch size.
         """
         for start, remedy in REMEDY.items():
             if name.startswith(start):
                 raise ValueError(
-                    f'a DataSampleBatch holds a whole batch, {name} {remedy}')
+                    f'a DataSampleBatch holds a whole batch, but {name} '
+                    f'{remedy}')
         if name in ('image_ids', 'view_ids'):
             if field_type != 'metainfo' or not (isinstance(value, np.ndarray)
                                                 and value.ndim == 1
@@ -79,5 +81,5 @@ class DataSampleBatch(DataSample):
         super().set_field(value, name, dtype, field_type)
 
     def set_gt_score(self, value) -> 'DataSampleBatch':
-        """Refused: heads would stack the scores into another dimension."""
+        """Refuse scores: heads would stack them into another dimension."""
         self.set_field(value, 'gt_score')

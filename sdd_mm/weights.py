@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .errors import SDDError
 from .safety import load_checkpoint
 
 STUDENT = 'architecture.'
@@ -18,7 +19,7 @@ SHOWN = 10
 Weights = Dict[str, Tensor]
 
 
-class WeightsError(RuntimeError):
+class WeightsError(SDDError, RuntimeError):
     """A file that holds no weights, or none that can be read."""
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
 import sdd_mm  # noqa: E402,F401  isort: skip
 import torch  # noqa: E402
-from test_engine import test_exact_resume as resume  # noqa: E402
+from test_runtime import test_exact_resume as resume  # noqa: E402
 
-from sdd_mm.engine.checkpoints import newest_checkpoint  # noqa: E402
+from sdd_mm.runtime.checkpoints import newest_checkpoint  # noqa: E402
 
 CASES = (dict(), dict(in_memory=True), dict(by_epoch=False),
          dict(in_memory=True, cache_in_files=True))

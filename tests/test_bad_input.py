@@ -17,9 +17,9 @@ from mmengine.runner import Runner
 from PIL import Image
 from toy import build_classifier
 
-from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.preflight import check_training
-from sdd_mm.engine.work_dir import hold
+from sdd_mm.errors import SDDError
+from sdd_mm.runtime.work_dir import lock_work_dir
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LOSS = 'model.distiller.distill_losses.loss_sdd'
@@ -595,7 +595,6 @@ CASES['a teacher of otherwise normalised images'] = (
     'model.teacher.data_preprocessor')
 
 
-
 def unequal(steps):
     """JPEGs of two sizes behind some transforms."""
 
@@ -726,9 +725,9 @@ def mistake(cfg, change):
 def test_a_mistake_is_a_clear_error(cfg, name, tmp_path):
     change, message = (CASES | RUNS)[name]
     mistake(cfg, change)
-    with pytest.raises(PreflightError, match=f'(?s){message}'):
+    with pytest.raises(SDDError, match=f'(?s){message}'):
         check_training(cfg)
-        hold(cfg.work_dir)
+        lock_work_dir(cfg.work_dir)
     assert not (tmp_path / 'run').exists() and not (tmp_path / 'ran').exists()
 
 
@@ -741,7 +740,8 @@ def test_a_run_ends_with_a_clear_error(cfg, name, tmp_path):
     (tmp_path / 'run').mkdir()
     kept = tmp_path / 'run' / 'epoch_1.pth'
     kept.write_text('of an earlier run')
-    with hold(cfg.work_dir), pytest.raises(Exception, match=f'(?s){message}'):
+    with lock_work_dir(cfg.work_dir), pytest.raises(
+            Exception, match=f'(?s){message}'):
         Runner.from_cfg(cfg).train()
     assert kept.read_text() == 'of an earlier run'
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from test_configs import CONFIGS, METHODS, smoke, unscoped
-from test_tools import command
 
 from sdd_mm import make_config
 from sdd_mm.config_builder import ConfigBuilderError
+from sdd_mm.config_builder.sources import read_method
 
 RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 RES50 = 'mmpretrain::resnet/resnet50_8xb16_cifar10.py'
@@ -52,16 +52,16 @@ def inherits(config):
     return root / config.split('::')[1]
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_numbers_of_every_method(tmp_path, method):
-    cfg = Config.fromfile(
-        make_config(tmp_path / 'run.py', SMALL, SMALL, method))
-    numbers = Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{method}.py')
-    model = cfg.model
-    assert model.distiller == numbers.method.distiller
-    assert model.student_loss_weight == numbers.method.student_loss_weight
-    warmup = [numbers.warmup] if 'warmup' in numbers else []
-    assert cfg.custom_hooks[2:] == warmup
+def test_numbers_of_every_method():
+    for name in METHODS:
+        shipped = Config.fromfile(CONFIGS / '_base_/methods' / f'{name}.py')
+        found = read_method(name, 100)
+        distiller = shipped.method.distiller
+        assert found.losses == distiller.distill_losses.to_dict()
+        assert (found.student_loss_weight ==
+                shipped.method.student_loss_weight)
+        warmup = shipped.get('warmup', dict(epochs=0))
+        assert found.warmup_epochs == warmup['epochs']
 
 
 @pytest.mark.parametrize('method, weight, loss_weight, criterion', [
@@ -70,19 +70,29 @@ def test_numbers_of_every_method(tmp_path, method):
     ('dkd', 1.0, 1.0, dict(type='DKDCriterion', alpha=1.0, beta=2.0, tau=1.0)),
     ('nkd', 1.0, 1.0, dict(type='NKDCriterion', gamma=1.5, tau=1.0)),
 ])
-def test_numbers_of_a_thousand_classes(tmp_path, method, weight, loss_weight,
-                                       criterion):
+def test_numbers_of_a_thousand_classes(method, weight, loss_weight, criterion):
+    found = read_method(method, 1000)
+    loss, = found.losses.values()
+    assert loss['criterion'] == criterion
+    assert found.student_loss_weight == weight
+    assert loss['loss_weight'] == loss_weight
+    assert found.warmup_epochs == 0
+
+
+@pytest.mark.parametrize('classes, method', [(100, 'nkd'), (1000, 'kd')])
+def test_numbers_reach_the_config(tmp_path, classes, method):
     alone = tmp_path / 'alone.py'
     alone.write_text(f"""_base_ = ['{SMALL}']
-model = dict(head=dict(num_classes=1000))
+model = dict(head=dict(num_classes={classes}))
 """)
-    cfg = Config.fromfile(
-        make_config(tmp_path / 'run.py', str(alone), str(alone), method))
-    loss, = cfg.model.distiller.distill_losses.values()
-    assert loss.criterion == criterion
-    assert cfg.model.student_loss_weight == weight
-    assert loss.loss_weight == loss_weight
-    assert len(cfg.custom_hooks) == 2  # no warm-up
+    out = make_config(tmp_path / 'run.py', str(alone), str(alone), method)
+    cfg, wanted = Config.fromfile(out), read_method(method, classes)
+    assert out.read_text().splitlines()[0].endswith(wanted.source)
+    assert cfg.model.distiller.distill_losses == wanted.losses
+    assert cfg.model.student_loss_weight == wanted.student_loss_weight
+    assert cfg.custom_hooks[2:] == [
+        dict(type='DistillWarmupHook', loss='loss_nkd', epochs=20)
+    ][:wanted.warmup_epochs]
 
 
 def test_the_shipped_config_could_have_been_written(tmp_path):
@@ -181,10 +191,10 @@ def test_a_distilled_student_may_teach(tmp_path):
     (dict(method='sd-dkt'), "no method 'sd-dkt'.* Did you mean 'sd-dkd'"),
     (dict(method='kd', scales=[1, 2]), 'kd .* no scales.* sd-kd'),
     (dict(method='sd-kd', criterion=dict(beta=1)), "no 'beta', only tau"),
-    (dict(warmup_epochs=-1), '0 or more, got -1'),
-    (dict(warmup_epochs='3'), "whole number, 0 or more, got '3'"),
+    (dict(warmup_epochs=-1), 'non-negative integer, got -1'),
+    (dict(warmup_epochs='3'), "non-negative integer, got '3'"),
     (dict(criterion=dict(tau=float('inf'))), 'tau .* finite number, got inf'),
-    (dict(student_recorder='RegionHead'), 'student_recorder is a dict'),
+    (dict(student_recorder='RegionHead'), 'student_recorder must be a dict'),
     (dict(warmup_epochs=240), 'warm-up of 240 epochs .* 240 epochs'),
     (dict(scales=[0]), r'positive integers such as \(1, 2, 4\)'),
     (dict(student='mmpretrain::resnet/resnet19.py'), 'student .*resnet19'),
@@ -201,7 +211,7 @@ def test_refusals(tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize('name', ['student.py', 'teacher.py', 'link.py'])
-def test_what_it_is_made_from_is_never_overwritten(local, name):
+def test_its_sources_are_never_overwritten(local, name):
     (local / 'link.py').symlink_to(local / 'student.py')
     (local / 'heir.py').write_text("_base_ = ['student.py']\n")
     text = (local / name).read_text()
@@ -282,7 +292,7 @@ def test_a_student_that_is_not_linear_in_region_mode(tmp_path):
         feature_head=dict(type='RegionHead'))
 
 
-def test_another_normalisation_is_refused_or_converted(tmp_path, local):
+def test_another_normalization_is_refused_or_converted(tmp_path, local):
     arguments = dict(student=str(local / 'student.py'), teacher=RES50)
     with pytest.raises(
             ConfigBuilderError, match='argument on_normalization_mismatch'):
@@ -310,17 +320,18 @@ def test_a_teacher_checkpoint_that_does_not_fit_is_refused(tmp_path):
             tmp_path / 'run.py', SMALL, SMALL, teacher_ckpt=str(checkpoint))
 
 
-def test_command_line(tmp_path, monkeypatch):
+def test_command_line(tmp_path, monkeypatch, capsys):
     arguments = ('--student', RES18, '--teacher', RES50, '--method', 'sd-kd',
                  '--scales', 1, 2, '--tau', 2, '--teacher-recorder',
                  'pooling=neck.gap')
     script = CONFIGS.parent / 'tools' / 'make_config.py'
-    result = command(script, 'run.py', *arguments, cwd=tmp_path)
-    assert 'run.py is written' in result.stdout
-    loss = Config.fromfile(tmp_path /
-                           'run.py').model.distiller.distill_losses.loss_sdd
-    assert (loss.scales, loss.criterion.tau) == ((1, 2), 2.0)
     monkeypatch.syspath_prepend(script.parent)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['', 'run.py', *map(str, arguments)])
+    runpy.run_path(str(script), run_name='__main__')
+    assert 'run.py is written' in capsys.readouterr().out
+    loss = Config.fromfile('run.py').model.distiller.distill_losses.loss_sdd
+    assert (loss.scales, loss.criterion.tau) == ((1, 2), 2.0)
     monkeypatch.setattr(sys, 'argv', ['', 'run.kd', *map(str, arguments)])
-    with pytest.raises(SystemExit, match='ERROR - run.kd: a config is a .py'):
+    with pytest.raises(SystemExit, match='ERROR - run.kd: .* must end in .py'):
         runpy.run_path(str(script), run_name='__main__')

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Configs that import what they are made of, in MMEngine's new style."""
+"""Configs that import the classes they use, in MMEngine's new style."""
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,7 @@ def test_configs_of_names_are_as_they_are():
 
 
 def test_no_config_can_inherit_from_it(new, tmp_path):
-    with pytest.raises(ConfigBuilderError, match='imports what it is made of'):
+    with pytest.raises(ConfigBuilderError, match='imports the classes it uses'):
         make_config(
             tmp_path / 'out.py',
             student=str(new),

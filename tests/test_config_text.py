@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What the config in a checkpoint tells, without running it."""
+"""The config in a checkpoint is read without running it."""
 import re
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mmengine.config import Config
 from toy import build_classifier
 
 from sdd_mm.config_text import read_config
-from sdd_mm.models.algorithms.teacher import normalization_mismatch
+from sdd_mm.input_format import stated_mismatch
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
@@ -22,7 +22,7 @@ def test_a_dumped_config_is_read_as_it_was(name):
     assert read_config(config.pretty_text) == config.to_dict()
 
 
-def test_what_is_no_value_is_none_and_does_not_run(tmp_path):
+def test_code_in_a_config_is_none_and_does_not_run(tmp_path):
     code = (f'a = open("{tmp_path / "ran"}", "w")\n'
             'b = dict(c=[x for x in "abc"], d=-1.5, e=-"f", g={"h": {1, 2}})\n'
             'import os\ni, j = 1, 2\nk = l = (True, None)')
@@ -34,7 +34,7 @@ def test_what_is_no_value_is_none_and_does_not_run(tmp_path):
     assert not (tmp_path / 'ran').exists()
     for text in ('a = (', 'a = ' + '(' * 5000 + ')' * 5000, 'a\0b',
                  'a = ' + '-' * 200000 + '1'):
-        with pytest.raises(ValueError, match='no config|null bytes'):
+        with pytest.raises(ValueError, match='not a config|null bytes'):
             read_config(text)
 
 
@@ -53,7 +53,7 @@ def trained(**preprocessor):
           '116.28, 103.53], std=[58.395, 57.12, 57.375]))'), 'BGR', None),
     (dict(cfg='data_preprocessor = dict(mean=[9], std=[57.12])\n'
           'train_dataloader = dict(dataset=dict(datasets=[]))'), 'BGR',
-     r'trained on images normalised by mean \[9\]'),
+     r'trained on images normalized by mean \[9\]'),
     (trained(mean=[120.0] * 3), 'BGR', r'trained on RGB images.*mean \[120,'),
     (trained(std=[50.0] * 3), 'BGR', r'std \[50, 50, 50\], in the data'),
     (trained(mean=None, std=None), 'BGR', r'mean \[0\], std \[1\], in the'),
@@ -66,16 +66,16 @@ def trained(**preprocessor):
     (dict(cfg=None), 'BGR', None),
     ({}, 'BGR', None),
 ])
-def test_a_teacher_sees_what_it_was_trained_on(meta, loaded, message):
+def test_images_must_be_those_that_the_config_trained_on(
+        meta, loaded, message):
     model = build_classifier(
         data_preprocessor=dict(
             type='ClsDataPreprocessor',
             mean=[123.675, 116.28, 103.53],
             std=[58.395, 57.12, 57.375],
             to_rgb=True))
-    found = normalization_mismatch(model, meta, loaded)
+    found = stated_mismatch(model, meta, loaded)
     if message is None:
         assert found is None
     else:
-
         assert re.search(message, found)

@@ -108,6 +108,12 @@ def test_configs_are_short():
             assert lines <= 25, path
 
 
+def test_the_page_shows_a_run_as_it_is_shipped():
+    page = (CONFIGS / 'sdd/README.md').read_text()
+    path = CONFIGS / 'sdd/sd-dkd_res32x4_shuv1_cifar100.py'
+    assert f'```python\n{path.read_text()}```' in page
+
+
 def test_every_run_has_the_numbers_of_its_pair_and_method():
     for pair in PAIRS:
         numbers, imagenet = parse(f'_base_/pairs/{pair}'), 'imagenet' in pair

@@ -13,9 +13,10 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
 
-from sdd_mm.analysis import spread
+from sdd_mm.analysis import evenly_spaced
 from sdd_mm.doctor import ENOUGH
 from sdd_mm.doctor.__main__ import main, parse_args
+from sdd_mm.doctor.installation import installation
 from sdd_mm.doctor.trial import set_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,13 +64,25 @@ def ask(capsys, teacher, name='sd-kd', **options):
     return code, found
 
 
+def test_a_fork_beside_the_package_it_stands_for(tmp_path, monkeypatch):
+    info = tmp_path / 'onedl_mmengine-0.10.12.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        'Metadata-Version: 2.1\nName: onedl-mmengine\nVersion: 0.10.12\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    findings = {one.title: one for one in installation()}
+    assert 'onedl-mmengine 0.10.12, mmengine' in findings['versions'].text
+    assert findings['mmengine'].mark == 'BAD'
+    assert 'uninstall both' in findings['mmengine'].text
+
+
 def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, found = ask(capsys, teacher)
     assert code == 0 and 'BAD' not in {mark for mark, _ in found.values()}
     texts = {title: text for title, (_, text) in found.items()}
     assert f'torch {torch.__version__.split("+")[0]}' in texts['versions']
-    assert 'import_mmrazor' in texts['repaired']
+    assert 'allow_checkpoint' in texts['repaired']
     assert 'losses/scale_decoupled_loss.py' in texts['ScaleDecoupledLoss']
     assert '500 images, 10 classes' in texts['val']
     assert 'of student and teacher' in texts['images']
@@ -206,7 +219,7 @@ def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
     torch.save(content, tmp_path / 'constant.pth')
     code, found = ask(capsys, tmp_path / 'constant.pth')
     assert code == 1 and found['teacher'][0] == 'BAD'
-    loader = spread(DataLoader(range(1000), batch_size=10), 100)
+    loader = evenly_spaced(DataLoader(range(1000), batch_size=10), 100)
     assert torch.cat(list(loader))[[0, 50, 99]].tolist() == [0, 505, 999]
 
 

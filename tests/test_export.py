@@ -17,12 +17,16 @@ from mmengine.runner import Runner
 from mmpretrain import ImageClassificationInferencer, get_model
 from mmpretrain.apis import ModelHub
 from mmpretrain.datasets import PackInputs
+from mmpretrain.models.backbones.mixmim import MixMIMBlock
+from mmpretrain.models.utils import ShiftWindowMSA
 from mmrazor.registry import MODELS
 
 from sdd_mm.converters import ConversionError, export_student
-from sdd_mm.converters.graph import (StudentGraph, _given, sample_images,
-                                     to_onnx, to_torchscript, write_graphs)
-from sdd_mm.converters.student import plain_config
+from sdd_mm.converters.graph import (StudentGraph, to_onnx, to_torchscript,
+                                     write_graphs)
+from sdd_mm.converters.plain_config import plain_config
+from sdd_mm.converters.sample_images import describe_images, sample_images
+from sdd_mm.converters.windows import traceable_windows, window_reverse
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.input_format import stated_mismatch
 
@@ -169,6 +173,27 @@ def test_graphs(run, tmp_path, to_rgb):
         assert torch.allclose(torch.from_numpy(found), wanted, atol=1e-4)
 
 
+def test_windows_of_any_number_of_images():
+    torch.manual_seed(0)
+    attention = ShiftWindowMSA(8, 2, 4, shift_size=2)
+    attention.eval().requires_grad_(False)
+    tokens = torch.randn(6, 48, 8)
+    wanted = attention(tokens, (8, 6))
+
+    def traced():
+        return torch.jit.trace(lambda x: attention(x, (8, 6)), tokens[:2])
+
+    # MMPretrain's own is wrong, or fails
+    assert not torch.allclose(traced()(tokens), wanted)
+    with traceable_windows():
+        torch.testing.assert_close(traced()(tokens), wanted)
+    image = torch.randn(6, 8, 12, 5)
+    for kind in (MixMIMBlock, ShiftWindowMSA):
+        windows = kind.window_partition(image, 4)
+        assert window_reverse(windows, 8, 12, 4).equal(image)
+        assert kind.window_reverse is not window_reverse
+
+
 def test_graphs_of_window_attention(tmp_path):
     """One image and several."""
     model = MODELS.build(
@@ -197,7 +222,7 @@ def test_a_network_that_is_no_graph(run, tmp_path):
     cfg = Config.fromfile(path.with_suffix('.py'))
     model.forward = lambda images: 'no tensor'
     with pytest.raises(
-            ConversionError, match='CIFARResNet cannot be written as '):
+            ConversionError, match='CIFARResNet cannot be exported as '):
         write_graphs(model, cfg, ['torchscript'], None)
 
 
@@ -266,7 +291,7 @@ def test_a_size_that_nobody_knows_is_asked_for(cfg):
 def test_what_graphs_are_given(steps, dataset, shape, text):
     cfg = digits(40, *steps, **dataset)
     assert sample_images(cfg, shape[1:]).shape == (2, *shape)
-    assert _given(cfg) == text
+    assert describe_images(cfg) == text
 
 
 def test_inferencers_need_a_test_dataloader(run):
@@ -322,8 +347,8 @@ def test_the_plain_config_keeps_what_it_needs(run):
 def test_nothing_is_overwritten(run, tmp_path):
     target = tmp_path / 'student.pth'
     target.with_suffix('.py').write_text('mine = 1')
-    for path, message in ((target, 'student.py is there.*--force'),
-                          (run[0], 'is the checkpoint itself'),
+    for path, message in ((target, 'student.py exists.*--force'),
+                          (run[0], 'is the checkpoint to export'),
                           (target.with_suffix('.py') / 'a.pth',
                            'cannot be written')):
         with pytest.raises(ConversionError, match=message):
@@ -361,7 +386,7 @@ def poison(content):
     (lambda content: content['meta'].pop('cfg'), 'no config.*--config'),
     (lambda content: content['meta'].update(cfg='a = print()'),
      'no plain config'),
-    (lambda content: content['meta'].update(cfg='a = ('), 'by --config'),
+    (lambda content: content['meta'].update(cfg='a = ('), 'cannot be read.*with --config'),
     (lambda content: content['meta'].update(cfg='a = 1'), 'has no `model`'),
     (lambda content: content.update(meta=[1]), 'is damaged'),
     (lambda content: content['state_dict'].update({1: 2}),
@@ -422,7 +447,7 @@ def test_all_files_or_none(run, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     mine = tmp_path / 'student.torchscript'
     mine.write_text('mine')
-    with pytest.raises(ConversionError, match='is there already'):
+    with pytest.raises(ConversionError, match='exists: choose'):
         export_student(*given, graphs=['torchscript'])
     assert list(tmp_path.iterdir()) == [mine] and mine.read_text() == 'mine'
     export_student(*given, graphs=['torchscript'], force=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sdd_mm.engine.errors import PreflightError
+from sdd_mm.runtime.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +63,7 @@ def test_names_that_are_not_looked_for(configure, tmp_path, option):
 
 def test_only_broken_ones_are_no_beginning(configure, tmp_path):
     (tmp_path / 'epoch_1.pth').write_bytes(b'broken')
-    with pytest.raises(PreflightError, match='epoch_1.pth.*remove'):
+    with pytest.raises(CheckpointError, match='epoch_1.pth.*remove'):
         configure('--work-dir', tmp_path, '--resume')
 
 

@@ -12,8 +12,8 @@ from threading import Thread
 
 import mmengine
 import pytest
-import toy
 import torch
+import toy
 import yaml
 from mmengine.fileio.handlers import yaml_handler
 from mmengine.runner import Runner
@@ -43,10 +43,10 @@ class ReadsYaml(DigitScenes):
 @pytest.fixture
 def guarded(monkeypatch):
     """A process that is on its guard, until the test ends."""
-    for owner, name in ((mmengine_checkpoint, 'load_url'),
-                        (CheckpointLoader, 'load_checkpoint'), (yaml_handler,
-                                                                'Loader')):
-        monkeypatch.setattr(owner, name, vars(owner)[name])
+    for owner in (mmengine_checkpoint, CheckpointLoader, yaml_handler):
+        for name, value in list(vars(owner).items()):
+            if not name.startswith('__'):  # to be put back
+                monkeypatch.setattr(owner, name, value)
     for _ in range(2):
         safety.guard()
 
@@ -180,7 +180,8 @@ def test_configs_are_plain():
         assert safety.is_plain(unusual)
 
 
-def test_downloads_do_not_run(served, tmp_path, download):
+@pytest.mark.parametrize('remote', [False, True])
+def test_pickles_do_not_run(served, tmp_path, download, remote):
     folder, address = served
 
     class Malicious:
@@ -190,7 +191,7 @@ def test_downloads_do_not_run(served, tmp_path, download):
 
     torch.save(dict(a=Malicious()), folder / 'net.pth')
     with pytest.raises(pickle.UnpicklingError):
-        download(f'{address}/net.pth')
+        download(f'{address if remote else folder}/net.pth')
     assert not (tmp_path / 'ran').exists()
     # it would have
     torch.hub.load_state_dict_from_url(f'{address}/net.pth')
@@ -222,8 +223,8 @@ def test_a_teacher_whose_config_is_code_is_refused(tmp_path):
 def test_training_is_on_its_guard(tmp_path):
     """A data set of the config's own reads YAML that would run code."""
     ran = tmp_path / 'ran'
-    (tmp_path / 'evil.yaml').write_text(
-        f'a: !!python/object/apply:os.system ["touch {ran}"]')
+    (tmp_path / 'evil.yaml'
+     ).write_text(f'a: !!python/object/apply:os.system ["touch {ran}"]')
     (tmp_path / 'reads_yaml.py').write_text(READS_YAML.format(tmp_path))
     config = tmp_path / 'config.py'
     config.write_text(

@@ -64,7 +64,7 @@ def test_a_converted_teacher_gives_timms_logits(tmp_path, name, suffix):
     torch.testing.assert_close(found, own, rtol=1e-5, atol=1e-5)
 
 
-def test_normalisation_is_timms():
+def test_normalization_is_timms():
     preprocessor = timm_teacher('mobilenetv2_050')['data_preprocessor']
     assert preprocessor == dict(
         mean=[123.675, 116.28, 103.53],
@@ -79,7 +79,7 @@ def test_normalisation_is_timms():
 @pytest.mark.parametrize('name, reason', [
     ('convnext_atto', r'between .* head.norm \(LayerNorm2d\)'),
     ('mobilenetv3_small_050', r'conv_head \(Conv2d\), act2 \(Hardswish\)'),
-    ('vit_tiny_patch16_224', 'pools no feature map'),
+    ('vit_tiny_patch16_224', 'does not pool a feature map'),
     ('dla34', 'a Conv2d, not one linear layer'),
     ('deit_tiny_distilled_patch16_224', 'classifier is a tuple'),
     ('resnet19', 'Unknown model'),
@@ -90,7 +90,7 @@ def test_what_is_not_linear_is_refused(name, reason):
 
 
 @pytest.mark.parametrize('pooling, reason', [
-    ('max', 'differs from its own .* it pools otherwise'),
+    ('max', 'differ from its own .* does not pool by the average'),
     ('catavgmax', r'shape \(1, 512, \d, \d\), not \(B, 1024, h, w\)'),
 ])
 def test_another_pooling_is_refused(monkeypatch, pooling, reason):

@@ -66,7 +66,7 @@ def scalars(work_dir):
 
 def test_training_runs_end_to_end(run):
     work_dir, output = run
-    assert '21 cells an image' in output
+    assert '21 cells per image' in output
     rows = [row for row in scalars(work_dir) if 'distill.loss_sdd' in row]
     assert rows and all('sdd/complementary' in row for row in rows)
     assert [r['step'] for r in scalars(work_dir)

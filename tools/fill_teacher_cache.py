@@ -26,9 +26,8 @@ def main() -> None:
     from common import (PreflightError, build_runner, finish_config,
                         load_config, refuse)
 
-    from sdd_mm.engine.hooks import TeacherCacheHook
     from sdd_mm.engine.preflight import check_training
-    from sdd_mm.teacher_cache import TeacherCacheError
+    from sdd_mm.teacher_cache import TeacherCacheError, TeacherCacheHook
     try:
         cfg = load_config(args)
         finish_config(cfg, args, ('train_dataloader', ))

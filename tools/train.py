@@ -90,7 +90,7 @@ def find_newest(cfg: 'Config') -> Optional[str]:
     from common import PreflightError
     from mmengine.logging import print_log
 
-    from sdd_mm.engine.checkpoints import newest_checkpoint
+    from sdd_mm.runtime.checkpoints import newest_checkpoint
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     for key in ('filename_tmpl', 'out_dir'):
         if hook.get(key) is not None:
@@ -113,20 +113,20 @@ def _writes(launcher: str) -> bool:
 
 def main() -> None:
     args = parse_args()
-    from common import PreflightError, build_runner, refuse
+    from common import build_runner, refuse
 
-    from sdd_mm.engine.checkpoints import newest_checkpoint
-    from sdd_mm.engine.hooks.finite_loss_hook import NonFiniteError
-    from sdd_mm.engine.hooks.label_check_hook import LabelError
     from sdd_mm.engine.preflight import check_training
     from sdd_mm.engine.smoke import to_smoke
-    from sdd_mm.engine.work_dir import hold
+    from sdd_mm.errors import SDDError
+    from sdd_mm.runtime.checkpoints import newest_checkpoint
+    from sdd_mm.runtime.errors import LabelError, NonFiniteError
+    from sdd_mm.runtime.work_dir import lock_work_dir
     try:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None
         checked = check_training(cfg)
-        lock = hold(cfg.work_dir) if _writes(args.launcher) else None
-    except PreflightError as error:
+        lock = lock_work_dir(cfg.work_dir) if _writes(args.launcher) else None
+    except SDDError as error:
         refuse(args, error)
     runner = build_runner(cfg, checked)
     if note:

@@ -1,5 +1,5 @@
-# What is exact, or was measured to be harmless, and faster: docs/en/speed.md
-in_memory = dict(  # what the dataloader of an InMemoryDataset needs
+# Faster settings that are exact or measured to be harmless: docs/en/speed.md
+in_memory = dict(  # for the dataloader of an InMemoryDataset
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,

@@ -1,4 +1,4 @@
-# configs/sdd/ takes OpenMMLab's checkpoint of this network
+# configs/sdd/ uses OpenMMLab's checkpoint of this network
 _base_ = [
     '../_base_/models/resnet34_imagenet.py',
     '../_base_/datasets/imagenet_8xbs64.py',

@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from .outputs import (Outputs, TrainedRun, labels_of, load_run, spread,
+from .outputs import (Outputs, TrainedRun, evenly_spaced, labels_of, load_run,
                       validation_loader, validation_of)
 
 __all__ = [
-    'Outputs', 'TrainedRun', 'labels_of', 'load_run', 'spread',
+    'Outputs', 'TrainedRun', 'evenly_spaced', 'labels_of', 'load_run',
     'validation_loader', 'validation_of'
 ]

@@ -16,12 +16,12 @@ from ..config_file import load_config, named
 from ..engine.config_keys import check_options
 from ..engine.errors import PreflightError
 from ..engine.hooks.frozen_teacher_hook import META
-from ..engine.hooks.utils import num_classes
 from ..functional.local_logits import check_scales
 from ..images import loads_files, preprocessor_of
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
+from ..runtime.utils import num_classes
 from ..weights import read_checkpoint
 
 SCALES = (1, 2, 4)
@@ -309,10 +309,10 @@ def validation_loader(cfg: Config, count: Optional[int] = None) -> DataLoader:
             f'{type(error).__name__}: {error}. If they were moved, say where '
             'they are, as by --cfg-options val_dataloader.dataset.data_root='
             'PATH') from error
-    return built if count is None else spread(built, count)
+    return built if count is None else evenly_spaced(built, count)
 
 
-def spread(loader: DataLoader, count: int) -> DataLoader:
+def evenly_spaced(loader: DataLoader, count: int) -> DataLoader:
     """So many images from all over the data set of a loader."""
     size = len(loader.dataset)
     chosen = torch.linspace(0, size - 1, min(size, count)).round().long()

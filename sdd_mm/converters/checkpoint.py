@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Foreign checkpoints, made MMPretrain's."""
+"""Converts foreign checkpoints to MMPretrain's."""
 import argparse
 import math
 import re
@@ -12,13 +12,14 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..input_format import META
-from ..weights import COUNTER, Misfits, is_unsound, strip_prefix
+from ..errors import SDDError
+from ..input_format import META, InputFormat
+from ..weights import Misfits, misfits, strip_prefix
 from .names import RULES, rename
 
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-# mean and std by which RepDistiller and mdistiller (CIFAR-100, ImageNet),
-# SDD's authors (CUB-200) and torchvision normalise, for images of 0 to 255
+# mean and std of RepDistiller and mdistiller (CIFAR-100, ImageNet), SDD's
+# authors (CUB-200) and torchvision, for images from 0 to 255
 NORMALIZATIONS = {
     'cifar100':
     tuple(
@@ -31,8 +32,8 @@ NORMALIZATIONS = {
 }
 
 
-class ConversionError(RuntimeError):
-    """A checkpoint that is not that of the network."""
+class ConversionError(SDDError, RuntimeError):
+    """A checkpoint that cannot be converted or exported."""
 
 
 def convert_file(source: str,
@@ -42,39 +43,38 @@ def convert_file(source: str,
                  std: Optional[Sequence[float]] = None) -> None:
     """Convert a checkpoint of RepDistiller, mdistiller or torchvision.
 
-    What is written loads strictly into the network of ``config``, as
-    ``model.teacher_ckpt`` or with MMEngine. Its meta states the normalisation
-    of the images that the network was trained on, and training refuses
-    another one.
+    The new checkpoint loads strictly into the network of ``config``, as
+    ``model.teacher_ckpt`` or with MMEngine. Its meta states the normalization
+    of the network's training images, and training with another one is an
+    error.
 
     Args:
         source (str): The foreign checkpoint: a state dict, alone or under
             ``model`` or ``state_dict``.
         target (str): Where to write.
-        config (str): A file of ``configs/_base_/models/``. Its name ends in
-            the data set, which has the default of ``mean`` and ``std``.
-        mean (Sequence[float], optional): Mean of the images, RGB, from 0 to
-            255. Defaults to that of the data set in the foreign code.
-        std (Sequence[float], optional): Their standard deviation. Defaults to
-            that of the data set in the foreign code.
+        config (str): A file of ``configs/_base_/models/``, whose name ends in
+            the data set.
+        mean (Sequence[float], optional): Mean per channel, RGB, of images
+            from 0 to 255. Defaults to None: that of the foreign code for the
+            data set.
+        std (Sequence[float], optional): Standard deviation, likewise.
 
     Raises:
-        ConversionError: If the file is not a checkpoint of that network, or
-            if ``target`` cannot be written.
+        ConversionError: If the file is not a checkpoint of that network, if
+            mean and std cannot be right, or if ``target`` cannot be written.
 
     Examples:
         >>> convert_file('resnet32x4_vanilla/ckpt_epoch_240.pth',
         ...              'resnet32x4.pth',
         ...              'configs/_base_/models/resnet32x4_cifar100.py')
     """
-    normalization = _normalization(Path(config).stem, mean, std)
+    images = _input_format(Path(config).stem, mean, std)
     models = list(Config.fromfile(config).values())
     if len(models) != 1:
-        raise ConversionError(f'{config} is not a file of configs/_base_/'
-                              'models/: it does not hold one model alone')
-    model = models[0]
+        raise ConversionError(f'{config} does not hold a single model, as the '
+                              'files of configs/_base_/models/ do')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(model)
+        model = MODELS.build(models[0])
     try:
         weights = convert(_read(source), model)
     except ConversionError as error:
@@ -86,16 +86,16 @@ def convert_file(source: str,
             state_dict=weights,
             meta={
                 'converted_from': Path(source).name,
-                META: normalization
+                META: images.meta()
             }))
 
 
 def write(target: str, checkpoint: dict) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint, and its folder if it does not exist.
 
     Args:
-        target (str): Where to.
-        checkpoint (dict): What.
+        target (str): The file to write.
+        checkpoint (dict): Its content.
 
     Raises:
         ConversionError: If it cannot be written there.
@@ -116,41 +116,32 @@ def convert(weights: Dict[str, Tensor], model: nn.Module) -> Dict[str, Tensor]:
         model (nn.Module): MMPretrain's classifier of the same network.
 
     Returns:
-        dict[str, Tensor]: A state dict of ``model``, in its precision. The
-        counters of BatchNorm, which old checkpoints lack, are 0 where they
-        are absent.
+        dict[str, Tensor]: A state dict of ``model``, in its precision.
+        Counters of batch norm that an old checkpoint lacks are 0.
 
     Raises:
-        ConversionError: If there are no names for the backbone, or if weights
-            are left over, missing, of another shape, not finite or no
-            floating point numbers; all of them are listed.
+        ConversionError: If there is no table of names for the backbone, or if
+            weights are left over, missing, of another shape, not finite or
+            not floating point numbers; all of them are listed.
     """
     kind = type(model.backbone).__name__
     if kind not in RULES:
         raise ConversionError(f'there is no table of names for {kind}, only '
                               f'for {", ".join(RULES)}')
-    own, found = model.state_dict(), {}
+    own = model.state_dict()
     if set(weights) & set(own):
-        raise ConversionError('its names are MMPretrain\'s already')
-    left_over, shapes, broken = [], [], []
+        raise ConversionError('its names already are MMPretrain\'s')
+    found = {}
     for name, value in weights.items():
         module, _, leaf = name.rpartition('.')
         target = f'{rename(RULES[kind], module)}.{leaf}'
-        if target not in own:
-            left_over.append(name)
-            continue
-        found[target] = value.to(own[target].dtype)
-        if value.shape != own[target].shape:
-            shapes.append(f'{name} {tuple(value.shape)} instead of '
-                          f'{tuple(own[target].shape)}')
-        if is_unsound(value, own[target]):
-            broken.append(name)
-    missing = [
-        name for name in own
-        if name not in found and not name.endswith(COUNTER)
-    ]
-    refuse(Misfits(missing, left_over, shapes, broken))
-    return {name: found.get(name, own[name]) for name in own}
+        # a name without a place is listed as it is
+        found[target if target in own else name] = value
+    refuse(misfits(found, model))
+    return {
+        name: found.get(name, value).to(value.dtype)
+        for name, value in own.items()
+    }
 
 
 def refuse(found: Misfits) -> None:
@@ -159,15 +150,15 @@ def refuse(found: Misfits) -> None:
         raise ConversionError(str(found))
 
 
-def _normalization(name: str, mean: Optional[Sequence[float]],
-                   std: Optional[Sequence[float]]) -> dict:
+def _input_format(name: str, mean: Optional[Sequence[float]],
+                  std: Optional[Sequence[float]]) -> InputFormat:
     if (mean is None) != (std is None):
-        raise ConversionError('give both mean and std, or neither')
+        raise ConversionError('pass both mean and std, or neither')
     if mean is None:
         data = name.rsplit('_', 1)[-1]
         if data not in NORMALIZATIONS:
             raise ConversionError(
-                f'{name} does not end in one of {list(NORMALIZATIONS)}: give '
+                f'{name} does not end in one of {list(NORMALIZATIONS)}: pass '
                 'mean and std of the images that the network was trained on')
         mean, std = NORMALIZATIONS[data]
     elif not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
@@ -175,13 +166,13 @@ def _normalization(name: str, mean: Optional[Sequence[float]],
                               'finite, and std positive')
     elif max(std) <= 1 or 0 < max(mean) <= 1:
         raise ConversionError(
-            f'mean {list(mean)} and std {list(std)} are not both those of '
-            'images from 0 to 255: multiply what is for 0 to 1 by 255')
-    return dict(mean=list(mean), std=list(std), channel_order='RGB')
+            f'mean {list(mean)} and std {list(std)} are not both for images '
+            'from 0 to 255: multiply those for images from 0 to 1 by 255')
+    return InputFormat(tuple(mean), tuple(std), channel_order='RGB')
 
 
 def _read(source: str) -> Dict[str, Tensor]:
-    """The state dict of a file, without what wrappers put before names."""
+    """The state dict of a file, without the prefixes of wrappers."""
     content = _load(source)
     while isinstance(content, dict):
         inner = next((content[key] for key in ('model', 'state_dict')
@@ -201,24 +192,16 @@ def _read(source: str) -> Dict[str, Tensor]:
     parts = {name.split('.')[0] for name in weights}
     if 'student' in parts and len(parts) > 1:
         raise ConversionError(
-            f'it is a whole distiller ({", ".join(sorted(parts))}). Beside '
-            'it, mdistiller writes the student alone: student_best and '
-            'student_latest. The teacher has a file of its own')
+            f'it holds a whole distiller ({", ".join(sorted(parts))}): use '
+            'student_best or student_latest, which mdistiller writes beside '
+            'it and which hold the student alone')
     return _strip(weights, 'student.', 'module.', '_orig_mod.')
 
 
 def _load(source: str):
-    """The content of a file, if nothing in it could run code.
+    """The content of a file that holds nothing but data.
 
-    Args:
-        source (str): The file.
-
-    Returns:
-        Any: Tensors, plain values, and the arguments of a command line, which
-        RepDistiller keeps beside the weights.
-
-    Raises:
-        ConversionError: If it cannot be read, or holds anything else.
+    RepDistiller keeps an ``argparse.Namespace`` beside the weights.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -228,8 +211,8 @@ def _load(source: str):
         named = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
         if named:
             raise ConversionError(
-                f'it holds a {named[1]}, and loading that could run code. '
-                'Where it was written, save the state dict alone: '
+                f'it holds a {named[1]}, and loading that could run code: '
+                'where it was written, save the state dict alone with '
                 'torch.save(model.state_dict(), PATH)') from None
         raise ConversionError(f'it cannot be read: {type(error).__name__}: '
                               f'{lines[0]}') from error

@@ -1,9 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What the modules of RepDistiller, mdistiller and torchvision are called.
+"""Names of modules in RepDistiller, mdistiller and torchvision.
 
-Of every backbone class here: (pattern of a module's name there, its name in
-MMPretrain's ``ImageClassifier``). The first pattern that matches a whole name
-holds; a name that none matches has no place.
+For every backbone class: pairs of a pattern for the foreign name and the name
+in MMPretrain's ``ImageClassifier``. The first pattern that matches the whole
+name counts; a name that no pattern matches has no counterpart.
 """
 import re
 from typing import Callable, Optional, Tuple, Union
@@ -12,11 +12,11 @@ Rules = Tuple[Tuple[str, Union[str, Callable]], ...]
 
 
 def _conv_module(parent: str) -> Callable:
-    """Convolutions and norms that are numbered through a flat sequence.
+    """Names for convolutions, norms and ReLUs in one flat sequence.
 
-    Every third number is a ReLU. MMPretrain has a ``ConvModule`` for each
-    three, and ``parent`` its name, with {0} for the first group of the
-    pattern and so on; the last group is the number.
+    MMPretrain has a ``ConvModule`` for every three of them. ``parent`` is its
+    name, with {0} for the first group of the pattern and so on; the last
+    group is the number in the sequence.
     """
 
     def name(match) -> str:
@@ -28,10 +28,10 @@ def _conv_module(parent: str) -> Callable:
 
 
 def _numbered(parent: str, *units: str) -> Callable:
-    """Convolutions and norms that are numbered through a block.
+    """Names for convolutions and norms that are numbered within a block.
 
-    The groups of the pattern are the stage, which counts from 0 here and from
-    1 there, the block, conv or bn, and the number.
+    The groups of the pattern are the stage, which counts from 0 in MMPretrain
+    and from 1 in the foreign code, the block, conv or bn, and the number.
     """
 
     def name(match) -> str:
@@ -44,15 +44,15 @@ def _numbered(parent: str, *units: str) -> Callable:
 
 _RESNET_BLOCKS = ((r'(conv1|bn1|layer\d\.\d+\.(?:conv|bn)[123])',
                    r'backbone.\1'), )
-# the three-stage ResNet of CIFAR, and torchvision's and mdistiller's of
-# ImageNet
+# the three-stage ResNet for CIFAR, and torchvision's and mdistiller's ResNet
+# for ImageNet
 _RESNET: Rules = (*_RESNET_BLOCKS, (r'(layer\d\.\d+\.downsample\.[01])',
                                     r'backbone.\1'), (r'fc', 'head.fc'))
-# the four-stage ResNet of CIFAR
+# the four-stage ResNet for CIFAR
 _RESNET_V2: Rules = (*_RESNET_BLOCKS, (r'(layer\d\.\d+)\.shortcut\.([01])',
                                        r'backbone.\1.downsample.\2'),
                      (r'linear', 'head.fc'))
-# convolutions and norms side by side, where MMPretrain has a ConvModule
+# a convolution and a norm side by side, where MMPretrain has a ConvModule
 _STEM = (r'(conv|bn)1', r'backbone.conv1.\1')
 
 RULES = {
@@ -110,14 +110,15 @@ RULES = {
 
 
 def rename(rules: Rules, name: str) -> Optional[str]:
-    """MMPretrain's name of a module, or None if it has no place.
+    """MMPretrain's name of a foreign module.
 
     Args:
         rules (tuple): The rules of its backbone.
-        name (str): The module's name there.
+        name (str): The module's foreign name.
 
     Returns:
-        str | None: Its name in an ``ImageClassifier``.
+        str | None: Its name in an ``ImageClassifier``, None if it has no
+        counterpart.
     """
     for pattern, target in rules:
         match = re.fullmatch(pattern, name)

@@ -1,9 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""timm's classifiers as MMPretrain's, through its ``TIMMBackbone``.
+"""timm's classifiers as MMPretrain's, with ``TIMMBackbone``.
 
-That backbone takes off pooling and classifier and pools after whatever else
-is left. This is the same network only where nothing else stands between the
-two: every network is compared with timm's own before it may teach.
+``TIMMBackbone`` removes timm's pooling and classifier, and MMPretrain's are
+put behind what is left. That is the same network only if nothing else stands
+between the two, so every network is compared with timm's own before it may
+teach.
 """
 import logging
 from copy import deepcopy
@@ -15,11 +16,11 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..input_format import META
+from ..input_format import META, InputFormat
 from ..weights import misfits
 from .checkpoint import ConversionError, refuse, write
 
-# what leaves pooled features as they are, in eval mode
+# modules that do not change pooled features in eval mode
 _NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
 
 
@@ -29,19 +30,18 @@ def timm_teacher(model_name: str,
     """Config of a timm classifier as a teacher.
 
     Args:
-        model_name (str): Its name in timm. A tag such as
-            ``resnet50.a1_in1k`` has the normalisation of these weights.
+        model_name (str): Its name in timm. A tag, as in
+            ``resnet50.a1_in1k``, selects the normalization of these weights.
         num_classes (int): Number of classes. Defaults to 1000.
-        to_rgb (bool): Whether the data set loads BGR images, as from files.
-            timm's models see RGB. Defaults to True.
+        to_rgb (bool): Whether the data set loads BGR images, as those from
+            files; timm's models get RGB. Defaults to True.
 
     Returns:
         dict: Config of an ``ImageClassifier`` with its ``data_preprocessor``.
 
     Raises:
-        ConversionError: If there is no such model, if it does not pool a
-            feature map by its average, or if anything but a linear classifier
-            follows.
+        ConversionError: If there is no such model, or if it is not the
+            average pooling of a feature map followed by a linear classifier.
 
     Examples:
         >>> timm_teacher('resnet18')['backbone']
@@ -64,25 +64,25 @@ def timm_teacher(model_name: str,
             to_rgb=to_rgb))
     model = model.double().eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        classifier.reset_parameters()  # a classifier of zeros shows nothing
+        classifier.reset_parameters()  # zeros would hide a difference
         images = torch.rand(1, *defaults['input_size'], dtype=torch.float64)
         _compare(model, config, images)
     return config
 
 
 def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
-    """A checkpoint of timm as one of :func:`timm_teacher`'s network.
+    """Convert a checkpoint of timm to one of :func:`timm_teacher`'s network.
 
     Args:
         model_name (str): The model's name in timm.
         weights (dict[str, Tensor]): Its state dict, with its classifier.
 
     Returns:
-        dict: A checkpoint of MMPretrain, with the normalisation in its meta.
+        dict: A checkpoint of MMPretrain, with the normalization in its meta.
 
     Raises:
         ConversionError: If the model cannot teach, or if weights are missing,
-            left over, of another shape, not finite or no floating point
+            left over, of another shape, not finite or not floating point
             numbers; all of them are listed.
     """
     name, _ = _classifier(_create(model_name, 1000))
@@ -97,13 +97,10 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
     refuse(found._replace(missing=missing))
     weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     preprocessor = config['data_preprocessor']
-    normalization = dict(
-        mean=preprocessor['mean'],
-        std=preprocessor['std'],
-        channel_order='RGB')
+    images = InputFormat(
+        preprocessor['mean'], preprocessor['std'], channel_order='RGB')
     return dict(
-        state_dict=_rename(weights, name),
-        meta={META: normalization})
+        state_dict=_rename(weights, name), meta={META: images.meta()})
 
 
 def convert_timm_file(model_name: str, source: str, target: str) -> None:
@@ -119,7 +116,7 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         ConversionError: If the file is not a checkpoint of that model, the
             model cannot teach, or ``target`` cannot be written.
     """
-    _create(model_name, 1000)  # timm is there, and it has this model
+    _create(model_name, 1000)  # raises without timm or such a model
     from timm.models import load_state_dict
     try:
         weights = load_state_dict(source, weights_only=True)
@@ -178,7 +175,8 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
     pools = [index for index, module in enumerate(called) if _pools(module)]
     if not pools:
         raise ConversionError(
-            'it pools no feature map (it calls no SelectAdaptivePool2d)')
+            'it does not pool a feature map (SelectAdaptivePool2d is not '
+            'called)')
     between = [
         f'{name} ({type(module).__name__})'
         for name, module in model.named_modules()
@@ -187,11 +185,11 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
     ]
     if between:
         raise ConversionError(
-            f'between its pooling and its classifier: {", ".join(between)}. '
-            'What follows the pooling is not one linear layer')
+            'between its pooling and its classifier there are '
+            f'{", ".join(between)}, so the tail is not one linear layer')
 
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # a backbone lists its stages
+    logging.disable(logging.WARNING)  # the backbone logs its stages
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             teacher = MODELS.build(deepcopy(config)).double().eval()
@@ -210,9 +208,9 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
     difference = (found - own).abs().max() / own.abs().max()
     if not difference < 1e-9:
         raise ConversionError(
-            'the average of its feature map, classified, differs from its own '
-            f'logits by {difference:.3g} of the largest: it pools otherwise, '
-            'or what follows is not linear')
+            'the logits of its average feature map differ from its own by '
+            f'{difference:.3g} of the largest: it does not pool by the '
+            'average, or its tail is not linear')
 
 
 def _pools(module: nn.Module) -> bool:

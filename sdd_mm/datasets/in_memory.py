@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ..memory import available_memory, size_text
+from ..runtime.sample_seeding import Draw, DrawnDataset, stream_seed
 from ..structures import DataSampleBatch
-from .draws import Draw, DrawnDataset, stream_seed
 
 # transforms that draw nothing: run once for an image
 STILL = (LoadImageFromFile, Resize, ResizeEdge, CenterCrop,
@@ -79,7 +79,7 @@ class InMemoryDataset:
         ...         dataset=_base_.train_dataloader.dataset))
     """
 
-    knows_draws = True  # of sdd_mm.datasets.draws
+    knows_draws = True  # of runtime/sample_seeding.py
 
     def __init__(self,
                  dataset: Union[dict, BaseDataset],

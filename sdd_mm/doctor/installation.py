@@ -18,6 +18,8 @@ from . import BAD, FACT, GOOD, Finding
 
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
             'mmpretrain', 'mmrazor')
+# maintained forks with the same files, named onedl-mmengine and so on
+FORKED = ('mmengine', 'mmcv', 'mmpretrain')
 CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
                                                   'SingleTeacherDistill'),
            (MODELS, 'FrozenTeacherDistill'), (MODELS, 'SDDDistiller'),
@@ -26,12 +28,18 @@ CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
 
 def installation() -> List[Finding]:
     """Versions, repairs, where classes come from, and the machine."""
-    found = [f'Python {platform.python_version()}']
+    found, findings = [f'Python {platform.python_version()}'], []
     for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f'{name} {version(name)}')
+        versions = _versions(name)
+        found += versions
+        if len(versions) > 1:
+            findings.append(
+                Finding(
+                    BAD, name, f'{" and ".join(versions)} have the same '
+                    'files, so one has overwritten the other: uninstall both, '
+                    'and install one'))
     fixes = ', '.join(fix.__name__ for fix in repairs())
-    findings = [
+    findings[:0] = [
         Finding(FACT, 'versions',
                 f'sdd_mm {__version__}, {", ".join(found)}'),
         Finding(GOOD, 'repaired', f'{fixes} (sdd_mm/compat.py)')
@@ -45,6 +53,15 @@ def installation() -> List[Finding]:
             findings.append(
                 Finding(GOOD, name, f'{registry.scope}: {_file(kind)}'))
     return [*findings, _machine()]
+
+
+def _versions(name: str) -> List[str]:
+    """A package and its maintained fork, as far as they are installed."""
+    found = []
+    for title in (f'onedl-{name}', name) if name in FORKED else (name, ):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f'{title} {version(title)}')
+    return found
 
 
 def _file(kind: type) -> str:

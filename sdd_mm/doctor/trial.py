@@ -14,10 +14,9 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..analysis import labels_of, spread
+from ..analysis import evenly_spaced, labels_of
 from ..engine.errors import PreflightError
 from ..engine.hooks.sdd_report_hook import report
-from ..engine.hooks.utils import num_classes
 from ..engine.preflight import check_training
 from ..images import datasets_of
 from ..input_format import InputFormat
@@ -25,6 +24,7 @@ from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadError
+from ..runtime.utils import num_classes
 from ..weights import weights_hash
 from . import BAD, ENOUGH, FACT, GOOD, Finding
 
@@ -148,7 +148,7 @@ def _teacher(model: FrozenTeacherDistill, loader,
     found = []
     size = loader.batch_size or 1
     count = max(10 * size, ENOUGH) if batches is None else batches * size
-    for batch in spread(loader, max(1, count)):
+    for batch in evenly_spaced(loader, max(1, count)):
         data = model.data_preprocessor(batch)  # as in training
         logits = model.teacher(model.teacher_images(data['inputs']))
         labels = labels_of(data['data_samples'])

@@ -17,7 +17,7 @@ from .building import building
 from .config_batch import (build_loader, by_folders, check_batch,
                            check_labels, some)
 from .errors import PreflightError
-from .hooks.utils import num_classes
+from ..runtime.utils import num_classes
 
 FIELDS = ('train_dataloader', 'val_dataloader')
 

@@ -17,7 +17,7 @@ from .building import building
 from .config_keys import as_list
 from .config_values import whole
 from .errors import PreflightError
-from .hooks.utils import num_classes
+from ..runtime.utils import num_classes
 
 
 def build_model(cfg: Config) -> nn.Module:

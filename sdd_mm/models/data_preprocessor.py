@@ -9,12 +9,11 @@ from mmpretrain.structures import DataSample
 
 @MODELS.register_module()
 class AsyncClsDataPreprocessor(ClsDataPreprocessor):
-    """``ClsDataPreprocessor`` whose copies to the device are not waited for.
+    """``ClsDataPreprocessor`` that copies to the device asynchronously.
 
-    A plain copy waits until the device has done all that it was given before,
-    which is the whole last step. Images are copied without waiting if the
-    dataloader pins its memory, as ``tools/train.py`` lets it; labels are
-    pinned here.
+    A plain copy waits until the device has finished the previous step. Here
+    images are copied without waiting if the dataloader pins its memory, which
+    is the default of ``tools/train.py``; labels are pinned here.
 
     Args:
         *args: The arguments of ``ClsDataPreprocessor``.
@@ -22,8 +21,8 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Copy to the device, normalise and augment."""
-        # a copy to the CPU that is not waited for would be read too early
+        """Copy to the device, normalize and augment."""
+        # an asynchronous copy to the CPU would be read too early
         self._non_blocking = self.device.type == 'cuda'
         samples = data.get('data_samples')
         if self.device.type != 'cpu' and samples and isinstance(
@@ -34,7 +33,7 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
         return super().forward(data, training)
 
     def _copy(self, samples: List[DataSample], field: str) -> None:
-        """Copy what is in all samples at once."""
+        """Copy one field of all samples at once."""
         values = [sample.get(field) for sample in samples]
         if any(value.device.type != 'cpu' for value in values):
             return

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Rows of numbers that survive a kill, in memory or in a file."""
+"""Rows of numbers in memory or in files that survive a killed process."""
 import hashlib
 import json
 import os
@@ -9,37 +9,46 @@ from uuid import uuid4
 
 import numpy as np
 
+from ..errors import SDDError
 from ..memory import available_memory, size_text
 
 WORD = np.dtype('<u8')
 KEY, ROWS, SUMS = 'key.json', 'rows.bin', 'sums.bin'
 
 
-class RowStoreError(RuntimeError):
-    """A store that cannot be used as asked."""
+class RowStoreError(SDDError, RuntimeError):
+    """A store that cannot be opened."""
 
 
 class RowStore:
     """Rows by number, each written once and read many times.
 
-    A row counts only if its checksum is that of its bytes and of its number,
-    so a row that a kill, a power cut or another process left half-written is
-    absent. Several processes may read and write one store: they write the
-    same rows. Rows that were never written take no space on disk.
+    A row counts as written only if its checksum matches its bytes and its
+    number, so a row that a killed process, a power cut or another process left
+    half-written is absent. Several processes may read and write one store,
+    since they write the same rows. Rows that were never written take no space
+    on disk.
 
     Args:
-        key (dict): What the rows depend on, of JSON types. Stores of
+        key (dict): What the rows depend on, of JSON types. Stores with
             different keys never share a row.
         num_rows (int): Number of rows.
         row_shape (tuple[int]): Shape of a row.
-        dtype (str): Numbers of a row, such as 'float16'.
-        root (str, optional): Folder of all stores; each has a folder in it
-            that its key names. Defaults to None, which keeps the rows in
-            memory.
+        dtype (str): NumPy dtype of a row, such as 'float16'.
+        root (str, optional): Folder of all stores; the name of a store's own
+            folder in it is a hash of its key. Defaults to None, which keeps
+            the rows in memory.
 
     Raises:
-        RowStoreError: If there is no room, or if the files found are not this
-            store's.
+        RowStoreError: If the memory is too small, or if the files in the
+            folder are not those of this store.
+
+    Examples:
+        >>> store = RowStore(dict(name='squares'), 10, (2, ), 'float32')
+        >>> store.write(np.array([3]), np.array([[9., 9.]], 'float32'))
+        >>> rows, found = store.read(np.array([3, 4]))
+        >>> found
+        array([ True, False])
     """
 
     def __init__(self,
@@ -71,19 +80,20 @@ class RowStore:
                 self._open_files(root)
             except OSError as error:
                 raise RowStoreError(
-                    f'{root} cannot be used: {error}') from error
+                    f'{root} cannot be used as a folder of rows: '
+                    f'{error}') from error
 
     @property
     def num_bytes(self) -> int:
-        """Size with every row written."""
+        """Size in bytes with every row written."""
         return self.num_rows * (self.words + 1) * WORD.itemsize
 
     def _open_memory(self) -> None:
-        room = available_memory()
-        if self.num_bytes > room:
+        free = available_memory()
+        if self.num_bytes > free:
             raise RowStoreError(
-                f'{size_text(self.num_bytes)} do not fit into the memory, of '
-                f'which {size_text(room)} are free: keep the rows in a file')
+                f'the rows need {size_text(self.num_bytes)}, but only '
+                f'{size_text(free)} of memory is free: set cache_dir')
         # pages that are never written take no memory
         self._rows = np.zeros((self.num_rows, self.words), WORD)
         self._sums = np.zeros(self.num_rows, WORD)
@@ -99,7 +109,7 @@ class RowStore:
         self._sums, self._sums_file = self._map(SUMS, (self.num_rows, ))
 
     def _write_key(self, text: str) -> None:
-        """Write what the rows depend on, or compare with what is there."""
+        """Write the key, or compare it with the one in the folder."""
         path = osp.join(self.folder, KEY)
         if not osp.exists(path):
             draft = f'{path}.{uuid4().hex}'
@@ -111,8 +121,8 @@ class RowStore:
         with open(path) as file:
             if file.read() != text:
                 raise RowStoreError(
-                    f'{path} is not the key of the rows in its folder: remove '
-                    f'{self.folder}')
+                    f'{path} is not the key that its folder is named after: '
+                    f'delete {self.folder}')
 
     def _map(self, name: str, shape: Tuple[int, ...]):
         """A file of zeros, mapped for reading, and its descriptor."""
@@ -123,15 +133,15 @@ class RowStore:
         if found > size:
             os.close(descriptor)
             raise RowStoreError(
-                f'{path} has {found} bytes instead of {size}: it is not a '
-                f'file of this store, remove {self.folder}')
-        # holes: zeros that take no space until they are written
+                f'{path} has {found} bytes instead of {size}, so it is not a '
+                f'file of this store: delete {self.folder}')
+        # a sparse file: zeros that take no space until they are written
         os.ftruncate(descriptor, size)
         return np.memmap(path, WORD, 'r', shape=shape), descriptor
 
     def _sum(self, index: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Checksums of rows, never zero: zero is a row never written."""
-        # mixed, since a product keeps the highest bits to themselves
+        """Checksums of rows, never zero, which marks unwritten rows."""
+        # a word's highest bits change only the highest bits of a product
         mixed = rows ^ (rows >> WORD.type(32))
         sums = (mixed * self._factors[:-1]).sum(axis=1, dtype=WORD)
         sums += (index.astype(WORD) + 1) * self._factors[-1]
@@ -139,14 +149,14 @@ class RowStore:
         return np.where(sums == 0, WORD.type(1), sums)
 
     def read(self, index: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Rows and whether they are there.
+        """Rows, and which of them were written.
 
         Args:
             index (np.ndarray): Numbers of rows, int64 (B,).
 
         Returns:
             tuple[np.ndarray, np.ndarray]: The rows, (B, \\*row_shape), and
-            which of them are valid, bool (B,).
+            which of them were written, bool (B,).
         """
         words = np.asarray(self._rows[index])
         found = np.asarray(self._sums[index]) == self._sum(index, words)
@@ -154,9 +164,10 @@ class RowStore:
         return rows.reshape(len(index), *self.row_shape), found
 
     def write(self, index: np.ndarray, rows: np.ndarray) -> None:
-        """Keep rows.
+        """Write rows.
 
-        A full disk ends the writing (``failure`` says so), not the run.
+        After an ``OSError``, such as that of a full disk, nothing more is
+        written and ``failure`` holds the error; the run goes on.
 
         Args:
             index (np.ndarray): Numbers of rows, int64 (B,).
@@ -174,7 +185,7 @@ class RowStore:
             self._sums[index] = sums
             return
         try:
-            # not through the map, where a full disk is a fatal signal
+            # through the map, a full disk would be a fatal signal
             for i, row, total in zip(index.tolist(), words, sums):
                 self._put(self._rows_file, row.tobytes(), i * row.nbytes)
                 self._put(self._sums_file, total.tobytes(), i * WORD.itemsize)
@@ -183,7 +194,7 @@ class RowStore:
 
     @staticmethod
     def _put(descriptor: int, data: bytes, offset: int) -> None:
-        while data:  # what follows a short write says why it was short
+        while data:  # the write after a short one raises the reason
             written = os.pwrite(descriptor, data, offset)
             data, offset = data[written:], offset + written
 
@@ -192,7 +203,7 @@ class RowStore:
         return int(np.count_nonzero(self._sums))
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         self._rows = self._sums = None
         if self.folder is not None:
             os.close(self._rows_file)

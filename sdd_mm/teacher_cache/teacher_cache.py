@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""The teacher source that asks a frozen teacher once per view."""
+"""The teacher source that runs a frozen teacher once per view."""
 import logging
 import time
 from typing import Optional
@@ -9,41 +9,34 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
-from mmpretrain.models import ClsDataPreprocessor
 from torch import Tensor
 
 from ..datasets import InMemoryDataset
 from ..functional.local_logits import base_logits, expand_base
-from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill
 from ..models.algorithms.teacher_inference import DTYPES as TEACHER_DTYPES
-from ..models.data_preprocessor import AsyncClsDataPreprocessor
-from ..models.distillers.sdd_distiller import HEAD
-from ..models.losses.base import RecordLoss
 from ..models.recorders.feature_head_recorder import TOLERANCE
 from ..models.records import FeatureHead, LocalLogits
 from ..structures import DataSampleBatch
+from .cacheable import (TeacherCacheError, check_cacheable, normalization_key,
+                        request_of)
 from .row_store import RowStore, RowStoreError
 
-FORMAT = 1  # of what a row holds and how it is checked
+FORMAT = 1
+"""Version of what a row holds; stores of another version are not read."""
 DTYPES = ('float16', 'float32')
-FEWEST = 16  # images that the teacher is asked for at once
-PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
-
-
-class TeacherCacheError(RuntimeError):
-    """A cache that could not be exact, or has no room."""
+SMALLEST_BATCH = 16  # images that the teacher is run on
 
 
 class TeacherCache:
     """The teacher's local logits of every view, computed once.
 
     Exact for a frozen teacher, whose logits depend on the view alone. A row
-    per view holds the logits of the cells that all others are averages of and,
-    if a loss needs them, the true global logits. A step that runs the teacher
-    uses the rounded row that it stores, so a cold run and a warm one see the
-    same numbers.
+    per view holds the logits of the cells that all others are averages of
+    and, if a loss needs them, the true global logits. A step that runs the
+    teacher uses the rounded row that it stores, so that an empty cache and a
+    full one give the same numbers.
 
     Rows are bound to the teacher's weights and network, the images, their
     normalization and views, the grid of cells and the dtype. Later runs, other
@@ -60,6 +53,10 @@ class TeacherCache:
     Raises:
         TeacherCacheError: If the views are not a discrete set, a loss needs
             more of the teacher than logits, or there is no room.
+
+    Examples:
+        >>> model.teacher_source = TeacherCache(model, dataset)
+        >>> losses = model(inputs, data_samples, mode='loss')
     """
 
     def __init__(self,
@@ -67,26 +64,21 @@ class TeacherCache:
                  dataset: InMemoryDataset,
                  cache_dir: Optional[str] = None,
                  dtype: str = 'float16') -> None:
-        if not isinstance(model, FrozenTeacherDistill):
-            raise TeacherCacheError(
-                'a teacher cache needs a model of type FrozenTeacherDistill, '
-                f'got {type(model).__name__}')
+        check_cacheable(model, dataset)
         if dtype not in DTYPES:
             raise TeacherCacheError(
-                f'dtype of the teacher cache must be one of {DTYPES}, got '
+                f'TeacherCacheHook.dtype must be one of {DTYPES}, got '
                 f'{dtype!r}')
-        if model.teacher_hash is None:
-            raise TeacherCacheError('the teacher is not loaded yet')
-        _check_views(model, dataset)
         self.live = model.teacher_source
         self.preprocess = model.data_preprocessor
         self.dataset = dataset
-        self.scales, self.pooling, self._with_global = _asked(model.distiller)
+        self.scales, self.pooling, self._with_global = request_of(
+            model.distiller)
         # enough images for the teacher's own checks to mean something
         some = np.arange(min(len(dataset), 32))
         first_view = np.zeros_like(some)
-        record = self._ask(self._inputs(some, first_view)[0])
-        # a tail that is not linear has no cells that follow from others
+        record = self._run_teacher(self._inputs(some, first_view)[0])
+        # behind a tail that is not linear no cell is an average of others
         self.base_only = isinstance(record, FeatureHead)
         self.map_size = record.map_size
         try:
@@ -98,7 +90,7 @@ class TeacherCache:
                     network=model.teacher_network,
                     recorder=model.distiller.teacher_head.where,
                     teacher_inference=model.teacher_inference.options(),
-                    normalization=_normalization(model),
+                    normalization=normalization_key(model),
                     images=dataset.fingerprint,
                     num_views=dataset.num_views,
                     scales=list(self.scales),
@@ -114,9 +106,9 @@ class TeacherCache:
             raise TeacherCacheError(
                 f'teacher cache: {error} (TeacherCacheHook.cache_dir is '
                 f'{cache_dir!r})') from error
-        self._compare(self._index(some, first_view), self._rows(record))
-        self.asked = self.forwards = 0
-        self._logged = False
+        self._check_stored(self._index(some, first_view), self._rows(record))
+        self.requested = self.forwards = 0
+        self._warned = False
         print_log(f'Teacher cache: {self}', logger='current')
 
     def __str__(self) -> str:
@@ -136,8 +128,12 @@ class TeacherCache:
                 gave with them.
 
         Returns:
-            LocalLogits: From the cache, and from the teacher where a view is
-            seen for the first time.
+            LocalLogits: From the cache, or from the teacher for views that
+            are seen for the first time.
+
+        Raises:
+            TeacherCacheError: If the batch has no image and view ids, or the
+                teacher's logits are not finite in the cache's dtype.
         """
         batch = data_samples[0] if data_samples else None
         if not isinstance(batch, DataSampleBatch):
@@ -148,50 +144,49 @@ class TeacherCache:
         index = self._index(batch.image_ids, batch.view_ids)
         rows, found = self.store.read(index)
         missing = np.flatnonzero(~found)
-        self.asked += len(index)
+        self.requested += len(index)
         if len(missing):
-            chosen = inputs
             if len(missing) < len(inputs):
-                chosen = inputs[torch.from_numpy(missing).to(inputs.device)]
-            rows[missing] = self._answer(chosen, index[missing])
+                inputs = inputs[torch.from_numpy(missing).to(inputs.device)]
+            rows[missing] = self._compute(inputs, index[missing])
         return self._as_record(rows, inputs.device)
 
     def fill(self, batch_size: int = 256) -> None:
-        """Ask the teacher for every view that is not there yet.
+        """Run the teacher on every view that is missing.
 
         Several processes share the work.
 
         Args:
-            batch_size (int): Images of a forward. Defaults to 256.
+            batch_size (int): Images per forward pass. Defaults to 256.
         """
-        num_views, told = self.dataset.num_views, time.monotonic()
-        start, begun = self.forwards, told
-        for first in range(get_rank() * batch_size, self.store.num_rows,
+        num_views, num_rows = self.dataset.num_views, self.store.num_rows
+        before, start = self.forwards, time.monotonic()
+        logged = start
+        for first in range(get_rank() * batch_size, num_rows,
                            get_world_size() * batch_size):
-            index = np.arange(first,
-                              min(first + batch_size, self.store.num_rows))
+            index = np.arange(first, min(first + batch_size, num_rows))
             index = index[~self.store.read(index)[1]]
             if len(index):
                 inputs, _ = self._inputs(index // num_views, index % num_views)
-                self._answer(inputs, index)
+                self._compute(inputs, index)
                 if self.store.failure is not None:
                     return
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
-                done = (first + batch_size) / self.store.num_rows
-                asked = self.forwards - start
-                eta = (told - begun) * (1 - done) / done
+            now = time.monotonic()
+            if now - logged > 10:
+                logged = now
+                done = (first + batch_size) / num_rows
+                forwards, seconds = self.forwards - before, now - start
                 print_log(
-                    f'Teacher cache: {done:.1%} of the views, {asked:,} '
-                    f'forwards, {asked / (told - begun):,.0f} images/s, '
-                    f'eta {eta / 60:.0f} min',
+                    f'Teacher cache: {done:.1%} of the views, {forwards:,} '
+                    f'forwards, {forwards / seconds:,.0f} images/s, '
+                    f'eta {seconds * (1 / done - 1) / 60:.0f} min',
                     logger='current')
         print_log(f'Teacher cache: {self}', logger='current')
 
-    def _compare(self, index: np.ndarray, rows: Tensor) -> None:
-        """What is stored must be what the teacher says today.
+    def _check_stored(self, index: np.ndarray, rows: Tensor) -> None:
+        """Compare stored rows with the teacher's current logits.
 
-        The key cannot tell a network whose code was changed in place.
+        The key does not change when a network's code is edited in place.
         """
         stored, found = self.store.read(index)
         if not found.any():
@@ -202,25 +197,26 @@ class TeacherCache:
         dtype = TEACHER_DTYPES.get(self.live.inference.dtype)
         if not difference <= TOLERANCE[dtype or torch.float16]:
             raise TeacherCacheError(
-                f'logits of the teacher {type(self.live.teacher).__name__} '
-                f'differ from those in {self.store.folder} by '
+                f'the logits of the teacher {type(self.live.teacher).__name__}'
+                f' differ from those in {self.store.folder} by '
                 f'{difference:.2g} of the largest. If you changed the '
                 'teacher\'s code, delete this folder')
 
     def _index(self, image_ids: np.ndarray,
                view_ids: np.ndarray) -> np.ndarray:
+        """Numbers of rows."""
         return np.asarray(image_ids) * self.dataset.num_views + view_ids
 
     def _inputs(self, image_ids, view_ids):
-        """Views as the student sees them, and their data samples."""
+        """Views as the student gets them, and their data samples."""
         data = self.dataset.batch(image_ids, view_ids)
         data = self.preprocess(data, training=True)
         return data['inputs'], data['data_samples']
 
-    def _ask(self, inputs: Tensor):
+    def _run_teacher(self, inputs: Tensor):
         """The teacher's record of images."""
-        # a run in mixed precision and one in float32 share these rows: only
-        # teacher_inference, which is in the key, says how the teacher runs
+        # runs in mixed precision and in float32 share these rows: how the
+        # teacher runs is decided by teacher_inference, which is in the key
         with torch.no_grad(), torch.autocast(
                 inputs.device.type, enabled=False):
             record = self.live.record(inputs)
@@ -229,7 +225,7 @@ class TeacherCache:
 
     @torch.no_grad()
     def _rows(self, record) -> Tensor:
-        """What a row holds of a record, (B, R, K)."""
+        """The rows of a record, (B, R, K)."""
         if self.base_only:
             rows = base_logits(record.feature, record.weight, record.bias,
                                self.scales, self.pooling)
@@ -239,26 +235,26 @@ class TeacherCache:
             rows = torch.cat([rows, record.logits()[None]])
         return rows.transpose(0, 1)
 
-    def _answer(self, inputs: Tensor, index: np.ndarray) -> np.ndarray:
-        """Ask the teacher and keep what it says, rounded."""
+    def _compute(self, inputs: Tensor, index: np.ndarray) -> np.ndarray:
+        """Run the teacher, round its rows and store them."""
         self.forwards += len(index)
-        rows = self._rows(self._ask(_filled_up(inputs)))[:len(index)]
+        rows = self._rows(self._run_teacher(_pad(inputs)))[:len(index)]
         rows = rows.float().cpu().numpy()
-        with np.errstate(over='ignore'):  # told below
+        with np.errstate(over='ignore'):  # the error below says it
             rows = rows.astype(self.store.dtype)
         if not np.isfinite(rows).all():
             raise TeacherCacheError(
-                f'logits of the teacher {type(self.live.teacher).__name__} '
-                f'are not finite in {self.store.dtype.name}: set dtype='
-                "'float32' of the TeacherCacheHook, or see whether the "
-                'teacher is broken')
+                'the logits of the teacher '
+                f'{type(self.live.teacher).__name__} are not finite in '
+                f"{self.store.dtype.name}: set TeacherCacheHook.dtype="
+                "'float32', or check the teacher's weights")
         self.store.write(index, rows)
-        if self.store.failure is not None and not self._logged:
-            self._logged = True
+        if self.store.failure is not None and not self._warned:
+            self._warned = True
             print_log(
-                f'Teacher cache: {self.store.folder} takes no more '
-                f'({self.store.failure}). The run goes on and asks the '
-                'teacher.',
+                f'Teacher cache: no more can be written to '
+                f'{self.store.folder} ({self.store.failure}). The run '
+                'continues and runs the teacher where a view is missing.',
                 logger='current',
                 level=logging.WARNING)
         return rows
@@ -276,87 +272,17 @@ class TeacherCache:
         return LocalLogits(rows, self.scales, self.pooling, true)
 
 
-def _filled_up(inputs: Tensor) -> Tensor:
-    """Images with copies of the last, so that company changes no answer.
+def _pad(inputs: Tensor) -> Tensor:
+    """Images with copies of the last one, so that logits do not depend on B.
 
     On a CPU convolutions of few images differ in their last bits from those
-    of 16 and more. On a GPU cuDNN has its own way for every number of images:
-    multiples of 16 are few.
+    of 16 and more. On a GPU cuDNN chooses an algorithm for every number of
+    images; multiples of 16 leave few of them.
     """
-    least = max(FEWEST, len(inputs))
+    size = max(SMALLEST_BATCH, len(inputs))
     if inputs.is_cuda:
-        least += -least % FEWEST
-    if least == len(inputs):
+        size += -size % SMALLEST_BATCH
+    if size == len(inputs):
         return inputs
-    more = inputs[-1:].expand(least - len(inputs), *inputs.shape[1:])
+    more = inputs[-1:].expand(size - len(inputs), *inputs.shape[1:])
     return torch.cat([inputs, more])
-
-
-def _check_views(model, dataset) -> None:
-    """The teacher must see nothing but the numbered views."""
-    if not isinstance(dataset, InMemoryDataset):
-        raise TeacherCacheError(
-            'a teacher cache needs augmentations that are a discrete set of '
-            'views, numbered: set train_dataloader.dataset=dict('
-            "type='InMemoryDataset', dataset=...), not "
-            f'{type(dataset).__name__}')
-    if type(model.data_preprocessor) not in PREPROCESSORS:
-        raise TeacherCacheError(
-            f'what {type(model.data_preprocessor).__name__} does to images is '
-            'not known to be the same every time: set model.data_preprocessor'
-            f'.type to one of {[kind.__name__ for kind in PREPROCESSORS]}, or '
-            'leave out the TeacherCacheHook')
-    if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
-        raise TeacherCacheError(
-            'batch augmentations (Mixup, CutMix) mix images anew in every '
-            'step, which is no discrete set of views: set '
-            'model.architecture.train_cfg=None, or leave out the '
-            'TeacherCacheHook')
-
-
-def _asked(distiller):
-    """Scales, pooling, and whether true global logits are asked for."""
-    if len(distiller.deliveries.deliveries):
-        raise TeacherCacheError('deliveries carry data from the teacher to '
-                                'the student, which a teacher cache does not '
-                                'hold: leave out '
-                                'model.distiller.distill_deliveries')
-    grids, with_global = [], False
-    for name, mapping in distiller.loss_forward_mappings.items():
-        loss = distiller.distill_losses[name]
-        teacher = [
-            record for record in mapping.values()
-            if not record.get('from_student')
-        ]
-        plain = all(record['recorder'] == HEAD and 'connector' not in record
-                    for record in teacher)
-        if teacher and not (isinstance(loss, RecordLoss) and plain):
-            raise TeacherCacheError(
-                f'distill loss {name!r} ({type(loss).__name__}) needs more of '
-                'the teacher than the logits that a teacher cache holds: '
-                'leave out the TeacherCacheHook')
-        if isinstance(loss, RecordLoss):
-            with_global |= loss.asks_logits
-            if loss.grid is not None and loss.grid not in grids:
-                grids.append(loss.grid)
-    if len(grids) > 1:
-        raise TeacherCacheError(
-            'the distill losses ask for different cells, a teacher cache '
-            f'holds one grid (scales, pooling): {grids}')
-    scales, pooling = grids[0] if grids else ((1, ), 'direct')
-    if pooling == 'direct' and 1 in scales:
-        with_global = False  # its own cell
-    return scales, pooling, with_global
-
-
-def _normalization(model) -> list:
-    """What happens to the images on their way to the teacher."""
-    own = model.data_preprocessor
-    steps = [
-        InputFormat.of_model(model)[:3],
-        getattr(own, 'pad_size_divisor', 1),
-        getattr(own, 'pad_value', 0)
-    ]
-    if model.convert is not None:
-        steps.append(InputFormat.of_model(model.teacher)[:3])
-    return [str(step) for step in steps]

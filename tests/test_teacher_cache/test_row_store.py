@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Rows are what was written, or absent: never anything between."""
+"""A row is what was written or absent, never anything between."""
 import json
 import os
 import resource
@@ -232,5 +232,5 @@ def test_a_full_disk_ends_the_writing(tmp_path):
 
 
 def test_more_than_the_memory_is_refused():
-    with pytest.raises(RowStoreError, match='are free: keep the rows in a'):
+    with pytest.raises(RowStoreError, match='of memory is free: set cache_dir'):
         store(num_rows=10**9, shape=(16, 1000))

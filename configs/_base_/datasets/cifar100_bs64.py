@@ -1,4 +1,4 @@
-# CIFAR-100 as mdistiller and SDD's authors normalise it; loaded images are RGB
+# CIFAR-100, normalized as by mdistiller and SDD's authors; images load as RGB
 data_preprocessor = dict(
     num_classes=100,
     mean=[0.5071 * 255, 0.4867 * 255, 0.4408 * 255],

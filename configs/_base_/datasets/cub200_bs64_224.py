@@ -1,5 +1,5 @@
-# CUB-200-2011 as SDD's authors use it: 224 x 224 out of a squashed 256 x 256,
-# resized by Pillow, which smooths where it shrinks
+# CUB-200-2011 as SDD's authors use it: 224 x 224 crops of images squashed to
+# 256 x 256 by Pillow, which smooths when it shrinks
 data_preprocessor = dict(
     num_classes=200,
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# ImageNet-1k, 512 images a step on 8 GPUs
+# ImageNet-1k, 512 images per step on 8 GPUs
 data_preprocessor = dict(
     num_classes=1000,
     mean=[123.675, 116.28, 103.53],

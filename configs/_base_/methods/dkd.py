@@ -1,4 +1,4 @@
-# DKD: CE + DKD, warmed up over 20 epochs
+# DKD: CE + DKD, with a 20-epoch warm-up
 method = dict(
     student_loss_weight=1.0,
     distiller=dict(

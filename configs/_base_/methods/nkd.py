@@ -1,4 +1,4 @@
-# NKD as its own paper has it: the target class is dropped
+# NKD as its own paper defines it: the target class is dropped
 method = dict(
     student_loss_weight=1.0,
     distiller=dict(

@@ -1,4 +1,4 @@
-# SD-DKD: CE + SDD, warmed up over 20 epochs
+# SD-DKD: CE + SDD, with a 20-epoch warm-up
 method = dict(
     student_loss_weight=1.0,
     distiller=dict(

@@ -1,4 +1,4 @@
-# SD-NKD with NKD as its own paper has it
+# SD-NKD with NKD as its own paper defines it
 method = dict(
     student_loss_weight=1.0,
     distiller=dict(

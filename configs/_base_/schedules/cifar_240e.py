@@ -1,4 +1,4 @@
-# 240 epochs, divided by 10 after 150, 180 and 210 (CIFAR-100 and CUB-200)
+# 240 epochs, lr divided by 10 after 150, 180 and 210 (CIFAR-100 and CUB-200)
 optim_wrapper = dict(
     type='DeferredOptimWrapper',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))

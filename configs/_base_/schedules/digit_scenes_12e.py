@@ -1,4 +1,4 @@
-# One-cycle SGD in epochs that take a second on two CPU cores
+# One-cycle SGD; an epoch takes a second on two CPU cores
 optim_wrapper = dict(
     type='DeferredOptimWrapper',
     optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4))

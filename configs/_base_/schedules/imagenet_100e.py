@@ -1,4 +1,4 @@
-# 100 epochs at 512 images a step, divided by 10 after 30, 60 and 90
+# 100 epochs at 512 images per step, lr divided by 10 after 30, 60 and 90
 optim_wrapper = dict(
     type='DeferredOptimWrapper',
     optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=1e-4))

@@ -6,22 +6,22 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .utils import bare_model
+from ...runtime.utils import bare_model
 
 
 @HOOKS.register_module()
 class DistillWarmupHook(Hook):
     """Warms up the weight of one distillation loss.
 
-    The factor is derived from the runner's iteration alone, so a resumed run
-    needs no state of it.
+    The factor depends on the runner's iteration alone, so the hook keeps no
+    state in checkpoints.
 
     Args:
         loss (str): Name of the loss in ``model.distiller.distill_losses``.
         epochs (int): Length of the warm-up.
-        by_epoch (bool): True: ``min((epoch + 1) / epochs, 1)``, constant in
-            an epoch, as SDD's authors released it. False: linear per
-            iteration, reaching 1 with the last iteration of the warm-up.
+        by_epoch (bool): True: ``min((epoch + 1) / epochs, 1)``, constant
+            within an epoch, as in the authors' released code. False: linear
+            per iteration, reaching 1 in the last iteration of the warm-up.
             Defaults to True.
 
     Raises:
@@ -43,7 +43,7 @@ class DistillWarmupHook(Hook):
         self.by_epoch = by_epoch
 
     def factor(self, iteration: int, iters_per_epoch: int) -> float:
-        """The factor at an iteration, counted from 0."""
+        """The factor in an iteration, counted from 0."""
         if self.by_epoch:
             done = iteration // iters_per_epoch + 1
         else:
@@ -56,8 +56,8 @@ class DistillWarmupHook(Hook):
         losses = getattr(distiller, 'distill_losses', {})
         if self.loss not in losses or not hasattr(losses[self.loss], 'warmup'):
             raise KeyError(
-                f'DistillWarmupHook warms up {self.loss!r}, but the model has '
-                f'{sorted(losses)}: set its `loss` to the name of a '
+                f'DistillWarmupHook.loss is {self.loss!r}, but the model has '
+                f'the losses {sorted(losses)}: set it to the name of a '
                 'ScaleDecoupledLoss or LogitLoss in '
                 'model.distiller.distill_losses')
         self._warmup = losses[self.loss].warmup
@@ -65,18 +65,18 @@ class DistillWarmupHook(Hook):
         loader = runner.train_dataloader
         self._iters_per_epoch = len(loader)
         if isinstance(loader.sampler, InfiniteSampler):
-            # it counts the images of all processes
+            # the length counts the images of all processes
             self._iters_per_epoch = ceil(len(loader) / get_world_size())
         end = self.factor(runner.max_iters - 1, self._iters_per_epoch)
         if end < 1:
             runner.logger.warning(
                 f'The warm-up of {self.loss} over {self.epochs} epochs of '
-                f'{self._iters_per_epoch} iterations does not end in the '
+                f'{self._iters_per_epoch} iterations does not end within the '
                 f'{runner.max_iters} iterations of this run: its weight only '
-                f'reaches {end:.3g} of what the config says.')
+                f'reaches {end:.3g} of its value in the config.')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
-        """Set the factor where it changes."""
+        """Set the factor when it changes."""
         factor = self.factor(runner.iter, self._iters_per_epoch)
         if factor != self._current:
             self._warmup.fill_(factor)

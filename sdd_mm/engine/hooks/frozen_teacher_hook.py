@@ -8,21 +8,21 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
 from ...models.algorithms import TeacherError
-from .utils import bare_model
+from ...runtime.utils import bare_model
 
 META = 'teacher_sha256'
 
 
 @HOOKS.register_module()
 class FrozenTeacherHook(Hook):
-    """Keeps a run to one teacher.
+    """Makes sure that a run has a single teacher.
 
-    The SHA-256 of the teacher's weights goes into every checkpoint's meta.
-    Resuming with another teacher is refused, and so are ranks whose teachers
-    differ. Needs ``FrozenTeacherDistill``.
+    Writes the SHA-256 of the teacher's weights into the meta of every
+    checkpoint, and refuses to resume with another teacher or to train with
+    different teachers on different ranks. Needs ``FrozenTeacherDistill``.
 
     Raises:
-        TeacherError: If the teacher is another one.
+        TeacherError: If the teachers differ.
 
     Examples:
         >>> # in a config
@@ -35,8 +35,8 @@ class FrozenTeacherHook(Hook):
         if len(set(hashes)) > 1:
             raise TeacherError(
                 'the ranks have different teachers (SHA-256 by rank): '
-                f'{hashes}. Is model.teacher_ckpt the same file on every '
-                'machine?')
+                f'{hashes}. Make model.teacher_ckpt the same file on every '
+                'machine')
         runner.logger.info(f'Teacher weights: SHA-256 {hashes[0]}')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -51,15 +51,15 @@ class FrozenTeacherHook(Hook):
         theirs = checkpoint.get('meta', {}).get(META)
         if theirs is None:
             print_log(
-                'The checkpoint does not say which teacher it was distilled '
-                'from, so it cannot be compared with this one.',
+                'The checkpoint has no hash of its teacher, so it cannot be '
+                'checked that this run has the same one.',
                 logger='current',
                 level=logging.WARNING)
         elif theirs != mine:
             raise TeacherError(
                 'this run was distilled from another teacher: SHA-256 '
                 f'{theirs} in the checkpoint, {mine} now. Set '
-                'model.teacher_ckpt to the teacher that the run began with')
+                'model.teacher_ckpt to the teacher that the run started with')
 
     @staticmethod
     def _hash(runner) -> Optional[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...models.losses import ScaleDecoupledLoss
 from ...models.losses.scale_decoupled_loss import CellRows
 from ...models.recorders import FeatureHeadRecorder
-from .utils import bare_model, log_interval
+from ...runtime.utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
 CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')
@@ -21,11 +21,11 @@ CASES = ('both_right', 'only_image_right', 'only_cell_right', 'both_wrong')
 class SDDReportHook(Hook):
     """Reports what is distilled.
 
-    Once, at the first iteration: the recorded modules, the sizes of both
-    feature maps, the number of cells, and which scales repeat cells because a
-    map is smaller than their grid.
+    Once, in the first iteration: the recorded modules, the sizes of both
+    feature maps, the number of cells, and the scales that repeat cells because
+    a map is smaller than their grid.
 
-    At every log line, of that iteration:
+    With every log line, for that iteration:
 
     - ``sdd/complementary``: the share of complementary cells.
     - ``sdd/both_right``, ``sdd/only_image_right``, ``sdd/only_cell_right``,
@@ -33,15 +33,16 @@ class SDDReportHook(Hook):
       the image and on the cell, on one of them, or on neither.
     - ``sdd/part_scale4`` and so on: the loss by scale.
     - ``sdd/part_consistent``, ``sdd/part_complementary``: the loss by kind of
-      cell. Either split adds up to the loss of that iteration, while MMEngine
-      shows the mean of ten for losses themselves.
+      cell. Both splits add up to the loss of that iteration, while MMEngine
+      logs the mean of ten iterations for the losses themselves.
 
-    Where there are several losses, ``sdd/NAME/...``: of a loss named
-    ``loss_fine``, ``sdd/fine/part_scale4``. What has ``loss`` in its name
-    MMEngine would average.
+    With several losses the names are ``sdd/NAME/...``, such as
+    ``sdd/fine/part_scale4``
+    for a loss named ``loss_fine``, because MMEngine averages every scalar
+    with ``loss`` in its name.
 
     Args:
-        interval (int, optional): Iterations between two of them. Defaults to
+        interval (int, optional): Iterations between two reports. Defaults to
             None, which takes the interval of the ``LoggerHook``.
 
     Examples:
@@ -72,7 +73,7 @@ class SDDReportHook(Hook):
                     with_kwargs=True))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
-        """Listen if a log line follows."""
+        """Listen if a log line follows this iteration."""
         self._listening = (
             self.every_n_inner_iters(batch_idx, self.interval)
             or self.end_of_epoch(runner.train_dataloader, batch_idx)
@@ -83,7 +84,7 @@ class SDDReportHook(Hook):
                          batch_idx: int,
                          data_batch=None,
                          outputs=None) -> None:
-        """Pass on what was found, as tensors that nobody reads yet."""
+        """Hand on what was found, as tensors on the device."""
         for name, value in self._found.items():
             runner.message_hub.update_scalar(name, value)
         self._found = {}
@@ -96,7 +97,7 @@ class SDDReportHook(Hook):
 
     def _listen(self, runner, distiller, name, prefix, loss, args, kwargs,
                 output) -> None:
-        """Report what a loss is called with, and split it."""
+        """Report the first call of a loss, and split those that are logged."""
         records = dict(zip(('student', 'teacher', 'target'), args), **kwargs)
         if name not in self._reported:
             self._reported.add(name)
@@ -110,17 +111,17 @@ class SDDReportHook(Hook):
 
 
 def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
-    """A loss by scale and by kind of cell, and shares of the cells.
+    """Split a loss by scale and by kind of cell, and count the cells.
 
     Args:
         loss (ScaleDecoupledLoss): The loss.
-        rows (CellRows): Its rows.
+        rows (CellRows): Its rows, see ``ScaleDecoupledLoss.rows``.
 
     Returns:
-        dict[str, Tensor]: ``part_scale...`` add up to the weighted loss, and
-        so do ``part_consistent`` and ``part_complementary``. The others are
-        shares of the cells: the complementary ones, and where the teacher is
-        right, on the image and on the cell.
+        dict[str, Tensor]: Scalars. ``part_scale...`` add up to the weighted
+        loss, and so do ``part_consistent`` and ``part_complementary``. The
+        others are shares of the cells: ``complementary``, and one for each of
+        :data:`CASES`.
     """
     cells, batch = rows.loss.shape
     factor = loss.loss_weight * loss.warmup / (
@@ -143,10 +144,16 @@ def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
 
 
 def prefixes(names: Sequence[str]) -> List[str]:
-    """What the scalars of losses begin with.
+    """Prefixes of the scalars of losses.
 
-    MMEngine averages what has one of a few words in its name over ten
-    iterations.
+    MMEngine averages scalars over ten iterations if their names contain one
+    of a few words, which these prefixes avoid.
+
+    Args:
+        names (Sequence[str]): The names of the losses.
+
+    Returns:
+        list[str]: One prefix per loss, ``['sdd']`` for a single one.
     """
     names = list(names)
     if len(names) == 1:
@@ -160,7 +167,7 @@ def prefixes(names: Sequence[str]) -> List[str]:
 
 def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
            teacher) -> str:
-    """What a loss distills, in a few lines."""
+    """What a loss distills, in a few lines for the log."""
     cells = sum(m * m for m in loss.scales)
     lines = [
         f'SDD {name}: {type(loss.criterion).__name__}'
@@ -178,13 +185,13 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
         repeated = [m for m in loss.scales if m > min(size)]
         if repeated:
             lines.append(
-                f'  {role}: scales {repeated} repeat cells, the map is '
-                'smaller than their grid: leave them out of `scales`')
+                f'  {role}: scales {repeated} repeat cells because the map is '
+                'smaller than their grid: remove them from `scales`')
     return '\n'.join(lines)
 
 
 def _where(distiller, role: str) -> str:
-    """What the role's feature head is recorded from."""
+    """The modules from which the role's feature head is recorded."""
     recorders = getattr(distiller, f'{role}_recorders').recorders.values()
     return ''.join(f', {recorder.where}' for recorder in recorders
                    if isinstance(recorder, FeatureHeadRecorder))

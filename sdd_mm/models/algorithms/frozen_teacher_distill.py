@@ -24,22 +24,22 @@ ON_MISMATCH = ('error', 'convert', 'ignore')
 
 @MODELS.register_module()
 class FrozenTeacherDistill(SingleTeacherDistill):
-    """MMRazor's ``SingleTeacherDistill`` with a teacher that is truly frozen.
+    """MMRazor's ``SingleTeacherDistill`` with a teacher that is frozen.
 
     - The whole teacher stays in eval mode: BatchNorm, dropout and drop path.
     - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
       student needs no teacher. A teacher without weights is an error.
     - It is never saved, and copies of the model (EMA makes one) share it.
-    - It runs without computing its own loss, and no further than the map
-      that is distilled.
-    - Its input normalisation must be stated and agree with the student's, and
+    - It runs without computing its own loss, and no further than its losses
+      need.
+    - Its input normalization must be stated and agree with the student's, and
       so must the number of classes.
 
     Args:
         distiller (dict): Config of the distiller.
         teacher (dict | BaseModel): Config of the teacher, with its
-            ``data_preprocessor`` (``cfg_path`` brings it), or a trained
-            teacher, which is taken as it is. Without ``_scope_`` a config is
+            ``data_preprocessor`` (a ``cfg_path`` has it), or a trained
+            teacher, used as it is. Without ``_scope_`` a config is
             MMPretrain's.
         teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
             Defaults to None, which is an error when training starts with a
@@ -50,26 +50,26 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             may train a student, to try a set-up. Defaults to False.
         teacher_inference (dict, optional): Faster ways to run the teacher,
             see :class:`TeacherInference`. Defaults to None, none of them.
-        student_channels_last (bool): Whether the student's weights, and with
-            them its maps, lie channels last, which most convolutions are
-            faster with. Its results differ by rounding. Defaults to False.
+        student_channels_last (bool): Whether the student's weights and maps
+            are laid out channels last, which is faster for most convolutions.
+            Results differ by rounding. Defaults to False.
         compile_student (bool | dict): Whether ``torch.compile`` compiles the
             student's backbone, or its arguments, such as
-            ``dict(mode='max-autotune')``. Names in checkpoints stay, copies
-            (EMA makes one) run uncompiled. Defaults to False.
+            ``dict(mode='max-autotune')``. Names in checkpoints stay the same;
+            copies (EMA makes one) run uncompiled. Defaults to False.
         on_normalization_mismatch (str): What to do with a teacher whose mean,
             std or channel order differs from the student's: 'error',
-            'convert' (its images are normalised anew) or 'ignore' (it gets
+            'convert' (it gets images in its own format) or 'ignore' (it gets
             the student's images). Defaults to 'error'.
         architecture (dict | BaseModel): The student. Without ``_scope_`` it
-            is built as an MMPretrain model.
+            is an MMPretrain model.
         data_preprocessor (dict, optional): The student's. Without ``type`` it
             is an ``AsyncClsDataPreprocessor`` with the batch augmentations of
             the student's ``train_cfg``, as in MMPretrain. Defaults to None.
         **kwargs: The other arguments of ``SingleTeacherDistill``.
 
     Raises:
-        TeacherError: If the teacher cannot be the one that was meant.
+        TeacherError: If the teacher does not fit the student or the config.
 
     Examples:
         >>> # in a config
@@ -176,9 +176,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             TeacherError: If the teacher has no checkpoint, or one that is not
                 its own.
         """
-        # MMEngine would initialise the teacher, and warn that it did so twice
+        # MMEngine would initialize the teacher, and warn of a second time
         teacher = self._modules.pop('teacher')
-        # random numbers fill weights in the order in which they lie
+        # random numbers fill weights in memory order
         if self.student_channels_last:
             lay_out(self.student, False)
         try:
@@ -193,15 +193,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def load_teacher(self) -> None:
         """Load the teacher's checkpoint strictly and take its hash."""
         if self.teacher_inference.prepared:
-            return  # it is frozen, and no longer as its checkpoint has it
+            return  # it no longer has the weights of its checkpoint
         if self.teacher_ckpt is not None:
             self.teacher_meta = load_teacher(self.teacher, self.teacher_ckpt)
         elif self._teacher_is_trained:
             pass
         elif self.allow_untrained_teacher:
             print_log(
-                'UNTRAINED TEACHER: it has random weights. This run shows '
-                'that the set-up works, it is not a result.',
+                'UNTRAINED TEACHER: it has random weights. This run tests the '
+                'set-up, it is not a result.',
                 logger='current',
                 level=logging.WARNING)
         else:
@@ -261,8 +261,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             param_name (str): The name of a parameter.
 
         Returns:
-            tuple[int, int]: Depth and largest depth in the student; what is
-            not the student's, such as a connector, counts as its head.
+            tuple[int, int]: Depth and largest depth in the student; other
+            parameters, such as a connector's, count as its head.
         """
         own = 'architecture.'
         if param_name.startswith(own):
@@ -302,7 +302,7 @@ def _drop_teacher(module, state_dict, prefix, *args) -> None:
 
 
 def _excuse_teacher(module, incompatible_keys) -> None:
-    """The teacher's weights are in no checkpoint: do not miss them."""
+    """Do not report the teacher's weights as missing."""
     own = {f'teacher.{name}' for name in module.teacher.state_dict()}
     missing = incompatible_keys.missing_keys
     missing[:] = [
@@ -312,7 +312,7 @@ def _excuse_teacher(module, incompatible_keys) -> None:
 
 
 def _mmpretrain(model: Union[BaseModel, Dict, None]):
-    """A model config that names no scope is MMPretrain's."""
+    """A model config, in MMPretrain's scope if it names none."""
     if isinstance(model, dict) and 'cfg_path' in model:
         # MMEngine takes other keys as defaults, which the file overrides
         lost = set(model) - {'cfg_path', 'pretrained', '_scope_'}
@@ -328,7 +328,7 @@ def _mmpretrain(model: Union[BaseModel, Dict, None]):
 
 
 def _as_mmpretrain_does(preprocessor, architecture):
-    """What ``ImageClassifier`` fills into a data preprocessor's config."""
+    """A data preprocessor's config as ``ImageClassifier`` completes it."""
     if isinstance(preprocessor, dict):
         preprocessor = deepcopy(preprocessor)
         preprocessor.setdefault('_scope_', 'mmpretrain')

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ...errors import SDDError
 from ..recorders.feature_head_recorder import TOLERANCE
 from .compiled import compile_backbone
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-class TeacherError(RuntimeError):
+class TeacherError(SDDError, RuntimeError):
     """A teacher that is not, or cannot be, the one that was meant."""
 
 
@@ -26,7 +27,7 @@ class TeacherInference:
     logged, and is an error if it is more than rounding.
 
     Args:
-        channels_last (bool): Whether weights and images lie channels last.
+        channels_last (bool): Whether weights and images are channels last.
             Defaults to False.
         fold_bn (bool): Whether every batch norm behind a convolution is
             folded into it. Defaults to False.
@@ -66,7 +67,7 @@ class TeacherInference:
                          for name, value in self.options().items()) or 'plain'
 
     def options(self) -> dict:
-        """What is on."""
+        """The options that are on."""
         options = dict(
             channels_last=self.channels_last,
             fold_bn=self.fold_bn,
@@ -98,14 +99,14 @@ class TeacherInference:
         """
         if self.prepared or not self.options():
             return
-        # what autocast rounds in the student's step is no difference of these
+        # so that autocast of the student's step does not count as a difference
         with torch.autocast(inputs.device.type, enabled=False):
             self._prepare(teacher, inputs)
 
     def _prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
         plain = teacher(inputs, mode='tensor').float()
         if self.fold_bn:
-            # two images tell which modules follow each other
+            # two images suffice to find which modules follow each other
             fold_batch_norms(teacher, inputs[:2])
         if self.channels_last:
             teacher.to(memory_format=torch.channels_last)
@@ -183,10 +184,9 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
 
 
 class _Folded(nn.Module):
-    """A batch norm that its convolution does.
+    """A batch norm folded into its convolution: an identity.
 
-    It passes on what it gets, and keeps its tensors: EMA looks for every name
-    that it once found.
+    It keeps its tensors, since EMA looks for every name that it once found.
     """
 
     def __init__(self, norm: nn.Module) -> None:

@@ -8,9 +8,11 @@ from mmpretrain.models.heads import (ArcFaceClsHead, MultiLabelClsHead,
 from mmpretrain.models.necks import GlobalAveragePooling
 from torch import nn
 
+from ...errors import SDDError
 
-class FeatureHeadError(ValueError):
-    """A model whose local logits cannot be right, and why."""
+
+class FeatureHeadError(SDDError, ValueError):
+    """The local logits of a model would be wrong."""
 
 
 class MapSource(NamedTuple):
@@ -19,10 +21,10 @@ class MapSource(NamedTuple):
     Args:
         name (str): Name of a module in the model.
         module (nn.Module): The module.
-        after (bool): Whether the map is what the module returns; else it is
-            what the module is given. Defaults to False.
-        token_grid (tuple[int, int], optional): The grid that the module says
-            its tokens lie on. Defaults to None.
+        after (bool): Whether the map is the module's output; else it is its
+            input. Defaults to False.
+        token_grid (tuple[int, int], optional): The module's own grid of
+            tokens. Defaults to None.
     """
     name: str
     module: nn.Module
@@ -55,8 +57,8 @@ def find_feature_head(model: nn.Module,
                       tokens: bool = False) -> HeadModules:
     """Find the feature map and the linear classifier of a model.
 
-    Local logits are right only where nothing but an average pooling and a
-    linear layer stands between the feature map and the logits.
+    Local logits are right only if an average pooling and a linear layer are
+    all that stands between the feature map and the logits.
 
     Args:
         model (nn.Module): An MMPretrain classifier, or any model if the
@@ -66,7 +68,7 @@ def find_feature_head(model: nn.Module,
         head (str, optional): Name of the linear classifier. Defaults to None,
             which finds it.
         feature (str, optional): Name of the module whose output is the
-            feature map, where the pooling is not a module. Defaults to None.
+            feature map, if the pooling is not a module. Defaults to None.
         tokens (bool): Whether the map may come as tokens. Defaults to False.
 
     Returns:
@@ -110,7 +112,7 @@ def named_source(model: nn.Module, pooling: Optional[str],
 
 
 def check_head(model: nn.Module) -> nn.Module:
-    """The head of a model, if it is a classifier of one label an image."""
+    """The head of a model, if it classifies one label per image."""
     head = getattr(model, 'head', None)
     if head is None:
         raise refusal(model, 'it has no `head` module')
@@ -127,8 +129,8 @@ def check_head(model: nn.Module) -> nn.Module:
     if isinstance(head, ArcFaceClsHead):
         raise refusal(
             model, f'{title} ends in a NormProduct, not a plain '
-            'torch.nn.Linear: its logits are cosines, with a margin that is '
-            'there in training alone',
+            'torch.nn.Linear: its logits are cosines, with a margin in '
+            'training',
             advice=False)
     return head
 
@@ -145,19 +147,19 @@ def _find_linear(model: nn.Module) -> nn.Linear:
                if isinstance(layer, nn.Linear)]
     if not linears:
         raise refusal(
-            model, f'{title} holds no linear layer: the classifier is inside '
+            model, f'{title} has no linear layer: the classifier is inside '
             f'the backbone {type(getattr(model, "backbone", None)).__name__}, '
-            'or it is not one linear layer. Give the backbone '
-            '`num_classes=-1` if it has that key, a GlobalAveragePooling neck '
-            'and a LinearClsHead')
+            'or it is not one linear layer. Set the backbone\'s '
+            'num_classes=-1 if it has that key, and add a '
+            'GlobalAveragePooling neck and a LinearClsHead')
     for name, layer in linears:
         _check_linear(model, f'head.{name}', layer)
     if len(layers) > 1:
         found = ', '.join(f'head.{name} ({type(layer).__name__})'
                           for name, layer in layers)
         raise refusal(
-            model, f'{title} is more than one linear layer: {found}. What '
-            'follows the pooling is not linear, so a cell has no logits')
+            model, f'{title} is more than one linear layer: {found}. The part '
+            'after pooling is not linear, so a cell has no logits')
     return linears[0][1]
 
 
@@ -166,7 +168,7 @@ def _check_linear(model: nn.Module, name: str, layer: nn.Module) -> None:
     if type(layer) is not nn.Linear:
         raise refusal(
             model, f'{name} is a {type(layer).__name__}, not a plain '
-            'torch.nn.Linear, so it need not be linear')
+            'torch.nn.Linear, so it may not be linear')
 
 
 def last_neck(model: nn.Module) -> Optional[nn.Module]:
@@ -184,14 +186,14 @@ def _find_pooling(model: nn.Module, tokens: bool) -> nn.Module:
     if not isinstance(neck, GlobalAveragePooling):
         raise refusal(
             model, f'neck {type(neck).__name__} is not a '
-            'GlobalAveragePooling: cells are averages, and the neck does '
-            'something else before the head')
+            'GlobalAveragePooling: cells are averages, the neck computes '
+            'something else')
     check_pooling(model, neck, tokens)
     return neck.gap
 
 
 def check_pooling(model: nn.Module, neck: nn.Module, tokens: bool) -> None:
-    """Whether a neck pools what a recorder can lay out as a map."""
+    """Refuse a neck whose input a recorder cannot lay out as a map."""
     wanted = nn.AdaptiveAvgPool1d if tokens else nn.AdaptiveAvgPool2d
     if isinstance(neck.gap, wanted):
         return
@@ -202,8 +204,8 @@ def check_pooling(model: nn.Module, neck: nn.Module, tokens: bool) -> None:
             'out')
     advice = ''
     if isinstance(neck.gap, nn.AdaptiveAvgPool1d):
-        advice = ('. It pools tokens: say on which grid they lie, row by '
-                  'row, as token_grid=(h, w) of the recorder')
+        advice = ('. It pools tokens: give their grid, row by row, as '
+                  'token_grid=(h, w) of the recorder')
     raise refusal(model,
                   f'{found}: the map before it is not (B, C, h, w){advice}')
 
@@ -211,13 +213,13 @@ def check_pooling(model: nn.Module, neck: nn.Module, tokens: bool) -> None:
 def _why_no_neck(backbone: Optional[nn.Module]) -> str:
     name = type(backbone).__name__
     if getattr(backbone, 'gap_before_final_norm', False):
-        return (f'backbone {name} pools by itself and normalises after '
+        return (f'backbone {name} pools by itself and normalizes after '
                 'pooling (gap_before_final_norm=True), which is not linear')
     if getattr(backbone, 'out_type', None) == 'cls_token':
         return (f'backbone {name} classifies a class token '
                 "(out_type='cls_token'): no feature map is pooled")
-    return (f'it has no `neck`: backbone {name} hands over what is already '
-            'pooled, or nothing is')
+    return (f'it has no `neck`: backbone {name} returns pooled features, or '
+            'nothing is pooled')
 
 
 def by_name(model: nn.Module, name: str, key: str) -> nn.Module:
@@ -243,10 +245,10 @@ def name_of(model: nn.Module, module: nn.Module) -> str:
 def refusal(model: nn.Module,
             reason: str,
             advice: bool = True) -> FeatureHeadError:
-    """Why a model has no local logits, and how to name its modules."""
+    """An error that a model has no local logits, and what to name."""
     text = f'no local logits for this {type(model).__name__}: {reason}'
     if advice:
-        text += ('. If you know better, name the module that is given the '
+        text += ('. If it is linear all the same, name the module given the '
                  'feature map and the linear classifier, as in dict(type='
                  "'FeatureHead', pooling='backbone.avgpool', head="
                  "'backbone.fc')")

@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The rule that finds a feature map and a tail that is not linear."""
-from contextlib import contextmanager
-from typing import Iterator, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 from mmpretrain.models.necks import (GeneralizedMeanPooling,
@@ -11,20 +10,21 @@ from torch import Tensor, nn
 from .find_head import (FeatureHeadError, HeadModules, MapSource, check_head,
                         check_pooling, last_neck, name_of, named_source,
                         refusal)
+from .modes import eval_mode
 
 
 class Tail:
-    """What a classifier does after pooling, in eval mode.
+    """Everything that a classifier does after pooling, in eval mode.
 
-    Dropout is off and batch norm takes its running statistics, whatever the
-    mode of the network: the cells leave the statistics alone.
+    Dropout is off, and batch norm uses its running statistics and does not
+    update them, whatever the mode of the network.
 
     Args:
         head (nn.Module): The head, called with a tuple of features.
-        steps (Sequence[nn.Module]): What comes between pooling and head.
+        steps (Sequence[nn.Module]): The layers between pooling and head.
             Defaults to ().
-        power (GeneralizedMeanPooling, optional): The neck whose power mean
-            takes the place of the average. Defaults to None.
+        power (GeneralizedMeanPooling, optional): The neck, if it takes a
+            power mean instead of the average. Defaults to None.
     """
 
     def __init__(self,
@@ -36,7 +36,7 @@ class Tail:
         self.power = power
 
     def prepare(self, feature: Tensor) -> Tensor:
-        """What is averaged over a cell: the map, or a power of it."""
+        """What cells average: the map, or a power of it."""
         if self.power is None:
             return feature
         feature = feature if feature.dtype == torch.float64 else (
@@ -61,24 +61,8 @@ class Tail:
         return ', '.join(names)
 
 
-@contextmanager
-def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Modules without dropout and batch statistics, for a while."""
-    training = [
-        module for top in modules for module in top.modules()
-        if module.training
-    ]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _apply(step: nn.Module, rows: Tensor) -> Tensor:
-    """A layer of a map is a layer of pooled features as 1 x 1 maps."""
+    """Apply a layer for maps to pooled features, as 1 x 1 maps."""
     if getattr(step, 'data_format',
                None) == 'channels_first' or type(step).__name__.endswith('2d'):
         return step(rows[:, :, None, None]).flatten(1)
@@ -135,35 +119,34 @@ def _modules(source: MapSource, tail: Tail) -> HeadModules:
 
 
 def _of_backbone(model: nn.Module, head: nn.Module) -> HeadModules:
-    """A backbone that averages its last map and normalises the average."""
+    """A backbone that averages its last map and normalizes the average."""
     backbone = getattr(model, 'backbone', None)
     title = f'backbone {type(backbone).__name__}'
     if not getattr(backbone, 'gap_before_final_norm', False):
         raise refusal(
-            model, f'it has no `neck`, and {title} does not say that it '
-            'averages a map (gap_before_final_norm)')
+            model, f'it has no `neck`, and {title} does not average a map '
+            '(gap_before_final_norm)')
     stages = backbone.stages
     last = max(index % len(stages) for index in backbone.out_indices)
     if last != len(stages) - 1:
         raise refusal(
-            model, f'{title} hands over stage {last} of {len(stages)} '
+            model, f'{title} returns stage {last} of {len(stages)} '
             '(backbone.out_indices), not its last map')
     norm = getattr(backbone, f'norm{last}', None)
     if norm is None:
         raise refusal(model, f'{title} has no norm{last} after its last map')
     stage = stages[last]
-    # TinyViT's stages return tokens, and say on which grid
+    # TinyViT's stages return tokens and know their grid
     grid = getattr(stage, 'resolution', None)
     source = MapSource(name_of(model, stage), stage, True, grid)
     return _modules(source, Tail(head, [norm]))
 
 
 def region_advice(model: nn.Module, tokens: bool) -> str:
-    """Whether the region mode would take what the linear search refused."""
+    """What to add to a refusal if the region mode would work."""
     try:
         find_region_head(model, tokens=tokens)
     except FeatureHeadError:
         return ''
-    return ('. Its whole tail after pooling can be applied to every cell '
-            'instead, which is not the paper\'s SDD and has to be asked for: '
-            'dict(type=\'RegionHead\')')
+    return ('. To apply its whole tail to every cell instead, which is not '
+            'the paper\'s SDD, set the recorder to dict(type=\'RegionHead\')')

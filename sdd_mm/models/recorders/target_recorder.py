@@ -13,14 +13,18 @@ from ...structures import DataSampleBatch
 
 @TASK_UTILS.register_module()
 class TargetRecorder(BaseRecorder):
-    """Records the targets of the data samples that a model is given.
+    """Records the targets in the data samples that a model is called with.
 
-    ``gt_score`` (B, K) where the samples have it (Mixup, CutMix, label
-    smoothing by score), else ``gt_label`` (B,), one of each sample or all of a
-    :class:`DataSampleBatch`. The losses take a soft target
-    by its argmax; the first soft batch is logged once.
+    ``gt_score`` (B, K) if the samples have it (Mixup, CutMix, label smoothing
+    by score), else ``gt_label`` (B,): one per sample, or all of a
+    :class:`DataSampleBatch`. The losses take the argmax of a soft target; the
+    first soft batch is logged once.
 
     In a config the type is written ``Target``: MMRazor appends ``Recorder``.
+
+    Raises:
+        ValueError: If the model's ``forward`` takes no ``data_samples``, or if
+            a batch does not have exactly one target per image.
 
     Examples:
         >>> # in a config
@@ -30,16 +34,16 @@ class TargetRecorder(BaseRecorder):
     def __init__(self) -> None:
         super().__init__(source='')
         self._recording = False
-        self._told = False
+        self._logged = False
 
     def prepare_from_model(self, model: Optional[nn.Module] = None) -> None:
-        """Listen to what the model is called with."""
+        """Record what the model's ``forward`` is called with."""
         self._title = type(model).__name__
         parameters = list(inspect.signature(model.forward).parameters)
         if 'data_samples' not in parameters:
             raise ValueError(
-                f'the forward of {self._title} takes no `data_samples`, so '
-                'the Target recorder finds no labels')
+                f'{self._title}.forward takes no `data_samples`: the Target '
+                'recorder cannot read labels from it')
         self._position = parameters.index('data_samples')
         model.register_forward_pre_hook(self._keep_target, with_kwargs=True)
 
@@ -55,10 +59,10 @@ class TargetRecorder(BaseRecorder):
     def _target(self, samples: Optional[Sequence]) -> Tensor:
         if not samples:
             raise ValueError(f'{self._title} was called without data_samples, '
-                             'so there is no target to distill with')
+                             'so the distillation has no target')
         if 'gt_score' in samples[0]:
-            if not self._told:
-                self._told = True
+            if not self._logged:
+                self._logged = True
                 print_log(
                     'Soft targets: DKD, NKD and the `label` rule of SDD take '
                     'the class of the largest score.',
@@ -67,14 +71,14 @@ class TargetRecorder(BaseRecorder):
         if 'gt_label' not in samples[0]:
             raise ValueError(
                 f'the data samples of {self._title} have neither gt_label nor '
-                'gt_score: SDD needs single-label targets')
+                'gt_score: SDD needs a single-label data set')
         target = torch.cat([sample.gt_label for sample in samples])
         if all(isinstance(sample, DataSampleBatch) for sample in samples):
             return target
         if len(target) != len(samples):
             raise ValueError(
-                f'{len(samples)} data samples carry {len(target)} labels: SDD '
-                'needs exactly one label an image')
+                f'{len(samples)} data samples have {len(target)} labels: SDD '
+                'needs exactly one label per image')
         return target
 
     def __enter__(self) -> None:

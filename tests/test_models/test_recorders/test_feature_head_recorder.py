@@ -97,7 +97,7 @@ REFUSED = [
          act_cfg=dict(type='HSwish')), 'StackedLinearClsHead is more than one '
      'linear layer: .*Hardswish'),
     (dict(type='ConvNeXt', arch='atto'), None, linear_head(320),
-     'ConvNeXt pools by itself and normalises after pooling'),
+     'ConvNeXt pools by itself and normalizes after pooling'),
     (dict(type='ResNet',
           depth=18), GAP, ARCFACE, 'NormProduct, not a plain torch.nn.Linear'),
     (dict(type='VGG', depth=11, num_classes=10), None, dict(type='ClsHead'),

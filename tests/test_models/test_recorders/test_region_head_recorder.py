@@ -341,7 +341,7 @@ def test_what_does_not_fit(recorder, message):
           in_channels=512), 'multi-label'),
     (dict(type='VisionTransformer', arch='deit-tiny', img_size=64), None,
      dict(type='VisionTransformerClsHead', num_classes=10,
-          in_channels=192), 'does not say that it averages a map'),
+          in_channels=192), 'does not average a map'),
     (dict(
         type='ConvNeXt',
         arch=dict(depths=[1, 1], channels=[4, 16]),

@@ -1,0 +1,6 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Writes the config that distills into the student of any config."""
+from .builder import make_config
+from .sources import METHODS, ConfigBuilderError
+
+__all__ = ['METHODS', 'ConfigBuilderError', 'make_config']

@@ -1,0 +1,266 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+import logging
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Sequence, Union
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from ..config_file import project_root
+from ..engine.errors import PreflightError
+from ..engine.smoke import num_classes
+from ..images import loads_files
+from ..version import __version__
+from .code import Code, format_code, to_code
+from .sources import (TIMM, ConfigBuilderError, Teacher, change_loss,
+                      published_checkpoint, read_method, read_student,
+                      read_teacher, warmup_length)
+from .trial import try_config
+
+TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
+             'checkpoints of timm')
+# config keys that an error may name, and the argument that sets them
+ARGUMENTS = {
+    'model.on_normalization_mismatch': 'on_normalization_mismatch',
+    'model.distiller.student_recorders': 'student_recorder',
+    'model.distiller.teacher_recorders': 'teacher_recorder',
+    'model.teacher_ckpt': 'teacher_ckpt',
+}
+
+
+def make_config(out: Union[str, Path],
+                student: str,
+                teacher: str,
+                method: str = 'sd-dkd',
+                teacher_ckpt: Optional[str] = None,
+                scales: Optional[Sequence[int]] = None,
+                criterion: Optional[Dict[str, float]] = None,
+                warmup_epochs: Optional[int] = None,
+                student_recorder: Optional[Dict[str, Any]] = None,
+                teacher_recorder: Optional[Dict[str, Any]] = None,
+                on_normalization_mismatch: str = 'error',
+                overwrite: bool = False) -> Path:
+    """Write a config that inherits a student's recipe and distills into it.
+
+    Data, schedule, optimizer and runtime stay the student's. Before anything
+    is written, the config is built and runs one training forward on generated
+    images in the student's own pipeline, with random weights and no download.
+
+    Args:
+        out (str | Path): The config to write, ``.py``.
+        student (str): Config that trains the student alone:
+            ``package::path`` or the path of a file.
+        teacher (str): Config of the teacher, likewise, or ``timm::`` and the
+            name of a timm model that is linear after its pooling.
+        method (str): One of ``METHODS``. Its numbers are those of
+            ``configs/_base_/methods/``, or of
+            ``configs/sdd/*_res50_mbv1_imagenet.py`` if the student has 1000
+            classes or more. Defaults to 'sd-dkd'.
+        teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
+            Defaults to None, which takes the one that the teacher's package
+            has published, if there is exactly one. Checkpoints of timm are
+            converted first, by ``tools/model_converters/``.
+        scales (Sequence[int], optional): The scale set M of an SD method.
+            Defaults to None, which is (1, 2, 4).
+        criterion (dict, optional): Numbers of the criterion to change, such
+            as ``dict(beta=6.0)``. Defaults to None.
+        warmup_epochs (int, optional): Epochs of the distillation loss's
+            warm-up, 0 for none. Defaults to None, the method's.
+        student_recorder (dict, optional): Config of the recorder of the
+            student's feature head, ``type`` 'FeatureHead' unless given.
+            Defaults to None, which finds pooling and head.
+        teacher_recorder (dict, optional): The teacher's, likewise.
+        on_normalization_mismatch (str): As in ``FrozenTeacherDistill``.
+            Defaults to 'error'.
+        overwrite (bool): Whether ``out`` may exist. Defaults to False.
+
+    Returns:
+        Path: The config that was written.
+
+    Raises:
+        ConfigBuilderError: If the config would not train; then nothing is
+            written.
+
+    Examples:
+        >>> make_config(
+        ...     'sd-dkd_resnet18_cifar10.py',
+        ...     student='mmpretrain::resnet/resnet18_8xb16_cifar10.py',
+        ...     teacher='mmpretrain::resnet/resnet50_8xb16_cifar10.py')
+    """
+    student, teacher = str(student), str(teacher)
+    out = Path(out).expanduser().absolute()
+    if out.suffix != '.py':
+        raise ConfigBuilderError(f'the config to write must end in .py, got '
+                                 f'{out}')
+    if out.exists() and not overwrite:
+        raise ConfigBuilderError(f'{out} exists: choose another name or pass '
+                                 'overwrite (--overwrite)')
+    base = read_student(student)
+    try:
+        classes = num_classes(base)
+        # images from files are BGR, the arrays of CIFAR and the like are RGB
+        to_rgb = loads_files(base.train_dataloader)
+    except (PreflightError, KeyError, AttributeError) as error:
+        raise ConfigBuilderError(f'student {student} is not the config of a '
+                                 f'classifier\'s training: {error}') from error
+    teaching = read_teacher(teacher, classes, to_rgb)
+    if _is_made_from(out, base, teaching.cfg):
+        raise ConfigBuilderError(f'the config would be made from {out}: '
+                                 'choose another name')
+    if teacher_ckpt is None:
+        teacher_ckpt = published_checkpoint(teacher)
+    numbers = read_method(method, classes)
+    change_loss(numbers, scales, criterion)
+    epochs = warmup_length(numbers, warmup_epochs, base)
+
+    recorders = dict(student=student_recorder, teacher=teacher_recorder)
+    model = dict(
+        _delete_=True,
+        _scope_='mmrazor',
+        type='FrozenTeacherDistill',
+        architecture=Code('_base_.model'))
+    if 'data_preprocessor' in base.model or not base.get('data_preprocessor'):
+        model['data_preprocessor'] = Code(
+            "_base_.model.pop('data_preprocessor', dict())")
+    model.update(
+        student_loss_weight=numbers.student_loss_weight,
+        teacher=teaching.model,
+        teacher_ckpt=None if teacher_ckpt is None else str(teacher_ckpt),
+        distiller=dict(
+            type='SDDDistiller',
+            distill_losses=Code('distill_losses'),
+            **_recorders(recorders)))
+    if on_normalization_mismatch != 'error':
+        model['on_normalization_mismatch'] = on_normalization_mismatch
+    hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    if epochs:
+        name, = numbers.losses
+        hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
+    text = format_code('\n'.join([
+        f'# by make_config of sdd_mm {__version__} from {numbers.source}',
+        f'_base_ = {[_base_path(student, out)]!r}',
+        *_imports(base, teaching),
+        f'distill_losses = {to_code(numbers.losses)}',
+        f'model = {to_code(model)}',
+        *_runtime(base),
+        f'custom_hooks = {_own_hooks(base)}{to_code(hooks)}',
+        '',
+    ]))
+    _try(text, out)
+    try:
+        out.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise ConfigBuilderError(f'{out} cannot be written: '
+                                 f'{error}') from error
+    _warn_of_checkpoint(out, teacher, teacher_ckpt)
+    return out
+
+
+def _is_made_from(out: Path, *configs: Config) -> bool:
+    """Whether configs, or those that they inherit, are this file."""
+    # the text of a config has the path of every file before its content
+    return any(
+        line.endswith('.py') and Path(line).resolve() == out.resolve()
+        for cfg in configs for line in cfg.text.splitlines())
+
+
+def _recorders(given: Dict[str, Optional[dict]]) -> Dict[str, dict]:
+    """The recorders that the user describes, as arguments of a distiller."""
+    found = {}
+    for role, recorder in given.items():
+        if recorder and not isinstance(recorder, dict):
+            raise ConfigBuilderError(
+                f"{role}_recorder must be a dict, such as "
+                f"dict(type='RegionHead'), got {recorder!r}")
+        if recorder:
+            found[f'{role}_recorders'] = dict(
+                feature_head={
+                    'type': 'FeatureHead',
+                    **recorder
+                })
+    return found
+
+
+def _base_path(path: str, out: Path) -> str:
+    """A config's path in the ``_base_`` of another one."""
+    if '::' in path:
+        return path
+    # resolved, because `..` leaves the folder that a link leads to
+    path = Path(path).expanduser().resolve()
+    return Path(os.path.relpath(path, out.parent.resolve())).as_posix()
+
+
+def _imports(base: Config, teacher: Teacher) -> Iterator[str]:
+    """The line that imports what the base does not, if anything."""
+    own = base.get('custom_imports', dict()).get('imports') or []
+    more = [name for name in ('sdd_mm', *teacher.imports) if name not in own]
+    if not more:
+        return
+    if own:  # after sdd_mm, which repairs the stack
+        inherited = '_base_.custom_imports.imports'
+        if isinstance(own, str):
+            inherited = f'[{inherited}]'
+        yield f'custom_imports = dict(imports={more!r} + {inherited})'
+    else:
+        yield (f'custom_imports = dict(imports={more!r}, '
+               'allow_failed_imports=False)')
+
+
+def _runtime(base: Config) -> Iterator[str]:
+    """The default hooks of our own configs that the base does not have."""
+    ours = Config.fromfile(project_root() / 'configs/_base_/hooks.py')
+    hooks = {
+        name: dict(hook)
+        for name, hook in ours.sdd_mm_hooks.items()
+        if name not in (base.get('default_hooks') or {})
+    }
+    if hooks:
+        yield f'default_hooks = {to_code(hooks)}'
+    wrapper = base.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
+        yield f'optim_wrapper = dict(type={f"Deferred{wrapper}"!r})'
+
+
+def _own_hooks(base: Config) -> str:
+    """The custom hooks of the base, to be put before other hooks."""
+    if not base.get('custom_hooks'):
+        return ''
+    if isinstance(base.custom_hooks, tuple):
+        return 'list(_base_.custom_hooks) + '
+    return '_base_.custom_hooks + '
+
+
+def _try(text: str, out: Path) -> None:
+    """Try a config, and say which argument mends it if it does not train."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigBuilderError(f'{out} cannot be written: '
+                                 f'{error}') from error
+    try:
+        try_config(text, out)
+    except Exception as error:  # a model may raise anything
+        names = [name for key, name in ARGUMENTS.items() if key in str(error)]
+        hint = ''.join(f' (here: the argument {name}, '
+                       f'--{name.replace("_", "-")})' for name in names)
+        if 'teacher_ckpt' in names and 'TIMMBackbone' in text:
+            hint += TIMM_NOTE
+        raise ConfigBuilderError(
+            f'the config would not train, so it is not written: {error}'
+            f'{hint}') from error
+
+
+def _warn_of_checkpoint(out: Path, teacher: str,
+                        checkpoint: Optional[str]) -> None:
+    """Say which checkpoint training will still need."""
+    if checkpoint is None:
+        print_log(f'{out} names no teacher checkpoint: set its '
+                  'model.teacher_ckpt before training' +
+                  (TIMM_NOTE if teacher.startswith(TIMM) else ''))
+    elif '://' not in str(checkpoint) and not (
+            Path(checkpoint).expanduser().is_file()):
+        print_log(
+            f'the teacher checkpoint {checkpoint} does not exist yet; '
+            'training needs it',
+            level=logging.WARNING)
