@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import os
+import re
 import shutil
 import site
 import sysconfig
@@ -20,20 +21,36 @@ def requirements(name: str) -> list:
     return [line for line in lines if line and not line.startswith('#')]
 
 
-def mmcv() -> list:
-    """The light mmcv, unless the environment has an mmcv already.
+def installed() -> set:
+    """Names of the packages in this environment.
 
-    mmcv-lite and a full mmcv are two packages with the same files: installing
-    one would overwrite the other. pip builds in isolation, so the environment
-    is looked up by its folders.
+    pip builds in isolation, so they are looked up by their folders.
     """
     paths = {sysconfig.get_path(name) for name in ('purelib', 'platlib')}
     paths.add(site.getusersitepackages())
-    names = {
-        dist.metadata['Name'].lower()
+    return {
+        dist.metadata['Name'].lower().replace('_', '-')
         for dist in distributions(path=list(paths)) if dist.metadata['Name']
     }
-    return [] if names & {'mmcv', 'onedl-mmcv'} else requirements('mmcv-lite')
+
+
+def runtime() -> list:
+    """What sdd_mm needs, less what the environment has by another name.
+
+    ``onedl-mmengine``, ``onedl-mmpretrain`` and ``onedl-mmcv`` are maintained
+    forks, and ``mmcv-lite`` a light mmcv, with the same files as the packages
+    they stand for: installing one would overwrite the other.
+    """
+    found = installed()
+    lines = [
+        line for line in requirements('runtime')
+        if f'onedl-{re.match("[a-z0-9-]*", line)[0]}' not in found
+    ]
+    if found & {'mmcv', 'onedl-mmcv'}:
+        return lines
+    if 'onedl-mmengine' in found:  # mmcv-lite would bring the stock mmengine
+        return lines + ['onedl-mmcv'] * ('mmcv-lite' not in found)
+    return lines + requirements('mmcv-lite')
 
 
 class BuildWithMim(build_py):
@@ -71,7 +88,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['sdd_mm', 'sdd_mm.*']),
     python_requires='>=3.10',
-    install_requires=requirements('runtime') + mmcv(),
+    install_requires=runtime(),
     extras_require={
         'demo': requirements('demo'),
         'tests': requirements('tests'),

@@ -6,6 +6,8 @@ it is not as careful:
 
 - a checkpoint from a URL is read by ``torch.hub``, which runs what a pickle
   asks for, and is not compared with the hash in its name;
+- onedl-mmengine, its maintained fork, reads a file that holds more than
+  weights once more, with code and a warning;
 - the config that a checkpoint holds is text, which the runner that resumes
   and the inferencer that is given a checkpoint alone run as Python;
 - a YAML file may name functions to call.
@@ -26,7 +28,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 from urllib.parse import urlparse
 
 import torch
@@ -69,7 +71,7 @@ def load_checkpoint(filename: str, logger: str = 'current') -> Any:
         pickle.UnpicklingError: If it asks for more than weights and what
             MMEngine's checkpoints hold.
     """
-    with _careful_downloads():
+    with _careful_reading():
         content = CheckpointLoader.load_checkpoint(filename, 'cpu', logger)
     refuse_code(content, filename)
     return content
@@ -81,7 +83,7 @@ def guard() -> None:
     Checkpoints that are downloaded, configs in checkpoints, and YAML. A second
     call changes nothing.
     """
-    mmengine_checkpoint.load_url = load_url
+    vars(mmengine_checkpoint).update(_careful_functions())
     yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
     original = CheckpointLoader.load_checkpoint
     if getattr(original, '_sdd_mm', False):
@@ -96,15 +98,34 @@ def guard() -> None:
     CheckpointLoader.load_checkpoint = classmethod(guarded)
 
 
+def _careful_functions() -> Dict[str, Callable]:
+    """What takes the place of functions that MMEngine reads files with."""
+    functions = dict(load_url=load_url)
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        functions['_safe_torch_load'] = _load_weights  # of onedl-mmengine
+    return functions
+
+
 @contextmanager
-def _careful_downloads() -> Iterator[None]:
-    """Let MMEngine download by :func:`load_url`."""
-    original = mmengine_checkpoint.load_url
-    mmengine_checkpoint.load_url = load_url
+def _careful_reading() -> Iterator[None]:
+    """Let MMEngine read checkpoints by our functions."""
+    functions = _careful_functions()
+    originals = {
+        name: getattr(mmengine_checkpoint, name)
+        for name in functions
+    }
+    vars(mmengine_checkpoint).update(functions)
     try:
         yield
     finally:
-        mmengine_checkpoint.load_url = original
+        vars(mmengine_checkpoint).update(originals)
+
+
+def _load_weights(file: Any,
+                  map_location: Any = None,
+                  weights_only: Any = None) -> Any:
+    """Read weights only, whatever is asked for."""
+    return torch.load(file, map_location=map_location, weights_only=True)
 
 
 def load_url(url: str,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,37 +15,36 @@ from mmrazor.registry import MODELS
 
 from sdd_mm import FeatureHead
 from sdd_mm.engine.errors import PreflightError
-from sdd_mm.functional import kd_loss, local_logits
-from sdd_mm.functional.scale_decoupled import complementary_cells
+from sdd_mm.functional import cell_weights, kd_loss, local_logits
+from sdd_mm.runtime.errors import WorkDirError
+from sdd_mm.runtime.work_dir import lock_work_dir
 
-TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'benchmark'
-sys.path.insert(0, str(TOOL))
-import ablation  # noqa: E402
-import runs as runs_module  # noqa: E402
-from runs import Run, RunError  # noqa: E402
-from suite import train_all, write  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks import ablation  # noqa: E402
+from benchmarks.results import train_all, write  # noqa: E402
+from benchmarks.runs import Run, RunError  # noqa: E402
+from benchmarks.suite import check_options, make_rows  # noqa: E402
 
 SMALL = {
     'train_dataloader.dataset.num_scenes': 128,
     'val_dataloader.dataset.num_scenes': 100,
     'train_cfg.max_epochs': 3
 }
-PAIRS = list(ablation.PAIRS)
 
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
     """A checkpoint that the demo's teacher takes."""
-    cfg = Config.fromfile(ablation.CONFIGS / 'demo' / 'teacher.py')
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'teacher.py')
     path = tmp_path_factory.mktemp('teacher') / 'teacher.pth'
     torch.save(MODELS.build(cfg.model).state_dict(), path)
     return path
 
 
-def make_runs(table, pair, teacher, work_dir, seeds=(0, ), **options):
-    return ablation.make_runs(
-        ablation.make_rows(table, pair), pair, seeds, work_dir,
-        dict(options, **{'model.teacher_ckpt': str(teacher)}))
+def rows_of(table, pair, teacher, work_dir, seeds=(0, ), **options):
+    suite = ablation.make_suite(table, pair)
+    return make_rows(suite, seeds, work_dir, options, lambda _: str(teacher))
 
 
 @pytest.mark.parametrize('scales', [(1, 2), (1, 2, 4)])
@@ -68,7 +68,7 @@ def test_rows_of_table_6_are_masked_sums(scales, size):
         local_logits(record.feature, record.weight, record.bias, scales)
         for record in (student, teacher)
     ]
-    complementary = complementary_cells(cells[1], target)
+    complementary = cell_weights(cells[1], target) == 2
     consistent = ~complementary
     is_global = torch.zeros_like(complementary)
     is_global[0] = True
@@ -121,14 +121,14 @@ def numbers(run):
     return found
 
 
-@pytest.mark.parametrize('pair', PAIRS)
+@pytest.mark.parametrize('pair', ablation.PAIRS)
 def test_numbers_of_every_row(pair, teacher, tmp_path):
     scales, n = ((1, 2), 5) if 'res8x4' in pair else ((1, 2, 4), 21)
 
     def found(table):
-        rows = make_runs(table, pair, teacher, tmp_path)
-        published = ablation.PUBLISHED.get((table, pair))
-        assert published is None or len(published) == len(rows)
+        rows = rows_of(table, pair, teacher, tmp_path)
+        published = [row.paper for row in rows.values()]
+        assert None not in published or not any(published)
         return {title: numbers(row.runs[0]) for title, row in rows.items()}
 
     assert list(found('table6').values()) == [
@@ -157,16 +157,18 @@ def test_numbers_of_every_row(pair, teacher, tmp_path):
     }
 
 
-@pytest.mark.parametrize('pair', PAIRS)
+@pytest.mark.parametrize('pair', ablation.PAIRS)
 def test_rows_without_a_change_are_the_configs(pair, teacher, tmp_path):
-    rows = make_runs('table6', pair, teacher, tmp_path)
-    (kd, ), (sd_kd, ) = (
-        rows[title].runs for title in ('none (KD)', 'both (SD-KD)'))
-    path = ablation.CONFIGS / ablation.PAIRS[pair][0]
-    plain = Config.fromfile(path.with_name(path.name.replace('sd-kd', 'kd')))
-    for run, cfg in ((kd, plain), (sd_kd, Config.fromfile(path))):
-        base = {'model.teacher_ckpt': str(teacher), 'randomness.seed': 0}
-        cfg.merge_from_dict(base)
+    rows = rows_of('table6', pair, teacher, tmp_path)
+    path = ROOT / ablation.PAIRS[pair][0]
+    for title, config in (('none (KD)',
+                           path.with_name(path.name.replace('sd-kd', 'kd'))),
+                          ('both (SD-KD)', path)):
+        cfg, run = Config.fromfile(config), rows[title].runs[0]
+        cfg.merge_from_dict({
+            'model.teacher_ckpt': str(teacher),
+            'randomness.seed': 0
+        })
         for key in ('optim_wrapper', 'param_scheduler', 'custom_hooks',
                     'train_cfg', 'train_dataloader', 'randomness'):
             assert run.cfg[key] == cfg[key], key
@@ -181,7 +183,7 @@ def test_rows_without_a_change_are_the_configs(pair, teacher, tmp_path):
 def test_equal_rows_are_one_run_and_others_are_not(teacher, tmp_path):
 
     def folders(table, teacher=teacher, **options):
-        rows = make_runs(table, 'demo', teacher, tmp_path, **options)
+        rows = rows_of(table, 'demo', teacher, tmp_path, **options)
         return {
             title: [run.directory for run in row.runs]
             for title, row in rows.items()
@@ -211,25 +213,22 @@ def test_equal_rows_are_one_run_and_others_are_not(teacher, tmp_path):
     assert len(set(map(str, everything))) == 16
 
 
-@pytest.mark.parametrize('option', [
-    'model.distiller.distill_losses.loss_sdd.loss_weight', 'model',
-    'model.teacher_ckpt', 'randomness.seed', 'resume'
-])
-def test_options_that_would_undo_the_rows_are_refused(option):
-    with pytest.raises(PreflightError, match=option):
-        ablation.check_options({option: 1})
-    ablation.check_options(SMALL)
+def test_options_that_would_undo_the_rows_are_refused():
+    for option in ('model.distiller.distill_losses.loss_sdd.loss_weight',
+                   'model', 'model.teacher_ckpt', 'randomness.seed', 'resume'):
+        with pytest.raises(PreflightError, match=option):
+            check_options({option: 1}, ablation.OPTIONS)
+    check_options(SMALL, ablation.OPTIONS)
 
 
 def test_an_absent_teacher_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    suite = ablation.make_suite('table7', 'res32x4_res8x4_cifar100')
     with pytest.raises(RunError) as error:
-        ablation.find_teacher('res32x4_res8x4_cifar100', None, tmp_path)
+        make_rows(suite, [0], tmp_path, {}, lambda _: None)
     for part in ('work_dirs/res32x4_cifar100/epoch_240.pth',
                  'configs/vanilla/res32x4_cifar100.py', '--teacher-ckpt'):
         assert part in str(error.value)
-    with pytest.raises(RunError, match='nowhere.pth'):
-        ablation.find_teacher('demo', 'nowhere.pth', tmp_path)
 
 
 @pytest.fixture(scope='module')
@@ -237,9 +236,9 @@ def interrupted(tmp_path_factory, teacher):
     """Two rows, of which the first was killed after an epoch."""
     work_dir = tmp_path_factory.mktemp('ablations')
     command = [
-        sys.executable, TOOL / 'ablation.py', 'table7', '--pair', 'demo',
-        '--teacher-ckpt', teacher, '--work-dir', work_dir, '--cfg-options',
-        *(f'{key}={value}' for key, value in SMALL.items())
+        sys.executable, ROOT / 'tools' / 'benchmark' / 'ablation.py', 'table7',
+        '--pair', 'demo', '--teacher-ckpt', teacher, '--work-dir', work_dir,
+        '--cfg-options', *(f'{key}={value}' for key, value in SMALL.items())
     ]
     process = subprocess.Popen(
         list(map(str, command)),
@@ -247,21 +246,25 @@ def interrupted(tmp_path_factory, teacher):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=dict(os.environ, PYTHONPATH=str(TOOL.parents[1])))
+        env=dict(os.environ, PYTHONPATH=str(ROOT)))
     output = ''
     while 'epoch  2,' not in output:
         output += process.stdout.read(1) or pytest.fail(output)
     os.killpg(process.pid, signal.SIGSTOP)  # lest it come to its end
     process.kill()
     process.wait()
-    rows = make_runs('table7', 'demo', teacher, work_dir / 'demo', **SMALL)
+    rows = rows_of('table7', 'demo', teacher, work_dir / 'demo', **SMALL)
     first = rows['M = {1}'].runs[0]
     # the training itself is still there, and nobody trains beside it
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs_module, 'PATIENCE', 0)
-        with pytest.raises(RunError, match='by another process'):
-            first.train()
+    with pytest.raises(WorkDirError, match='belongs to another run'):
+        first.train()
     os.killpg(process.pid, signal.SIGKILL)
+    while True:  # the system takes a moment to end it
+        try:
+            lock_work_dir(str(first.directory)).close()
+            break
+        except WorkDirError:
+            time.sleep(0.05)
     assert 1 <= first.epochs_done() < 3
     return {title: rows[title] for title in ('M = {1}', 'M = {1, 2}')}
 
@@ -284,7 +287,7 @@ def test_a_killed_table_goes_on_and_a_done_one_rests(interrupted, teacher,
     files = {
         file: file.stat().st_mtime_ns
         for run in (first, *rows['M = {1, 2}'].runs)
-        for file in run.directory.rglob('*') if file.name != 'lock'
+        for file in run.directory.rglob('*') if file.name != '.lock'
     }
     list(train_all(rows))
     assert {file: file.stat().st_mtime_ns for file in files} == files
@@ -319,7 +322,7 @@ def test_a_killed_run_ends_as_if_it_had_never_been(interrupted, teacher,
                                                    tmp_path):
     (first, ) = interrupted['M = {1}'].runs
     first.train()
-    rows = make_runs('table7', 'demo', teacher, tmp_path, **SMALL)
+    rows = rows_of('table7', 'demo', teacher, tmp_path, **SMALL)
     (whole, ) = rows['M = {1}'].runs
     whole.train()
     assert whole.accuracy() == first.accuracy()
@@ -328,15 +331,12 @@ def test_a_killed_run_ends_as_if_it_had_never_been(interrupted, teacher,
     torch.testing.assert_close(weights, again, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('options', [
-    {
-        'train_cfg.max_epochs': 0
-    },
-    {
-        'train_cfg.max_epochs': 2,
-        'train_cfg.val_begin': 5
-    },
-])
-def test_a_last_epoch_that_is_not_validated(options, tmp_path):
-    with pytest.raises(RunError, match='is not validated'):
-        Run(ablation.CONFIGS / 'demo' / 'teacher.py', tmp_path, options)
+def test_a_last_epoch_that_is_not_validated(tmp_path):
+    for options in ({
+            'train_cfg.max_epochs': 0
+    }, {
+            'train_cfg.max_epochs': 2,
+            'train_cfg.val_begin': 5
+    }):
+        with pytest.raises(RunError, match='is not validated'):
+            Run(ROOT / 'configs' / 'demo' / 'teacher.py', tmp_path, options)

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """One table of mistakes: each a clear error, and nothing is written."""
+import copy
 import io
 import os
 import pickle
@@ -269,45 +270,44 @@ CASES = {
     }, f'{LOSS}.criterion.temperature'),
     'type of the model': ({
         'model.type': 'FrozenTeachersDistill'
-    }, 'FrozenTeachersDistill.*did you mean FrozenTeacherDistill|'
-                          'model.type.*did you mean FrozenTeacherDistill'),
+    }, "model.type: .*Did you mean 'FrozenTeacherDistill'"),
     'type of the student': ({
         f'{STUDENT}.type': 'ImageClasifier'
-    }, 'did you mean ImageClassifier'),
+    }, "'ImageClasifier' .*Did you mean 'ImageClassifier'"),
     'type of a backbone': ({
         f'{STUDENT}.backbone.type': 'CIFARResNets'
-    }, 'did you mean CIFARResNet'),
+    }, "backbone.type: .*Did you mean 'CIFARResNet'"),
     'type of a head': ({
         f'{STUDENT}.head.type': 'LinearHead'
     }, 'model.architecture.head.type'),
     'type of a loss': ({
         f'{LOSS}.type': 'ScaledDecoupledLoss'
-    }, 'did you mean ScaleDecoupledLoss'),
+    }, "loss_sdd.type: .*Did you mean 'ScaleDecoupledLoss'"),
     'type of a criterion': ({
         f'{LOSS}.criterion.type': 'DKDCriterium'
-    }, 'did you mean DKDCriterion'),
+    }, "criterion.type: .*Did you mean 'DKDCriterion'"),
     'type of a recorder':
     (recorder() | {
         'model.distiller.student_recorders.feature_head.type': 'FeatureHeads'
-    }, 'did you mean FeatureHead'),
+    }, "feature_head.type: .*'FeatureHeads' .*Did you mean 'FeatureHead'"),
     'type of a hook': ({
         'custom_hooks': [dict(type='FrozenTeachersHook')]
-    }, "custom_hooks: there is no 'FrozenTeachersHook'"),
+    }, "custom_hooks.0.type: there is no 'FrozenTeachersHook'"),
     'key of a hook': ({
         'custom_hooks': [dict(type='DistillWarmupHook', los='loss_sdd')]
     }, "takes no 'los'. Did you mean 'loss'"),
     'type of an optimizer': ({
         'optim_wrapper.optimizer.type': 'SDG'
-    }, "optim_wrapper.optimizer: there is no 'SDG'"),
+    }, "optim_wrapper.optimizer.type: there is no 'SDG'"),
     'key of an optimizer': ({
         'optim_wrapper.optimizer.momentun': 0.9
     }, "takes no 'momentun'. Did you mean 'momentum'"),
     'key of a schedule': ({
         'param_scheduler.eta': 1
-    }, "param_scheduler: .* takes no 'eta'"),
+    }, "param_scheduler.eta: OneCycleLR takes no 'eta'"),
     'key of the train loop': ({
         'train_cfg.max_epoch': 1
-    }, "train_cfg: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
+    }, "train_cfg.max_epoch: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
     'no kind of train loop': (lambda cfg: cfg.train_cfg.pop('by_epoch'),
                               'train_cfg must have by_epoch'),
     'two kinds of train loop': ({
@@ -315,10 +315,10 @@ CASES = {
     }, 'train_cfg must have by_epoch'),
     'key of a metric': ({
         'val_evaluator.topkk': 1
-    }, "val_evaluator: .* takes no 'topkk'. Did you mean 'topk'"),
+    }, "val_evaluator.topkk: .* takes no 'topkk'. Did you mean 'topk'"),
     'type of a wrapper': ({
         'optim_wrapper.type': 'DeferedOptimWrapper'
-    }, "optim_wrapper: there is no .*Did you mean 'DeferredOptimWrapper'"),
+    }, "optim_wrapper.type: there is no .*Did you mean 'DeferredOptimWrapper'"),
     'key of a wrapper': ({
         'optim_wrapper.accumulative_count': 2
     }, "takes no 'accumulative_count'. Did you mean 'accumulative_counts'"),
@@ -330,7 +330,7 @@ CASES = {
     }, "takes no 'batchsize'. Did you mean 'batch_size'"),
     'type of a sampler': ({
         'train_dataloader.sampler.type': 'DefaultSamplr'
-    }, "train_dataloader.sampler: .*Did you mean 'DefaultSampler'"),
+    }, "train_dataloader.sampler.type: .*Did you mean 'DefaultSampler'"),
     'key of a sampler': ({
         'train_dataloader.sampler.shufle': True
     }, "takes no 'shufle'. Did you mean 'shuffle'"),
@@ -513,7 +513,7 @@ CASES = {
     'absent run to resume': ({
         'resume': True,
         'load_from': 'gone.pth'
-    }, '--resume gone.pth cannot be read'),
+    }, '--resume gone.pth does not exist'),
     'truncated run to resume': (resumed(saved(dict(a=1))[:-50]),
                                 '--resume .*start.pth cannot be read'),
     'run of another network to resume':
@@ -542,7 +542,6 @@ VALUES = {
          "a positive integer, got 'abc'"),
         ('train_dataloader.batch_size', None, 'a positive integer, got None'),
         ('val_dataloader.batch_size', 0, 'a positive integer'),
-        ('train_dataloader.num_workers', -1, 'an integer >= 0'),
         ('train_dataloader.dataset', 'abc', 'a dict'),
         ('train_dataloader.dataset.type', None, 'the name of a data set'),
         ('train_dataloader', None, 'a dict, got None'),
@@ -561,15 +560,11 @@ VALUES = {
         ('optim_wrapper.clip_grad', 5, 'a dict'),
         ('optim_wrapper.accumulative_counts', 0, 'a positive integer'),
         ('param_scheduler.eta_max', 'big', 'a number'),
-        ('param_scheduler', 'abc', 'a dict or a list of dicts'),
-        ('default_hooks.logger.interval', 0, 'a positive integer'),
-        ('default_hooks.logger', 'abc', 'a dict, or None'),
         ('default_hooks.checkpoint.interval', 'often',
          'a positive integer, or'),
         ('custom_hooks', 'abc', 'a list of dicts'),
         ('randomness.seed', -1, 'an integer from 0'),
         ('randomness.deterministic', 'maybe', 'True or False'),
-        ('log_level', 'LOUD', 'DEBUG, INFO'),
         ('env_cfg', None, 'a dict'),
         ('work_dir', 5, 'text'),
         ('model.student_loss_weight', 'abc', 'a number >= 0'),
@@ -580,11 +575,91 @@ VALUES = {
     )
 }
 CASES.update(VALUES)
+# as VALUES, in the words of MMEngine or torch
+CASES.update({
+    f'{value!r} for {key}': ({
+        key: value
+    }, f'{key}={value!r}: .*{what}')
+    for key, value, what in (
+        ('train_dataloader.num_workers', -1, 'should be non-negative'),
+        ('param_scheduler', 'abc', 'should be a _ParamScheduler .*or dict'),
+        ('default_hooks.logger.interval', 0, 'must be greater than 0'),
+        ('default_hooks.logger', 'abc', 'should be .* Hook or dict'),
+        ('log_level', 'LOUD', 'Unknown level'),
+    )
+})
 
 CASES['a teacher of otherwise normalised images'] = (
     teacher_file(trained_on_others),
     r'teacher.pth: it was trained on images normalized by mean \[120\].*'
     'model.teacher.data_preprocessor')
+
+
+def unequal(steps):
+    """JPEGs of two sizes behind some transforms."""
+
+    def change(root, dataset):
+        pixels = np.zeros((40, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(root / 'c' / 'one.jpg')
+        dataset['pipeline'][1:1] = steps
+
+    return images(change)
+
+
+def unequal_validation(cfg):
+    """It trains on equal sizes, and would die after an epoch."""
+    unequal([dict(type='ResizeEdge', scale=32)])(cfg)
+    loader = cfg.train_dataloader
+    cfg.val_dataloader.dataset = copy.deepcopy(loader.dataset)
+    loader.dataset.pipeline[1:1] = [dict(type='RandomResizedCrop', scale=32)]
+
+
+def grey(root, dataset):
+    """One image has one channel."""
+    dataset['pipeline'][0]['color_type'] = 'unchanged'
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(root / 'c' / 'one.jpg')
+
+
+CASES.update({
+    'images of two sizes':
+    (unequal([]), r'train_dataloader: images of unequal shapes .*\(3, 32, 32\)'
+     r' of .*one.jpg and \(3, 40, 60\) of .*c/one.jpg: add a Resize'),
+    'a resize that keeps the aspect ratio': (unequal(
+        [dict(type='Resize', scale=(32, 32), keep_ratio=True)]),
+                                             'Resize keeps the aspect ratio, '
+                                             'so add a CenterCrop'),
+    'images of two sizes to validate': (unequal_validation,
+                                        'val_dataloader: .*ResizeEdge keeps'),
+    'images of two kinds of channels':
+    (images(grey), "color_type='color'.*train_dataloader.dataset.pipeline"),
+    'fewer images than a batch has': ({
+        'train_dataloader.batch_size': 65,
+        'train_dataloader.drop_last': True
+    }, 'train_dataloader has no batch: .* 64 samples.*batch_size.*drop_last'),
+    'no sampler': (lambda cfg: cfg.train_dataloader.pop('sampler'),
+                   'train_dataloader.sampler must be a dict, got None'),
+    'text for a flag': ({
+        'train_dataloader.sampler.shuffle': 'false'
+    }, "train_dataloader.sampler.shuffle must be True or False, got 'false'"),
+    'a default hook of ours that is left out': ({
+        'default_hooks.labels': None
+    }, 'default_hooks.labels is None.*delete the key'),
+    'type of a visualizer': ({
+        'visualizer.type': 'UniversalVisualiser'
+    }, "visualizer.type: .* Did you mean 'UniversalVisualizer'"),
+    'key of a log processor': ({
+        'log_processor': dict(windowsize=3)
+    }, "log_processor.windowsize: .*takes no 'windowsize'"),
+    'key of the randomness': ({
+        'randomness.sead': 3
+    }, "takes no 'sead'. Did you mean 'seed'"),
+    'a schedule that ends before it begins': ({
+        'param_scheduler': [dict(type='LinearLR', begin=5, end=3)]
+    }, 'param_scheduler.0.(begin|end)=.*end.* begin'),
+    'weights to resume that are not finite':
+    (resumed(saved(dict(state_dict={'architecture.head.fc.bias': torch.full(
+        (10, ), float('nan'))}))), '--resume .*start.pth .*not finite'),
+})
 
 # work dirs; a disk that is full is in test_full_disk.py
 CASES.update({
@@ -594,7 +669,8 @@ CASES.update({
     (occupied, 'occupied belongs to another run.*another --work-dir'),
 })
 
-# as CASES, but only a run can find them
+# as CASES, and a run that was not checked finds them, too
+DIVERGES = 'a learning rate that diverges'
 RUNS = {
     'a JPEG that is cut off': (spoilt(lambda data: data[:-200]),
                                'images/c/one.jpg cannot be read as an image.*'
@@ -608,7 +684,7 @@ RUNS = {
     (labelled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
      'head.num_classes'),
     'a negative label': (labelled(-1), 'images/e/one.jpg: label -1 is not'),
-    'a learning rate that diverges': ({
+    DIVERGES: ({
         'optim_wrapper.optimizer.lr': 1e38,
         'optim_wrapper.clip_grad': None,
         'param_scheduler': [],
@@ -631,6 +707,8 @@ def cfg(demo, tmp_path):
     """The demo with a teacher, to be changed."""
     cfg = Config(demo[0].to_dict(), format_python_code=False)
     cfg.work_dir = str(tmp_path / 'run')
+    for field in ('train_dataloader', 'val_dataloader'):
+        cfg[field].dataset.num_scenes = 64
     cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
     torch.save(demo[1], cfg.model.teacher_ckpt)
     return cfg
@@ -645,7 +723,7 @@ def mistake(cfg, change):
 
 @pytest.mark.parametrize('name', CASES)
 def test_a_mistake_is_a_clear_error(cfg, name, tmp_path):
-    change, message = CASES[name]
+    change, message = (CASES | RUNS)[name]
     mistake(cfg, change)
     with pytest.raises(SDDError, match=f'(?s){message}'):
         check_training(cfg)
@@ -662,11 +740,15 @@ def test_a_run_ends_with_a_clear_error(cfg, name, tmp_path):
     (tmp_path / 'run').mkdir()
     kept = tmp_path / 'run' / 'epoch_1.pth'
     kept.write_text('of an earlier run')
-    check_training(cfg)
     with lock_work_dir(cfg.work_dir), pytest.raises(
             Exception, match=f'(?s){message}'):
         Runner.from_cfg(cfg).train()
     assert kept.read_text() == 'of an earlier run'
+
+
+@pytest.mark.parametrize('name', [n for n in RUNS if n != DIVERGES])
+def test_most_of_these_are_found_before_a_run(cfg, name, tmp_path):
+    test_a_mistake_is_a_clear_error(cfg, name, tmp_path)
 
 
 def test_there_are_enough():

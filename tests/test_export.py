@@ -404,7 +404,7 @@ def test_what_is_no_student_is_refused(run, tmp_path, change, message):
 
 def test_the_documented_ways_to_use_it(run, tmp_path, monkeypatch):
     page = (ROOT / 'docs' / 'en' / 'get_started.md').read_text()
-    section = page.split('## Take the student home')[1].split('\n## ')[0]
+    section = page.split('## Export the student')[1].split('\n## ')[0]
     monkeypatch.chdir(tmp_path)
     ModelHub._register_mmpretrain_models()
     monkeypatch.setattr(ModelHub, '_models_dict', dict(ModelHub._models_dict))

@@ -43,22 +43,29 @@ def test_editable_install_has_them_too():
     assert (mim / 'tools' / 'train.py').samefile(ROOT / 'tools' / 'train.py')
 
 
-@pytest.mark.parametrize('installed, wants_lite', [
-    (None, True),
-    ('mmcv', False),
-    ('onedl-mmcv', False),
-    ('mmcv-lite', True),
+STOCK = {'mmengine', 'mmpretrain', 'mmcv-lite'}
+
+
+@pytest.mark.parametrize('installed, wanted', [
+    ([], STOCK),
+    (['mmcv-lite'], STOCK),
+    (['mmcv'], {'mmengine', 'mmpretrain'}),
+    (['onedl-mmcv'], {'mmengine', 'mmpretrain'}),
+    (['onedl_mmengine', 'onedl-mmpretrain'], {'onedl-mmcv'}),
+    (['onedl-mmengine', 'mmcv-lite'], {'mmpretrain'}),
+    (['onedl-mmengine', 'onedl-mmpretrain', 'onedl-mmcv'], set()),
 ])
-def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
-    """What pip reads of us, in an environment with that package."""
+def test_what_an_environment_has_by_another_name_is_left_alone(
+        tmp_path, installed, wanted):
+    """What pip reads of us, in an environment with these packages."""
     env = tmp_path / 'env'
     run(sys.executable, '-m', 'venv', '--without-pip', env)
     site = next(env.glob('lib/python*/site-packages'))
-    if installed:
-        info = site / f'{installed}-2.1.0.dist-info'
+    for name in installed:
+        info = site / f'{name}-2.1.0.dist-info'
         info.mkdir()
-        (info / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: {installed}\nVersion: 2.1.0\n')
+        (info / 'METADATA'
+         ).write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
     run(env / 'bin' / 'python',
         'setup.py',
         '-q',
@@ -66,9 +73,13 @@ def test_an_installed_mmcv_is_left_alone(tmp_path, installed, wants_lite):
         '--egg-base',
         tmp_path,
         PYTHONPATH=sysconfig.get_path('purelib'))
-    requires = (tmp_path / 'sdd_mm.egg-info' / 'requires.txt').read_text()
-    assert 'torch>=2.0' in requires
-    assert ('mmcv-lite' in requires) == wants_lite
+    text = (tmp_path / 'sdd_mm.egg-info' / 'requires.txt').read_text()
+    names = {Requirement(line).name for line in text.split('\n\n')[0].split()}
+    assert {'torch', 'mmrazor'} <= names
+    assert {
+        name
+        for name in names if name in STOCK or name.startswith('onedl')
+    } == wanted
 
 
 def dependencies():

@@ -15,9 +15,14 @@ from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / 'tools' / 'benchmark'))
-import reproduce  # noqa: E402
-from runs import RunError, check_options  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from benchmarks.runs import Run, RunError  # noqa: E402
+from benchmarks.suite import (
+    SUITES,
+    load,
+    make_rows,  # noqa: E402
+    make_teachers,
+    teacher_of)
 
 MINIATURE = '''
 teacher = 'configs/demo/teacher.py'
@@ -47,10 +52,10 @@ def teacher(tmp_path_factory):
     return path
 
 
-def start(work_dir, suite, teacher):
+def start(work_dir, suite, teacher, *arguments):
     command = [
-        sys.executable, reproduce.__file__, suite, '--work-dir', work_dir,
-        '--teacher-ckpt', teacher, '--jobs', '2'
+        sys.executable, ROOT / 'tools' / 'benchmark' / 'reproduce.py', suite,
+        '--work-dir', work_dir, '--teacher-ckpt', teacher, *arguments
     ]
     return subprocess.Popen(
         list(map(str, command)),
@@ -69,7 +74,7 @@ def start(work_dir, suite, teacher):
 def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
     suite = tmp_path / 'small.py'
     suite.write_text(MINIATURE)
-    killed = start(tmp_path / 'killed', suite, teacher)
+    killed = start(tmp_path / 'killed', suite, teacher, '--jobs', '2')
     while not any('top1' in path.read_text()  # one has come to an epoch's end
                   for path in tmp_path.rglob('scalars.json')):
         assert killed.poll() is None
@@ -78,7 +83,7 @@ def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
     killed.wait()
     assert not list((tmp_path / 'killed').glob('small/small.*'))
     for name in ('whole', 'killed'):
-        process = start(tmp_path / name, suite, teacher)
+        process = start(tmp_path / name, suite, teacher, '--jobs', '2')
         output, _ = process.communicate()
         assert process.returncode == 0, output
     assert 'epochs are done' in output and 'Written to' in output
@@ -101,34 +106,100 @@ def test_a_killed_suite_ends_as_if_it_had_never_been(tmp_path, teacher):
         assert run['facts']['torch'] == [torch.__version__]
 
 
-@pytest.mark.parametrize('name',
-                         [path.stem for path in reproduce.SUITES.glob('*.py')])
-def test_suites(name, teacher, tmp_path):
-    suite = reproduce.load(name)
-    teachers = reproduce.find_teachers(suite, tmp_path, {})
+@pytest.fixture
+def rows_of(teacher, tmp_path):
+    """The rows of a suite, of its first seed."""
+
+    def make(name, gpus=1, **options):
+        suite = load(name)
+        return make_rows(suite, suite.seeds[:1], tmp_path, options,
+                         lambda config: config and str(teacher), gpus)
+
+    return make
+
+
+@pytest.mark.parametrize('name', [path.stem for path in SUITES.glob('*.py')])
+def test_suites(name, rows_of, tmp_path):
+    suite = load(name)
+    teachers = make_teachers(suite, tmp_path, {})
     assert len(teachers) == dict(imagenet=0, cub200=3).get(name, 1)
     for row in teachers.values():  # options for students are none for them
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             MODELS.build(row.runs[0].cfg.model)
-    given = dict.fromkeys(teachers, str(teacher))
-    rows = reproduce.make_rows(suite, suite.seeds[:1], tmp_path, {}, given)
+    gpus = 8 if name == 'imagenet' else 1
+    rows = rows_of(name, gpus)
     assert len({row.runs[0].directory for row in rows.values()}) == len(rows)
     published = [row.paper for row in rows.values() if row.paper is not None]
     assert bool(published) == (
         name in ('cifar100-paper', 'cub200', 'imagenet'))
-    for row in rows.values():
-        run, = row.runs
-        check_options(run.cfg, {})
+    for title, row in rows.items():
+        cfg = row.runs[0].cfg
+        if 'teacher_ckpt' in cfg.model:
+            assert teacher_of(suite, suite.rows[title]) or name == 'imagenet'
+        # the learning rate is meant for the images of a step
+        if 'auto_scale_lr' in cfg:
+            assert (gpus * cfg.train_dataloader.batch_size ==
+                    cfg.auto_scale_lr.base_batch_size)
         if name == 'cifar100-short':
-            assert run.max_epochs == 60
+            assert row.runs[0].max_epochs == 60
             epochs = [
-                hook.epochs for hook in run.cfg.custom_hooks
+                hook.epochs for hook in cfg.custom_hooks
                 if hook.type == 'DistillWarmupHook'
             ]
             assert epochs == ([] if '/kd_' in row.config
                               or '/sd-kd_' in row.config else [5])
 
 
+def test_a_learning_rate_for_other_images_per_step_is_refused(rows_of):
+    with pytest.raises(
+            RunError,
+            match='meant for 512 images per step, but --gpus 1 makes 64: '
+            'use --gpus 8, or scale .* auto_scale_lr.enable=True'):
+        rows_of('imagenet')
+    with pytest.raises(RunError, match='--gpus 2 makes 128: use --gpus 1'):
+        rows_of('cub50', gpus=2)
+    with pytest.raises(RunError, match='512 .* makes 100: set train_data'):
+        rows_of('imagenet', **{'train_dataloader.batch_size': 100})
+    # a config that states no base is meant for itself on one device
+    with pytest.raises(RunError, match='meant for 64 .* makes 128: [^,]*1$'):
+        rows_of('demo', gpus=2)
+    rows = rows_of('demo', gpus=2, **{'train_dataloader.batch_size': 32})
+    assert all(row.options for row in rows.values())
+    # a scaled run is another run, and stands beside no published number
+    rows = [
+        rows_of('imagenet', gpus, **options)
+        for gpus, options in ((8, {}), (1, {
+            'auto_scale_lr.enable': True
+        }), (2, {
+            'auto_scale_lr.enable': True
+        }))
+    ]
+    runs = [next(iter(one.values())).runs[0] for one in rows]
+    assert len({run.directory for run in runs}) == 3
+    assert [
+        any(row.paper is not None for row in one.values()) for one in rows
+    ] == [True, False, False]
+
+
+@pytest.mark.long
+def test_two_processes_train_one_run(tmp_path):
+    options = {
+        'train_dataloader.dataset.num_scenes': 128,
+        'train_dataloader.batch_size': 32,
+        'val_dataloader.dataset.num_scenes': 20,
+        'train_cfg.max_epochs': 1,
+        'default_hooks.logger.interval': 1
+    }
+    run = Run(
+        ROOT / 'configs' / 'demo' / 'student.py', tmp_path, options, gpus=2)
+    run.train()
+    assert run.done()
+    assert run.facts()['gpu'] == ['2 x no GPU']
+    log, = run.directory.glob('*/*.log')
+    # 128 images, 64 of them per step
+    assert 'Epoch(train) [1][2/2]' in log.read_text()
+
+
 def test_an_unknown_suite_names_the_nearest():
     with pytest.raises(RunError, match="only .*Did you mean 'demo'"):
-        reproduce.load('dmo')
+        load('dmo')

@@ -43,10 +43,10 @@ class ReadsYaml(DigitScenes):
 @pytest.fixture
 def guarded(monkeypatch):
     """A process that is on its guard, until the test ends."""
-    for owner, name in ((mmengine_checkpoint, 'load_url'),
-                        (CheckpointLoader, 'load_checkpoint'), (yaml_handler,
-                                                                'Loader')):
-        monkeypatch.setattr(owner, name, vars(owner)[name])
+    for owner in (mmengine_checkpoint, CheckpointLoader, yaml_handler):
+        for name, value in list(vars(owner).items()):
+            if not name.startswith('__'):  # to be put back
+                monkeypatch.setattr(owner, name, value)
     for _ in range(2):
         safety.guard()
 
@@ -180,7 +180,8 @@ def test_configs_are_plain():
         assert safety.is_plain(unusual)
 
 
-def test_downloads_do_not_run(served, tmp_path, download):
+@pytest.mark.parametrize('remote', [False, True])
+def test_pickles_do_not_run(served, tmp_path, download, remote):
     folder, address = served
 
     class Malicious:
@@ -190,7 +191,7 @@ def test_downloads_do_not_run(served, tmp_path, download):
 
     torch.save(dict(a=Malicious()), folder / 'net.pth')
     with pytest.raises(pickle.UnpicklingError):
-        download(f'{address}/net.pth')
+        download(f'{address if remote else folder}/net.pth')
     assert not (tmp_path / 'ran').exists()
     # it would have
     torch.hub.load_state_dict_from_url(f'{address}/net.pth')
@@ -245,7 +246,7 @@ def test_training_is_on_its_guard(tmp_path):
 def test_every_command_line_is_on_its_guard():
     """Those that read a checkpoint, or a config's data."""
     paths = [
-        ROOT / 'sdd_mm/doctor.py', *ROOT.glob('tools/*.py'),
+        ROOT / 'sdd_mm/doctor/__main__.py', *ROOT.glob('tools/*.py'),
         *ROOT.glob('tools/analysis/*.py'),
         *ROOT.glob('tools/model_converters/*.py')
     ]

@@ -1,6 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The benchmarks measure what they say they measure."""
-import copy
 import json
 import math
 import sys
@@ -11,15 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / 'tools' / 'benchmark'))
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools' / 'benchmark')]
 # isort: off
-import speed  # noqa: E402
-from claims import bare, growth, measure, page, saved  # noqa: E402
-from claims import shapes, sync, trainers  # noqa: E402
+import speed as command  # noqa: E402
+from benchmarks.markdown import END, START, PageError  # noqa: E402
+from benchmarks.pages import update_speed  # noqa: E402
+from benchmarks.speed import ROWS, bare, growth, measure  # noqa: E402
+from benchmarks.speed import page, saved, shapes, sync, trainers  # noqa: E402
 # isort: on
 
 TINY = SimpleNamespace(tiny=True, data_root=None, device='cpu', steps=2)
@@ -48,8 +50,10 @@ def test_a_ratio_is_of_medians_and_its_spread_of_rounds():
     found = measure.ratio(above, measure.Times([1., 3., 2.], [4., 4., 4.]))
     assert found == dict(value=2.0, low=2.0, high=3.0, processor=0.5)
     assert (above - above).processor == [0., 0., 0.]
-    assert measure.claim('', 2.0, 2.0)['met'] is True
-    assert measure.claim('', 2.0, math.nan)['met'] is False
+    result = measure.Result('row', 'says')
+    for goal, value in ((2.0, 2.0), (2.0, math.nan), (None, 1.0)):
+        result.claim('', goal, value)
+    assert [one['met'] for one in result.claims] == [True, False, None]
 
 
 def demo(batches):
@@ -84,47 +88,44 @@ def test_a_stepped_run_is_the_run(tmp_path):
 def test_all_loops_compute_one_loss():
     cfg = demo(8)
     by_hand = bare.BareLoop(cfg, 'cpu')
-    runs = trainers.start(
-        dict(ours=cfg, fast=trainers.fast(cfg), stock=trainers.stock(cfg)))
-    for trainer in runs.values():
-        model = trainer.model
-        model.train()
-        for name in ('student', 'teacher'):
-            weights = getattr(by_hand, name).state_dict()
-            # a folded teacher has other weights
-            if trainer is not runs['fast'] or name == 'student':
-                getattr(model, name).load_state_dict(weights)
     images, labels = next(by_hand.batches)
     expected = by_hand.compute(images, labels).item()
-    for name in ('ours', 'stock'):
-        model = runs[name].model
-        data = model.data_preprocessor(
-            dict(inputs=images, data_samples=samples(labels)), True)
-        losses = model(**data, mode='loss')
-        # MMRazor has no weight of the student's own loss
-        weight = 1 if name == 'ours' else cfg.model.student_loss_weight
-        found = weight * losses['student.loss'] + losses['distill.loss_sdd']
-        assert found.item() == pytest.approx(expected, rel=1e-5), name
-    assert runs['fast'].model.teacher_inference.prepared
-    trainers.close(runs)
-
-
-def samples(labels):
-    from mmpretrain.structures import DataSample
-    return [DataSample().set_gt_label(label) for label in labels]
+    samples = [DataSample().set_gt_label(label) for label in labels]
+    with trainers.started(
+            dict(ours=cfg, fast=trainers.fast(cfg),
+                 stock=trainers.stock(cfg))) as runs:
+        for name in ('ours', 'stock'):
+            model = runs[name].model
+            model.train()
+            for network in ('student', 'teacher'):
+                getattr(model, network).load_state_dict(
+                    getattr(by_hand, network).state_dict())
+            data = model.data_preprocessor(
+                dict(inputs=images, data_samples=samples), True)
+            losses = model(**data, mode='loss')
+            # MMRazor has no weight of the student's own loss
+            weight = 1 if name == 'ours' else cfg.model.student_loss_weight
+            found = (
+                weight * losses['student.loss'] + losses['distill.loss_sdd'])
+            assert found.item() == pytest.approx(expected, rel=1e-5), name
+        assert runs['fast'].model.teacher_inference.prepared
 
 
 @pytest.mark.parametrize('criterion', shapes.CRITERIA)
-@pytest.mark.parametrize('shape', [
-    shapes.Shape(batch=3, classes=7, side=7, student=5, teacher=6),
-    shapes.Shape(
-        batch=2, classes=2, side=8, student=4, teacher=4, scales=(1, 2))
-])
-def test_the_plain_writing_is_the_same_loss(criterion, shape):
-    loss = shapes.Loss(shape, criterion, 'cpu')
-    assert loss.difference() < 1e-5
-    loss.module.consistent_weight = 1.1
-    assert loss.difference() > 1e-4
+def test_the_plain_writing_is_the_same_loss(criterion):
+    for shape in (shapes.Shape(
+            batch=3, classes=7, side=7, student=5, teacher=6),
+                  shapes.Shape(
+                      batch=2,
+                      classes=2,
+                      side=8,
+                      student=4,
+                      teacher=4,
+                      scales=(1, 2))):
+        loss = shapes.Loss(shape, criterion, 'cpu')
+        assert loss.difference() < 1e-5
+        loss.module.consistent_weight = 1.1
+        assert loss.difference() > 1e-4
 
 
 class _Keeper(torch.autograd.Function):
@@ -180,47 +181,44 @@ def test_exponents():
 
 
 @pytest.mark.parametrize('row', [
-    pytest.param(row, marks=[pytest.mark.long] * (row in SLOW))
-    for row in speed.ROWS
+    pytest.param(row, marks=[pytest.mark.long] * (row in SLOW)) for row in ROWS
 ])
 def test_every_row_runs(row, tmp_path, capsys):
     out = tmp_path / 'cpu'
-    code = speed.main([row, '--tiny', '--rounds', '1', '--out', str(out)])
+    code = command.main([row, '--tiny', '--rounds', '1', '--out', str(out)])
     assert code == 0
     printed = capsys.readouterr().out
     found = json.loads((out / f'{row}.json').read_text())
     assert found['row'] == row and found['claims'] and found['tiny']
     for one in found['claims']:
         assert math.isfinite(one['value'])
-        assert f'  {one["title"]}: ' in printed
+        assert f'| {page.name(one)} | ' in printed
     image = (out / f'{row}.png').read_bytes()
     assert image.startswith(b'\x89PNG')
-    check_page(tmp_path, row, found)
 
 
-def check_page(folder, row, found):
-    page_file = folder / 'README.md'
-    page_file.write_text(f'before\n{page.START}{page.END}\nafter\n')
-    with pytest.raises(page.PageError, match='trial'):
-        page.update(folder, [row])
-    found = copy.deepcopy(found)
-    found['tiny'] = False
-    (folder / 'cpu' / f'{row}.json').write_text(json.dumps(found))
-    assert not page.update(folder, [row], check=True)
-    page.update(folder, [row])
-    assert page.update(folder, [row], check=True)
-    text = page_file.read_text()
+def test_a_result_shows_up_on_the_page_and_a_trial_does_not(tmp_path):
+    readme = tmp_path / 'README.md'
+    readme.write_text(f'before\n{START}speed -->\n{END}\nafter\n')
+    result = measure.Result('loss', 'It is fast.')
+    result.claim('this / that', 1.0, 2.0, low=1.5, high=2.5, processor=3.0)
+    found = result.as_dict(SimpleNamespace(device='cpu', rounds=5, tiny=True))
+    path = tmp_path / 'cpu' / 'loss.json'
+    path.parent.mkdir()
+    path.write_text(json.dumps(dict(found, seconds=1)))
+    with pytest.raises(PageError, match='trial'):
+        update_speed(tmp_path)
+    path.write_text(json.dumps(dict(found, seconds=1, tiny=False)))
+    assert update_speed(tmp_path, check=True) == ['README.md']
+    assert update_speed(tmp_path) == ['README.md']
+    assert update_speed(tmp_path, check=True) == []
+    text = readme.read_text()
     assert text.startswith('before\n') and text.endswith('\nafter\n')
-    for one in found['claims']:
-        assert f'| {page.name(one)} |' in text
-    assert page.ABSENT in text
+    assert ('| this / that | 1 | **2 (1.5 to 2.5), not met** | 3 | '
+            'not measured |') in text
 
 
 def test_trials_are_no_results(capsys):
     for argv in (['loss', '--tiny'], ['loss', '--rounds', '4']):
         with pytest.raises(SystemExit):
-            speed.parse_args(argv)
-
-
-def test_the_page_says_what_the_results_say():
-    assert page.update(ROOT / 'benchmarks', speed.ROWS, check=True)
+            command.parse_args(argv)

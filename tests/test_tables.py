@@ -1,9 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Metafiles name every config, and the pages show what they say."""
-import importlib.util
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,9 @@ import yaml
 from modelindex.load_model_index import load
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location(
-    'write_tables', ROOT / 'tools' / 'benchmark' / 'write_tables.py')
-TOOL = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(TOOL)
+sys.path.insert(0, str(ROOT))
+from benchmarks.markdown import PageError, fill, table  # noqa: E402
+from benchmarks.pages import update  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -70,14 +69,13 @@ def test_every_run_is_on_its_page(models):
         assert page.count(f']({config.name})') == 1, model.name
 
 
-def test_pages_agree_with_the_metafiles(capsys):
-    code = TOOL.main(['--check'])
-    assert code == 0, capsys.readouterr().out
+def test_pages_and_metafiles_say_what_was_measured():
+    assert update(ROOT, check=True) == []
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """The configs, with one pair a data set: all that are told are read."""
+    """The configs, with one pair per data set."""
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     shutil.copy(ROOT / 'model-index.yml', tmp_path)
     path = tmp_path / 'configs' / 'sdd' / 'metafile.yml'
@@ -91,60 +89,85 @@ def checkout(tmp_path):
 
 
 def measure(checkout, *accuracies, options=(), diverged=()):
+    runs = [
+        dict(last=one, mean_of_last_10=one, best=one, seed=seed)
+        for seed, one in enumerate(accuracies)
+    ]
     row = dict(
-        diverged=list(diverged),
+        title='a row',
         config='configs/sdd/sd-kd_res32x4_shuv1_cifar100.py',
         options=dict(options),
-        runs=[dict(last=accuracy) for accuracy in accuracies])
+        paper=None,
+        log=[],
+        diverged=list(diverged),
+        runs=runs)
     (checkout / 'benchmarks' / 'suite.json').write_text(
-        json.dumps(dict(rows=[row], teachers=[])))
+        json.dumps(dict(rows=[row], teachers=[], notes=[])))
 
 
-@pytest.mark.parametrize('old, new, message', [
-    ('<!-- end of table -->\n\n### CUB', '### CUB',
-     '3 tables begin and 2 end'),
-    ('table: results CUB', 'table: result CUB', "no table 'result'"),
-    ('table: results CIFAR-100', 'table: results CIFAR100', 'has no rows'),
-])
-def test_a_broken_page_is_left_as_it_is(checkout, old, new, message):
-    page = checkout / 'configs' / 'sdd' / 'README.md'
-    text = page.read_text()
-    assert old in text
-    page.write_text(text.replace(old, new))
-    with pytest.raises(SystemExit, match=message):
-        TOOL.main(['--root', str(checkout)])
-    assert page.read_text() == text.replace(old, new)
+def test_a_broken_page_is_left_as_it_is(tmp_path):
+    page = tmp_path / 'page.md'
+    writers = dict(results=lambda page, subject: [subject])
+    whole = ('<!-- table: results A -->\n<!-- end of table -->\n\ntext\n'
+             '<!-- table: results B C -->\nold\n<!-- end of table -->\n')
+    page.write_text(whole)
+    assert fill(page,
+                writers) == whole.replace('A -->',
+                                          'A -->\nA').replace('old', 'B C')
+    for old, new, message in (
+        ('<!-- end of table -->\n\ntext', 'text', '2 tables begin and 1 end'),
+        ('results A', 'result A', "no table 'result'"),
+    ):
+        page.write_text(whole.replace(old, new))
+        with pytest.raises(PageError, match=message):
+            fill(page, writers)
 
 
-@pytest.mark.parametrize('accuracies, told', [
-    ((12.3, ), '12.30'),
-    ((12.3, 12.5, 12.7), '12.50 ± 0.20 (3)'),
-])
-def test_what_was_measured_shows_up(checkout, accuracies, told):
-    arguments = ['--root', str(checkout)]
+def test_a_column_without_entries_is_left_out():
+    rows = [['', 'paper', 'ours'], ['a', '', '1'], ['b', '', '']]
+    assert table(rows, ['paper']) == [
+        '|  | ours |', '|---|---|', '| a | 1 |', '| b |  |'
+    ]
+    assert table(rows)[0] == '|  | paper | ours |'
+
+
+def test_what_was_measured_shows_up(checkout):
     page = checkout / 'configs' / 'sdd' / 'README.md'
     metafile = page.with_name('metafile.yml')
-    assert TOOL.main(arguments) == 0  # the pages of the fixture
+    update(checkout)  # the pages of the fixture
     before = page.read_text(), metafile.read_text()
-    measure(checkout, *accuracies)
-    assert TOOL.main([*arguments, '--check']) == 1
+
+    def told(number, metrics):
+        """Whether page and metafile have it after one call, not before."""
+        stale = update(checkout, check=True)
+        assert str(page.relative_to(checkout)) in stale
+        assert update(checkout) == stale
+        row, = [one for one in page.read_text().splitlines() if number in one]
+        assert row.startswith('| ResNet32x4 79.42 → ShuffleNetV1 70.50 |')
+        assert row.endswith(f'| 76.30 | 76.44, 75.98 | {number} |')
+        result, = [
+            model['Results'][0]['Metrics']
+            for model in yaml.safe_load(metafile.read_text())['Models']
+            if 'Results' in model
+        ]
+        assert result == metrics
+
+    measure(checkout, 12.3)
+    assert update(checkout, check=True)
     assert (page.read_text(), metafile.read_text()) == before
-    assert TOOL.main(arguments) == 0
-    assert TOOL.main([*arguments, '--check']) == 0
-    row, = [line for line in page.read_text().splitlines() if told in line]
-    assert row.startswith('| ResNet32x4 79.42 → ShuffleNetV1 70.50 |')
-    assert row.endswith(f'| 76.30 | 76.44, 75.98 | {told} |')
-    result, = [
-        model['Results']
-        for model in yaml.safe_load(metafile.read_text())['Models']
-        if 'Results' in model
-    ]
-    assert result[0]['Metrics']['Top 1 Accuracy'] == pytest.approx(
-        sum(accuracies) / len(accuracies))
-    measure(checkout, *accuracies, diverged=[1, 4])
-    assert TOOL.main(arguments) == 0
-    assert f'{told}, 2 diverged |' in page.read_text()
+    told('12.30', {'Top 1 Accuracy': 12.3})
+    measure(checkout, 12.3, 12.5, 12.7, diverged=[1, 4])
+    told(
+        '12.50 ± 0.20 (3), 2 diverged', {
+            'Top 1 Accuracy': 12.5,
+            'Standard Deviation': 0.2,
+            'Seeds': 3,
+            'Diverged': 2
+        })
     # of a config that was changed nothing is told
-    measure(checkout, *accuracies, options={'model.student_loss_weight': 1})
-    assert TOOL.main(arguments) == 0
+    measure(checkout, 12.3, options={'model.student_loss_weight': 1})
+    update(checkout)
     assert (page.read_text(), metafile.read_text()) == before
+    page.write_text(page.read_text().replace('results CUB', 'results CUP'))
+    with pytest.raises(PageError, match='has no rows'):
+        update(checkout)

@@ -6,7 +6,7 @@ import os.path as osp
 import sys
 import time
 from difflib import get_close_matches
-from typing import Union
+from typing import Optional, Union
 
 import sdd_mm  # noqa: F401,E402  isort: skip  (repairs the stack: first)
 import torch  # noqa: E402
@@ -19,6 +19,7 @@ from sdd_mm import safety  # noqa: E402
 from sdd_mm.config_file import load_config as read_config_file  # noqa: E402
 from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
+from sdd_mm.engine.preflight import Checked, hand_over  # noqa: E402
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -72,11 +73,12 @@ def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
             loader.pin_memory = False
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The runner that the config asks for."""
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+def build_runner(cfg: Config, checked: Optional[Checked] = None) -> Runner:
+    """The runner that the config asks for, with the model that was checked."""
+    kind = RUNNERS.get(cfg.get('runner_type', 'Runner'))
+    if checked is not None:
+        kind = hand_over(kind, checked)
+    return kind.from_cfg(cfg)
 
 
 def refuse(args: argparse.Namespace, error: Union[Exception, str]) -> None:

@@ -33,8 +33,7 @@ def main() -> None:
         finish_config(cfg, args, ('train_dataloader', ))
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
-        check_training(cfg)
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, check_training(cfg))
         hook = next(
             (hook
              for hook in runner.hooks if isinstance(hook, TeacherCacheHook)),

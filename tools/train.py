@@ -124,11 +124,11 @@ def main() -> None:
     try:
         cfg = configure(args)
         note = to_smoke(cfg, args.smoke) if args.smoke else None
-        check_training(cfg)
+        checked = check_training(cfg)
         lock = lock_work_dir(cfg.work_dir) if _writes(args.launcher) else None
     except SDDError as error:
         refuse(args, error)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, checked)
     if note:
         runner.logger.warning(note)
     try:

@@ -30,5 +30,5 @@ rows = {
 }
 notes = [
     'The first 50 of CUB-200-2011\'s 200 classes (1,500 images to train, '
-    '1,389 to test), 240 epochs. It compares with no published number.'
+    '1,389 to test), 240 epochs. No published number compares with them.'
 ]

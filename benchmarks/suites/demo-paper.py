@@ -32,6 +32,6 @@ for _method, _clips, _warm_ups in (
                      },
                      panel=f'{_method.upper()}, warm-up {_warm_up}')
 notes = [
-    'M = {1, 2, 4}: 21 cells. Clipped is the norm of the whole gradient; '
-    'warm-up is in epochs of the 12, linear.'
+    'M = {1, 2, 4}: 21 cells. Clipping limits the norm of the whole gradient. '
+    'The warm-up is linear; its length is in epochs, of 12 in all.'
 ]

@@ -27,7 +27,8 @@ for _method, _loss, _weights in (
                 },
                 panel=_method.upper())
 notes = [
-    'Trained on scenes of 960 of the 1,200 training digits, measured on '
-    'scenes of the other 240, the teacher too. Released are 0.1 CE + 0.9 KD, '
-    '1 CE + 1 DKD and 1 CE + 1 NKD, and the same for their SD forms.'
+    'Students and teacher are trained on scenes of 960 of the 1,200 training '
+    'digits and measured on scenes of the other 240. The released weights are '
+    '0.1 CE + 0.9 KD, 1 CE + 1 DKD and 1 CE + 1 NKD, and the same for the SD '
+    'forms.'
 ]

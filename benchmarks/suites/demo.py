@@ -20,7 +20,7 @@ rows = {
     dict(config='configs/demo/nkd.py', panel='NKD'),
     'SD-NKD, M = {1, 2, 4}':
     dict(config='configs/demo/sd-nkd.py', panel='NKD'),
-    # the weights that suit each method best, by demo-weights.py; SD-NKD's are
+    # the best weights of each method in demo-weights.py; those of SD-NKD are
     # the released ones
     'KD, 0.1 CE + 4 KD':
     dict(
@@ -71,5 +71,5 @@ rows = {
 notes = [
     'A ResNet-14 teaches a ResNet-8 on scenes of the handwritten digits that '
     'come with scikit-learn: 1,500 to train, 1,000 of other digits to test, '
-    '12 epochs. They stand beside no published number.'
+    '12 epochs. No published number compares with them.'
 ]

@@ -1,4 +1,5 @@
-# The paper's two pairs on ImageNet; the teachers are OpenMMLab's
+# The paper's two pairs on ImageNet; the teachers are OpenMMLab's. --gpus 8:
+# 8 x 64 images per step
 seeds = [0]
 rows = {
     f'{name}: {method.upper()}':
@@ -7,4 +8,4 @@ rows = {
                        ('res50_mbv1', 'ResNet-50 to MobileNetV1'))
     for method in ('kd', 'sd-kd', 'dkd', 'sd-dkd', 'nkd', 'sd-nkd')
 }
-notes = ['ImageNet-1k, 100 epochs, 512 images a step as in the paper.']
+notes = ['ImageNet-1k, 100 epochs, 512 images per step as in the paper.']

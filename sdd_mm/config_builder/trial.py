@@ -44,7 +44,7 @@ def _forward(cfg: Config) -> None:
     cfg.train_dataloader.batch_size = 2
     _drop_weights(cfg.model)
     to_smoke(cfg, 1)
-    model = check_training(cfg)
+    model = check_training(cfg).model
     # without what needs a GPU
     wrapper = {
         key: cfg.optim_wrapper[key]

@@ -1,16 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What the values of a config may be, where MMEngine would fail late."""
-import logging
+"""Values that build without an error, and are wrong all the same."""
 import math
 import re
 from typing import Any, Callable, Iterator, Tuple
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
 
 from .errors import PreflightError
-
-Rule = Tuple[str, str, Callable[[Any], bool]]
 
 
 def whole(value, least: int) -> bool:
@@ -23,59 +19,56 @@ def number(value) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-COUNT = 'a positive integer', lambda value: whole(value, 1)
-INDEX = 'an integer >= 0', lambda value: whole(value, 0)
-FLAG = 'True or False', lambda value: isinstance(value, bool)
-POSITIVE = ('a positive number', lambda value: number(value) and value > 0)
-MAGNITUDE = ('a number >= 0', lambda value: number(value) and value >= 0)
-NUMBER = 'a number', lambda value: value is None or number(value)
-INTERVAL = ('a positive integer, or -1 for never',
-            lambda value: whole(value, 1) or value == -1)
 LOADER = r'(train|val|test)_dataloader\.'
-SCHEDULER = r'param_scheduler\.(\d+\.)?'
-# a dotted key, what it must be, and whether it is
-RULES: Tuple[Rule, ...] = (
-    (LOADER + 'batch_size', *COUNT),
-    (LOADER + 'num_workers', *INDEX),
-    (LOADER + '(drop_last|pin_memory|persistent_workers)', *FLAG),
-    (LOADER + r'sampler\.shuffle', *FLAG),
+PREPROCESSOR = r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.'
+# what runs silently wrong, fails hours later, or says no key when it fails:
+# a dotted key, what its value must be, and whether it is
+RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
+    (r'model|train_dataloader|(train|val)_dataloader\.dataset|train_cfg|'
+     r'train_dataloader\.sampler|optim_wrapper|optim_wrapper\.optimizer|'
+     r'env_cfg|model\.teacher_inference', 'a dict',
+     lambda value: isinstance(value, dict)),
+    (r'val_dataloader|default_hooks|randomness|optim_wrapper\.clip_grad',
+     'a dict or None', lambda value: isinstance(value, (dict, type(None)))),
+    (r'custom_hooks', 'a list of dicts',
+     lambda value: isinstance(value, (list, tuple, type(None)))),
+    (LOADER + r'(dataset\.)+type', 'the name of a data set',
+     lambda value: isinstance(value, (str, type))),
     (LOADER + r'(dataset\.)+pipeline', 'a list of transforms',
      lambda value: isinstance(value, (list, tuple))),
-    (r'train_cfg\.(max_epochs|max_iters|val_interval)', *COUNT),
-    (r'train_cfg\.val_begin', *INDEX),
-    (r'train_cfg\.by_epoch', *FLAG),
-    (r'optim_wrapper\.accumulative_counts', *COUNT),
-    (r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', *POSITIVE),
-    (r'optim_wrapper\.optimizer\.(lr|weight_decay|momentum|eps)', *MAGNITUDE),
-    (SCHEDULER + '(begin|end|T_max|total_steps|step_size)', *INDEX),
-    (SCHEDULER +
-     '(eta_min|eta_max|gamma|factor|start_factor|end_factor|power)', *NUMBER),
-    (SCHEDULER + '(by_epoch|convert_to_iter_based)', *FLAG),
-    (r'(val|test)_evaluator\.(\d+\.)?topk', 'positive integers',
-     lambda value: all(
-         whole(one, 1)
-         for one in (value if isinstance(value, (list, tuple)) else [value]))),
-    (r'default_hooks\.logger\.interval', *COUNT),
-    (r'default_hooks\.checkpoint\.(interval|max_keep_ckpts)', *INTERVAL),
+    (r'work_dir|default_scope', 'text', lambda value: isinstance(value, str)),
+    (r'model\.teacher_ckpt|load_from', 'text or None',
+     lambda value: isinstance(value, (str, type(None)))),
+    (r'.*\.(by_epoch|convert_to_iter_based|drop_last|pin_memory|'
+     r'persistent_workers|shuffle|deterministic|diff_rank_seed)',
+     'True or False', lambda value: isinstance(value, bool)),
+    (r'train_cfg\.(max_epochs|max_iters|val_interval)|'
+     r'optim_wrapper\.accumulative_counts|auto_scale_lr\.base_batch_size|'
+     r'(train|val)_dataloader\.batch_size',
+     'a positive integer', lambda value: whole(value, 1)),
+    (r'train_cfg\.val_begin', 'an integer >= 0',
+     lambda value: whole(value, 0)),
+    (r'default_hooks\.checkpoint\.(interval|max_keep_ckpts)',
+     'a positive integer, or -1 for never',
+     lambda value: whole(value, 1) or value == -1),
+    (r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', 'a positive number',
+     lambda value: number(value) and value > 0),
+    (r'optim_wrapper\.optimizer\.(lr|weight_decay|momentum|eps)|'
+     r'model\.student_loss_weight', 'a number >= 0',
+     lambda value: number(value) and value >= 0),
+    (r'param_scheduler\.(\d+\.)?'
+     r'(eta_min|eta_max|gamma|factor|start_factor|end_factor|power)',
+     'a number or None', lambda value: value is None or number(value)),
     (r'randomness\.seed', 'an integer from 0 to 2**32 - 1, or None',
      lambda value: value is None or whole(value, 0) and value < 2**32),
-    (r'randomness\.(deterministic|diff_rank_seed)', *FLAG),
-    (r'auto_scale_lr\.base_batch_size', *COUNT),
-    (r'model\.student_loss_weight', *MAGNITUDE),
-    (r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.std',
-     'positive numbers', lambda value: value is None or all(
-         number(one) and one > 0 for one in value)),
-    (r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.mean',
-     '1 or 3 numbers', lambda value: value is None or len(value) in
-     (1, 3) and all(map(number, value))),
-    (r'model\.teacher_inference', 'a dict',
-     lambda value: isinstance(value, dict)),
-    (r'(model\.teacher_ckpt|load_from)', 'text or None',
-     lambda value: value is None or isinstance(value, str)),
-    ('log_level', 'DEBUG, INFO, WARNING, ERROR or CRITICAL',
-     lambda value: isinstance(logging.getLevelName(value), int)),
-    ('(work_dir|default_scope)', 'text', lambda value: isinstance(value, str)),
+    (PREPROCESSOR + 'std', 'positive numbers', lambda value: value is None or
+     all(number(one) and one > 0 for one in value)),
+    (PREPROCESSOR + 'mean', '1 or 3 numbers', lambda value: value is None or
+     len(value) in (1, 3) and all(map(number, value))),
 )
+NEEDED = ('model', 'train_dataloader', 'train_dataloader.dataset',
+          'train_dataloader.dataset.type', 'train_cfg', 'optim_wrapper')
+TOGETHER = ('val_dataloader', 'val_evaluator', 'val_cfg')
 
 
 def check_values(cfg: Config) -> None:
@@ -87,70 +80,41 @@ def check_values(cfg: Config) -> None:
     Raises:
         PreflightError: With the key, its value, and what it must be.
     """
-    _check_shapes(cfg)
-    for key, value in _items(cfg):
+    entries = dict(items(cfg))
+    needed = [*NEEDED]
+    if 'optim_wrapper.constructor' not in entries:
+        needed.append('optim_wrapper.optimizer')
+    loader = 'train_dataloader'
+    if not entries.keys() & {f'{loader}.batch_sampler', f'{loader}.shuffle'}:
+        needed.append(f'{loader}.sampler')
+    entries.update((key, None) for key in needed if key not in entries)
+    # what is missing comes first, where it is
+    for key in sorted(entries, key=lambda key: key.count('.')):
         for pattern, what, right in RULES:
-            if re.fullmatch(pattern, key) and not right(value):
-                raise PreflightError(f'{key} must be {what}, got {value!r}')
-    together = ('val_dataloader', 'val_evaluator', 'val_cfg')
-    absent = [key for key in together if cfg.get(key) is None]
-    if absent and len(absent) < len(together):
+            if re.fullmatch(pattern, key) and not right(entries[key]):
+                raise PreflightError(
+                    f'{key} must be {what}, got {entries[key]!r}')
+    if ('type' in cfg.train_cfg) == ('by_epoch' in cfg.train_cfg):
+        raise PreflightError(
+            'train_cfg must have by_epoch, True with max_epochs or False with '
+            f'max_iters, or else a type; it has {sorted(cfg.train_cfg)}')
+    absent = [key for key in TOGETHER if cfg.get(key) is None]
+    if absent and len(absent) < len(TOGETHER):
         raise PreflightError(
             f'{" and ".join(absent)} must be set to validate: '
-            f'set all of {", ".join(together)}, or none')
+            f'set all of {", ".join(TOGETHER)}, or none')
 
 
-def _check_shapes(cfg: Config) -> None:
-    """What must be a dict, or some of them."""
-    for key in ('model', 'train_dataloader', 'train_dataloader.dataset',
-                'train_cfg', 'optim_wrapper'):
-        _want(cfg, key, 'a dict', _is_dict)
-    _want(cfg, 'train_dataloader.dataset.type', 'the name of a data set',
-          lambda value: isinstance(value, (str, type)))
-    if 'constructor' not in cfg.optim_wrapper:
-        _want(cfg, 'optim_wrapper.optimizer', 'a dict', _is_dict)
-    for key in ('val_dataloader', 'default_hooks', 'randomness',
-                'optim_wrapper.clip_grad'):
-        _want(cfg, key, 'a dict',
-              lambda value: value is None or _is_dict(value))
-    if 'env_cfg' in cfg:
-        _want(cfg, 'env_cfg', 'a dict', _is_dict)
-    for name in cfg.get('default_hooks') or ():
-        _want(cfg, f'default_hooks.{name}', 'a dict, or None to leave it out',
-              lambda value: value is None or _is_hook(value))
-    _want(
-        cfg, 'custom_hooks',
-        'a list of dicts', lambda value: value is None or isinstance(
-            value, (list, tuple)) and all(map(_is_hook, value)))
-    _want(
-        cfg, 'param_scheduler', 'a dict or a list of dicts',
-        lambda value: value is None or _is_dict(value) or isinstance(
-            value, (list, tuple)) and all(map(_is_dict, value)))
+def items(value: Any, prefix: str = '') -> Iterator[Tuple[str, Any]]:
+    """Dotted keys of a config with their values.
 
-
-def _want(cfg: Config, key: str, what: str, right: Callable) -> None:
-    value = cfg
-    for part in key.split('.'):
-        value = value.get(part)
-        if value is None:
-            break
-    if not right(value):
-        raise PreflightError(f'{key} must be {what}, got {value!r}')
-
-
-def _is_dict(value) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_hook(value) -> bool:
-    return isinstance(value, (dict, Hook))
-
-
-def _items(value, prefix: str = '') -> Iterator[Tuple[str, Any]]:
-    """Dotted keys of a config with their values."""
+    Args:
+        value (dict | list): A config, or a part of one.
+        prefix (str): What comes before each key. Defaults to nothing.
+    """
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
     for key, inner in value.items():
         yield f'{prefix}{key}', inner
         if isinstance(inner, (dict, list, tuple)):
-            yield from _items(inner, f'{prefix}{key}.')
+            yield from items(inner, f'{prefix}{key}.')

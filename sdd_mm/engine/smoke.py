@@ -2,15 +2,47 @@
 """Trying a config and a machine before having the data."""
 import os
 import os.path as osp
+from typing import Any, Iterator
 from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from ..images import LOADERS, innermost, loads_files, loads_grey
+from .config_values import items
 from .errors import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
+# epochs: so many that no hook and no schedule finds the run too short for it
+FOREVER = 10**6
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """Ends training after a number of iterations.
+
+    Hooks and schedulers still see the length that ``train_cfg`` states, so
+    those that begin later do not object.
+
+    Args:
+        iterations (int): Number of iterations. An epoch-based loop goes on
+            to the end of the epoch.
+    """
+
+    priority = 55  # after IterTimerHook, before LoggerHook
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        """Stop, and correct the estimated time that is left."""
+        done = runner.iter + 1
+        runner.train_loop.stop_training = done >= self.iterations
+        hub = runner.message_hub
+        left = (self.iterations - done) / max(runner.max_iters - done, 1)
+        hub.update_info('eta', left * hub.get_info('eta', 0))
 
 
 def to_smoke(cfg: Config, iterations: int) -> str:
@@ -19,7 +51,8 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     The model, batch size, pipeline, optimizer and hooks stay the config's;
     the images are generated, in the config's shape and class count. Nothing
     is validated and no checkpoint is written. A teacher whose checkpoint is
-    absent stays untrained.
+    absent stays untrained. Hooks that begin at a later epoch or iteration
+    begin at once.
 
     Args:
         cfg (Config): A training config, with ``work_dir``.
@@ -44,31 +77,27 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         num_classes=num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
         grey=loads_grey(loader),
-        pipeline=[step for step in pipeline if step['type'] not in LOADERS])
+        pipeline=_without_loaders(pipeline))
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
         loader.dataset.dataset = generated
     else:
         loader.dataset = generated
     if 'max_iters' in cfg.train_cfg:
-        cfg.train_cfg.max_iters = iterations
+        cfg.train_cfg.max_iters = max(cfg.train_cfg.max_iters, iterations)
     else:
-        cfg.train_cfg.max_epochs = 1
-    schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, dict):
-        schedulers = [schedulers]
-    # MMEngine refuses one that would begin after the end
-    cfg.param_scheduler = [
-        one for one in schedulers if one.get('begin', 0) < (
-            1 if one.get('by_epoch', True) else iterations)
-    ]
+        cfg.train_cfg.max_epochs = FOREVER
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
                 'test_dataloader', 'test_evaluator'):
         cfg[key] = None
     hooks = cfg.setdefault('default_hooks', dict())
     hooks.update(checkpoint=None, logger=dict(type='LoggerHook', interval=1))
-    for hook in cfg.get('custom_hooks') or []:
-        if hook['type'] == 'TeacherCacheHook':
-            hook['cache_dir'] = None
+    custom = list(cfg.get('custom_hooks') or [])
+    notes += [
+        note for hook in (*hooks.values(), *custom) if hook
+        for note in _bring_forward(hook, iterations)
+    ]
+    custom.append(dict(type='StopHook', iterations=iterations))
+    cfg.custom_hooks = custom
     cfg.visualizer = dict(type='Visualizer', vis_backends=[])
     cfg.resume, cfg.load_from = False, None
     cfg.work_dir = osp.join(cfg.work_dir, 'smoke')
@@ -77,8 +106,43 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         cfg.model.teacher_ckpt = None
         cfg.model.allow_untrained_teacher = True
         notes.append(f'UNTRAINED TEACHER: {checkpoint} is not at hand.')
-    notes.append('The losses mean nothing and nothing is saved.')
+    notes.append('The losses mean nothing, and no checkpoint is saved.')
     return ' '.join(notes)
+
+
+def _bring_forward(hook: Any, iterations: int) -> Iterator[str]:
+    """Let a hook act within a smoke run, or say that it does not."""
+    if not isinstance(hook, dict):
+        return
+    name = str(hook['type']).split('.')[-1]
+    now = dict(begin_epoch=0, begin_iter=0, start_iters=0)
+    if name == 'TeacherCacheHook':
+        hook['cache_dir'] = None
+    elif name == 'PreciseBNHook':
+        now['interval'] = 1
+    elif name == 'ProfilerHook' and not hook.get('by_epoch', True):
+        now['profile_times'] = min(hook.get('profile_times', 1), iterations)
+    elif name == 'SwitchRecipeHook':
+        for recipe in hook['schedule']:
+            if 'train_pipeline' in recipe:
+                recipe['train_pipeline'] = _without_loaders(
+                    recipe['train_pipeline'])
+    for key, value in now.items():
+        if hook.get(key, value) != value:
+            yield f'{name} has {key}={value} instead of {hook[key]}.'
+            hook[key] = value
+    late = [
+        f'{key}={value}' for key, value in items(hook)
+        if key.endswith('action_epoch') and value > 1
+        or key == 'stop_epoch' and value > 0
+    ]
+    if late:
+        yield f'{name} does not act ({", ".join(late)}).'
+
+
+def _without_loaders(pipeline: list) -> list:
+    """Transforms of images that need not be loaded."""
+    return [step for step in pipeline if step['type'] not in LOADERS]
 
 
 def num_classes(cfg: Config) -> int:

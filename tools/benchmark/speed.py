@@ -6,18 +6,15 @@
     python tools/benchmark/speed.py write         # the tables of the page
 """
 import argparse
-import importlib
-import json
 import os
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = ('step', 'loss', 'saved', 'sync', 'cache', 'overhead', 'checkpoint',
-        'growth')
+sys.path.insert(0, str(ROOT))
+from benchmarks.speed import ROWS  # noqa: E402
 
 
 def parse_args(argv: list = None) -> argparse.Namespace:
@@ -34,13 +31,13 @@ def parse_args(argv: list = None) -> argparse.Namespace:
     parser.add_argument(
         '--steps',
         type=int,
-        help='training steps of a case in a round, which has one log line. '
-        'Defaults to 2 on the CPU and 100 on a GPU')
+        help='training steps per case and round, with one log line. Defaults '
+        'to 2 on the CPU and 100 on a GPU')
     parser.add_argument(
         '--out',
         type=Path,
-        help='where the results go, or the page is. '
-        'Defaults to benchmarks/DEVICE, or benchmarks/')
+        help='folder of the results, or of the page. Defaults to '
+        'benchmarks/DEVICE, or benchmarks/')
     parser.add_argument(
         '--data-root',
         help='folder that holds cifar-100-python/. Without it, images are '
@@ -67,59 +64,25 @@ def parse_args(argv: list = None) -> argparse.Namespace:
     return args
 
 
-def run_row(args: argparse.Namespace) -> dict:
-    """Run one row; write what it found as JSON and as a figure."""
-    from claims import figures
-    row = importlib.import_module(f'claims.{args.row}')
-    start = time.time()
-    found = row.run(args).as_dict(args)
-    found['seconds'] = round(time.time() - start)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f'{args.row}.json'
-    path.write_text(json.dumps(found, indent=1) + '\n')
-    figures.draw(found, path.with_suffix('.png'))
-    return found
-
-
-def report(found: dict) -> str:
-    """What a row found, as text."""
-    facts = found['environment']
-    lines = [f'{found["row"]}: {found["says"]}']
-    for one in found['claims']:
-        spread = '' if one['low'] is None else (
-            f' [{one["low"]:.3g} to {one["high"]:.3g}]')
-        goal = '' if one['goal'] is None else (
-            f', goal {one["goal"]:g}: {"met" if one["met"] else "NOT MET"}')
-        beside = '' if one['processor'] is None else (
-            f'; in processor time {one["processor"]:.4g}')
-        lines.append(f'  {one["title"]}: {one["value"]:.4g} {one["unit"]}'
-                     f'{spread}{goal}{beside}')
-    lines += [f'  {note}' for note in found['notes']]
-    lines.append(
-        f'  n = {found["rounds"]} rounds, wall time, medians [smallest to '
-        f'largest round], {found["seconds"]} s, load {facts["load"]}')
-    lines.append('  ' + ', '.join(f'{key} {value}'
-                                  for key, value in facts.items()
-                                  if value is not None and key != 'load'))
-    return '\n'.join(lines)
-
-
 def main(argv: list = None) -> int:
     args = parse_args(argv)
     if args.row == 'write':
-        from claims import page
+        from benchmarks.pages import PageError, update_speed
         try:
-            same = page.update(args.out, ROWS, args.check)
-        except page.PageError as error:
+            stale = update_speed(args.out, args.check)
+        except PageError as error:
             sys.exit(f'ERROR: {error}')
-        verdict = 'not what the results say' if args.check else 'written'
-        if not same:
-            print(f'{args.out / "README.md"}: {verdict}')
-        return int(args.check and not same)
+        verdict = 'differs from the results' if args.check else 'written'
+        for name in stale:
+            print(f'{args.out / name}: {verdict}')
+        return int(args.check and bool(stale))
     if args.row == 'all':
         return run_all(sys.argv[1:] if argv is None else argv)
     prepare(args)
-    print(report(run_row(args)), flush=True)
+    from benchmarks.speed import run_row
+    from benchmarks.speed.page import section
+    found = run_row(args.row, args, args.out)
+    print('\n'.join(section({args.device: found})), flush=True)
     return 0
 
 
@@ -136,11 +99,11 @@ def run_all(argv: list) -> int:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Make the device what the command line says, before torch starts."""
+    """Set up the device of the command line, before torch starts."""
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     warnings.filterwarnings('ignore')
-    # torch's profiler tells about itself
+    # torch's profiler reports on itself
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')
     import torch
     if args.device == 'cuda' and not torch.cuda.is_available():

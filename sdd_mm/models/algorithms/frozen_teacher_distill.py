@@ -124,6 +124,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'same arguments')
         self.teacher_ckpt = teacher_ckpt
         self._teacher_is_trained = isinstance(teacher, BaseModel)
+        # the check before a run sets it where it loaded the teacher
+        self.teacher_is_loaded = False
         self.teacher_hash: Optional[str] = None
         self.teacher_network: Optional[str] = None
         self.teacher_meta: dict = {}
@@ -185,7 +187,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             self.teacher = teacher
         if self.student_channels_last:
             lay_out(self.student, True)
-        self.load_teacher()
+        if not self.teacher_is_loaded:
+            self.load_teacher()
 
     def load_teacher(self) -> None:
         """Load the teacher's checkpoint strictly and take its hash."""

@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
-from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from ..records import FeatureHead, RegionHead
 from .find_head import FeatureHeadError, HeadModules, find_feature_head
-from .find_region import eval_mode, find_region_head, region_advice
+from .find_region import find_region_head, region_advice
+from .modes import eval_mode, random_weights
 
 # largest difference from the model's own logits, relative to the largest of
 # them: what rounding leaves (float32 with room for TensorFloat-32)
@@ -224,7 +224,7 @@ class FeatureHeadRecorder(BaseRecorder):
         args, kwargs = self._inputs
         # autocast would keep half precision copies of the weights
         plain = torch.autocast(record.feature.device.type, enabled=False)
-        with eval_mode(self._model), plain, _random_weights(
+        with eval_mode(self._model), plain, random_weights(
                 self.modules.logits):
             self._model(*args, **kwargs)
             problem = self._compare(*self._take())
@@ -339,23 +339,3 @@ class RegionHeadRecorder(FeatureHeadRecorder):
         """The map with the tail and the model's own logits."""
         tail = self.modules.classifier
         return RegionHead(tail.prepare(feature), tail, logits)
-
-
-@contextmanager
-def _random_weights(head: nn.Module) -> Iterator[None]:
-    """A classifier with random weights, for a while.
-
-    Zero or equal rows, as some heads start with, would agree with any map.
-    The graph of the forward pass before is left as it is.
-    """
-    weights = [p for p in head.parameters() if p.ndim > 1]
-    kept = [weight.data for weight in weights]
-    generator = torch.Generator().manual_seed(0)
-    for weight in weights:
-        draw = torch.randn(weight.shape, generator=generator)
-        weight.data = (draw / weight[0].numel()**0.5).to(weight)
-    try:
-        yield
-    finally:
-        for weight, data in zip(weights, kept):
-            weight.data = data

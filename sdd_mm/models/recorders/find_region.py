@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The rule that finds a feature map and a tail that is not linear."""
-from contextlib import contextmanager
-from typing import Iterator, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 from mmpretrain.models.necks import (GeneralizedMeanPooling,
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from .find_head import (FeatureHeadError, HeadModules, MapSource, check_head,
                         check_pooling, last_neck, name_of, named_source,
                         refusal)
+from .modes import eval_mode
 
 
 class Tail:
@@ -59,22 +59,6 @@ class Tail:
     def __str__(self) -> str:
         names = [type(step).__name__ for step in (*self.steps, self.head)]
         return ', '.join(names)
-
-
-@contextmanager
-def eval_mode(*modules: nn.Module) -> Iterator[None]:
-    """Modules without dropout and batch statistics, for a while."""
-    training = [
-        module for top in modules for module in top.modules()
-        if module.training
-    ]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _apply(step: nn.Module, rows: Tensor) -> Tensor:

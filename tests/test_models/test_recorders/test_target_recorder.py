@@ -33,10 +33,10 @@ def test_scores_come_before_labels():
 @pytest.mark.parametrize('samples, message', [
     ([DataSample(), DataSample()], 'neither gt_label nor gt_score'),
     ([DataSample().set_gt_label([1, 2]),
-      DataSample().set_gt_label(1)], '2 data samples carry 3 labels'),
+      DataSample().set_gt_label(1)], '2 data samples have 3 labels'),
     (None, 'without data_samples'),
 ])
-def test_what_is_not_one_label_an_image_is_refused(samples, message):
+def test_what_is_not_one_label_per_image_is_refused(samples, message):
     with pytest.raises(ValueError, match=message):
         record(samples, mode='tensor')
 

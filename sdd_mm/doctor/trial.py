@@ -1,0 +1,252 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A config, tried: its data, its teacher, and a few steps."""
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Iterator, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from torch import nn
+
+from ..analysis import evenly_spaced, labels_of
+from ..engine.errors import PreflightError
+from ..engine.hooks.sdd_report_hook import report
+from ..engine.preflight import check_training
+from ..images import datasets_of
+from ..input_format import InputFormat
+from ..memory import size_text
+from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..models.losses import ScaleDecoupledLoss
+from ..models.recorders import FeatureHeadError
+from ..runtime.utils import num_classes
+from ..weights import weights_hash
+from . import BAD, ENOUGH, FACT, GOOD, Finding
+
+# a teacher must be at least so far from chance level to all right
+LEAST = 0.1
+FEW = 30  # images, with which a verdict on a teacher begins
+FAR = 20  # mean and standard deviation that normalized pixels do not reach
+
+
+def set_up(cfg: Config, batches: Optional[int],
+           steps: int) -> Iterator[Finding]:
+    """What a config would train.
+
+    Args:
+        cfg (Config): The config of a run.
+        batches (int, optional): Validation batches that the teacher
+            classifies. None: ten, or as many as have ``ENOUGH`` images.
+        steps (int): Training steps that are made, of a model in memory.
+
+    Yields:
+        Finding: One after the other; none after one that is bad.
+    """
+    cfg.setdefault('work_dir', 'work_dirs/doctor')
+    try:
+        model = check_training(cfg).model
+    except PreflightError as error:
+        yield Finding(BAD, 'config', str(error))
+        return
+    yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
+    try:
+        yield from _try(cfg, model, batches, steps)
+    except Exception as error:  # data and networks may do anything
+        yield Finding(BAD, 'run', f'{type(error).__name__}: {error}')
+
+
+def _try(cfg: Config, model: nn.Module, batches: Optional[int],
+         steps: int) -> Iterator[Finding]:
+    """Data, teacher and steps, for real."""
+    loaders = {}
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        for key in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(key) is not None:
+                loaders[key] = _build_loader(cfg[key])
+                yield _data(key, cfg[key], loaders[key])
+    model.to(get_device())
+    finding = _normalization(model, next(iter(loaders['train_dataloader'])))
+    yield finding
+    if finding.mark == BAD:
+        return
+    if isinstance(model, FrozenTeacherDistill):
+        finding = _teacher(model, loaders.get('val_dataloader'), batches)
+        yield finding
+        if finding.mark == BAD:
+            return
+    yield from _steps(cfg, model, loaders['train_dataloader'], max(1, steps))
+
+
+def _build_loader(loader: dict):
+    loader = dict(loader, num_workers=0)
+    loader.setdefault('collate_fn', dict(type='default_collate'))
+    for key in ('persistent_workers', 'prefetch_factor'):
+        loader.pop(key, None)
+    return Runner.build_dataloader(loader, seed=0)
+
+
+def _data(key: str, cfg: dict, loader) -> Finding:
+    inner = next(datasets_of('dataset', cfg['dataset']))[1]
+    root = inner.get('data_root')
+    classes = loader.dataset.metainfo.get('classes')
+    text = (f'{inner["type"]}, {len(loader.dataset):,} images'
+            f'{"" if classes is None else f", {len(classes)} classes"}, '
+            f'{len(loader):,} batches of {loader.batch_size or "any size"}'
+            f'{f", {root}" if root else ""}')
+    return Finding(GOOD, key.split('_')[0], text)
+
+
+def _normalization(model: nn.Module, batch: dict) -> Finding:
+    own = InputFormat.of_model(model)
+    said = _says(own)
+    if own is not None:
+        values = model.data_preprocessor(batch)['inputs'].float()
+        mean, std = values.mean().item(), values.std().item()
+        said += f': pixels of mean {mean:.2g} and std {std:.2g}'
+        # some networks take pixels that are centred only, or as they are
+        scaled = any(value != 1 for value in own.std)
+        if scaled and (abs(mean) > FAR or not 1 / FAR < std < FAR):
+            return Finding(
+                BAD, 'images', f'{said}: data_preprocessor.mean and std are '
+                'not in the units of the images that the data set loads, such '
+                'as 0 to 255')
+    if not isinstance(model, FrozenTeacherDistill):
+        return Finding(FACT, 'images', said)
+    teacher = InputFormat.of_model(model.teacher)
+    if teacher == own:
+        return Finding(GOOD, 'images', f'{said}, of student and teacher')
+    given = 'its own, converted' if model.convert is not None else (
+        'the student\'s images all the same')
+    return Finding(
+        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, it is '
+        f'given {given}')
+
+
+def _says(found: Optional[InputFormat]) -> str:
+    return 'no data_preprocessor' if found is None else str(found)
+
+
+@torch.no_grad()
+def _teacher(model: FrozenTeacherDistill, loader,
+             batches: Optional[int]) -> Finding:
+    network = getattr(model.teacher, 'backbone', model.teacher)
+    title = f'{type(network).__name__}'
+    if model.teacher_ckpt is None:
+        return Finding(
+            FACT, 'teacher', f'{title} without model.teacher_ckpt, and '
+            'model.allow_untrained_teacher is set: what it teaches is noise')
+    title += (f' of {Path(str(model.teacher_ckpt)).name}, SHA-256 '
+              f'{weights_hash(model.teacher)[:8]}')
+    if loader is None:
+        return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
+                       'it on')
+    found = []
+    size = loader.batch_size or 1
+    count = max(10 * size, ENOUGH) if batches is None else batches * size
+    for batch in evenly_spaced(loader, max(1, count)):
+        data = model.data_preprocessor(batch)  # as in training
+        logits = model.teacher(model.teacher_images(data['inputs']))
+        labels = labels_of(data['data_samples'])
+        found.append((logits.argmax(dim=1).cpu(), labels.cpu()))
+    verdicts, labels = map(torch.cat, zip(*found))
+    accuracy, seen = (verdicts == labels).float().mean().item(), len(labels)
+    text = f'{title}: top-1 {100 * accuracy:.1f} % of {seen} images'
+    guess = 1 / (num_classes(model) or 1000)
+    same = len(verdicts.unique()) == 1 < len(labels.unique())
+    least = guess + LEAST * (1 - guess)
+    if seen >= FEW and (same or accuracy < least):
+        return Finding(
+            BAD, 'teacher', f'{text}, hardly more than guessing: its weights, '
+            'its normalisation (model.teacher.data_preprocessor) or the order '
+            'of the classes is another than it was trained with. Set '
+            'model.teacher_ckpt to a teacher of this data set')
+    if accuracy - least < 2 * (least * (1 - least) / seen)**0.5:
+        return Finding(
+            FACT, 'teacher', f'{text}: too few to tell it from guessing, '
+            f'which is right about {100 * guess:.1f} % of the time')
+    return Finding(GOOD, 'teacher', text)
+
+
+def _steps(cfg: Config, model: nn.Module, loader,
+           steps: int) -> Iterator[Finding]:
+    """A few real steps: maps, cells, losses, time and memory."""
+    told = []
+    distiller = getattr(model, 'distiller', None)
+    for name, loss in getattr(distiller, 'distill_losses', {}).items():
+        if isinstance(loss, ScaleDecoupledLoss):
+            loss.register_forward_pre_hook(
+                lambda loss, args, kwargs, name=name: told.append(
+                    report(distiller, name, loss, *_records(args, kwargs))),
+                with_kwargs=True)
+    try:
+        model.init_weights()
+        model.train()
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        wrapper.initialize_count_status(model, 0, steps)
+        seconds, losses = [], {}
+        for _, batch in zip(range(steps), _repeated(loader)):
+            start = time.perf_counter()
+            losses = model.train_step(batch, wrapper)
+            losses = {name: float(value) for name, value in losses.items()}
+            seconds.append(time.perf_counter() - start)
+    except (FeatureHeadError, TeacherError, ValueError, RuntimeError) as error:
+        yield Finding(BAD, 'step', f'{type(error).__name__}: {error}')
+        return
+    if told:
+        text = '\n'.join(dict.fromkeys(told))
+        repeated = 'repeat cells' in text
+        yield Finding(FACT if repeated else GOOD, 'cells', text)
+        yield _heads(distiller)
+    finite = all(abs(value) < float('inf') for value in losses.values())
+    yield Finding(
+        GOOD if finite else BAD, 'losses',
+        ', '.join(f'{name} {value:.4g}' for name, value in losses.items()))
+    size = loader.batch_size or 1
+    # the first one also allocates, compiles and chooses algorithms
+    seconds = statistics.median(seconds[1:] or seconds)
+    epoch = seconds * len(loader)
+    epoch = f'{epoch / 60:.1f} min' if epoch >= 60 else f'{epoch:.0f} s'
+    yield Finding(
+        FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
+        f'{epoch} an epoch on {get_device()}; {_memory_text()}')
+
+
+def _heads(distiller) -> Finding:
+    """How near the recorded heads come to the networks' own logits."""
+    found = []
+    for role in ('student', 'teacher'):
+        manager = getattr(distiller, f'{role}_recorders')
+        for recorder in manager.recorders.values():
+            difference = getattr(recorder, 'difference', None)
+            if difference is not None:
+                found.append(f'{role} {difference:.0e}')
+    return Finding(
+        GOOD, 'heads', 'on the average of the map each gives its network\'s '
+        f'own logits, up to rounding: {", ".join(found)} of the largest')
+
+
+def _records(args: tuple, kwargs: dict) -> tuple:
+    records = dict(zip(('student', 'teacher'), args), **kwargs)
+    return records['student'], records['teacher']
+
+
+def _repeated(loader) -> Iterator:
+    while True:
+        yield from loader
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _memory_text() -> str:
+    where = 'GPU memory' if torch.cuda.is_available() else 'memory, all in all'
+    return f'at most {size_text(_peak_memory())} of {where}'
