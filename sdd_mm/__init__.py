@@ -1,16 +1,22 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from . import compat  # isort: skip
+import sys
 
-compat.repair()  # before anything imports mmrazor.models
-
-from . import datasets, engine, models  # noqa: E402,F401
-from . import runtime, teacher_cache  # noqa: E402,F401
-from .config_builder import make_config  # noqa: E402
-from .hub import register_models  # noqa: E402
-from .models import FeatureHead, LocalLogits, RegionHead  # noqa: E402
-from .version import __version__  # noqa: E402
+from .version import __version__
 
 __all__ = [
     'FeatureHead', 'LocalLogits', 'RegionHead', '__version__', 'make_config',
     'register_models'
 ]
+
+# Registration takes seconds. sys.argv[0] is '-m' while Python looks for the
+# module of `python -m`: the doctor parses its arguments first
+if sys.argv[:1] != ['-m'] or f'{__name__}.doctor' not in sys.orig_argv:
+    from .plugin import *  # noqa: F401,F403
+
+
+def __getattr__(name: str):
+    """The public names, also where they were not imported above."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from . import plugin
+    return getattr(plugin, name)

@@ -13,8 +13,11 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
 
-from sdd_mm import doctor
 from sdd_mm.analysis import evenly_spaced
+from sdd_mm.doctor import ENOUGH
+from sdd_mm.doctor.__main__ import main, parse_args
+from sdd_mm.doctor.installation import installation
+from sdd_mm.doctor.trial import set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 # digits without others around them and without noise: learnt in two epochs
@@ -49,7 +52,7 @@ def ask(capsys, teacher, name='sd-kd', **options):
         f'{key}={value}' for key, value in options.items() if value is not None
     ]
     path = ROOT / 'configs' / 'demo' / f'{name}.py'
-    code = doctor.main([
+    code = main([
         str(path), '--steps', '2', '--batches', '2', '--cfg-options',
         *arguments
     ])
@@ -67,7 +70,7 @@ def test_a_fork_beside_the_package_it_stands_for(tmp_path, monkeypatch):
     (info / 'METADATA').write_text(
         'Metadata-Version: 2.1\nName: onedl-mmengine\nVersion: 0.10.12\n')
     monkeypatch.syspath_prepend(tmp_path)
-    findings = {one.title: one for one in doctor.installation()}
+    findings = {one.title: one for one in installation()}
     assert 'onedl-mmengine 0.10.12, mmengine' in findings['versions'].text
     assert findings['mmengine'].mark == 'BAD'
     assert 'uninstall both' in findings['mmengine'].text
@@ -182,7 +185,7 @@ def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
     mark, text = found['teacher']
     assert (code, mark) == (0, ''), text
     assert 'of 8 images: too few to tell' in text
-    argument = doctor.parse_args(['a.py']).batches
+    argument = parse_args(['a.py']).batches
     cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-kd.py')
     cfg.merge_from_dict({
         **PLAIN, 'model.teacher_ckpt': str(teacher),
@@ -190,9 +193,9 @@ def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
     })
     texts = {
         finding.title: finding.text
-        for finding in doctor.set_up(cfg, argument, 1)
+        for finding in set_up(cfg, argument, 1)
     }
-    assert f'of {doctor.ENOUGH} images' in texts['teacher']
+    assert f'of {ENOUGH} images' in texts['teacher']
 
 
 @pytest.mark.parametrize('given', ['convert', 'ignore'])
@@ -278,5 +281,52 @@ def test_the_command():
 
 
 def test_a_config_that_is_not_there(capsys):
-    assert doctor.main(['no.py']) == 1
+    assert main(['no.py']) == 1
     assert 'BAD  config' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, code', [(['--help'], 0),
+                                             (['--steps', 'many'], 2)])
+def test_arguments_are_parsed_before_torch_is_imported(arguments, code):
+    done = subprocess.run([
+        sys.executable, '-X', 'importtime', '-m', 'sdd_mm.doctor', *arguments
+    ],
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == code and 'usage:' in done.stdout + done.stderr
+    imported = {line.split('|')[-1].strip() for line in done.stderr.split('\n')}
+    assert 'sdd_mm.version' in imported
+    assert not {'torch', 'numpy', 'mmengine'} & imported
+
+
+def test_a_command_of_another_package_finds_everything_registered(tmp_path):
+    """While Python looks for it, too, sys.argv[0] is '-m'."""
+    (tmp_path / 'theirs').mkdir()
+    (tmp_path / 'theirs' / '__init__.py').write_text('import sdd_mm\n')
+    (tmp_path / 'theirs' / 'run.py').write_text(
+        'from mmrazor.registry import MODELS\n'
+        'print(MODELS.get("SDDDistiller").__name__)\n')
+    done = subprocess.run([sys.executable, '-m', 'theirs.run'],
+                          env=dict(
+                              os.environ, PYTHONPATH=f'{ROOT}:{tmp_path}'),
+                          capture_output=True,
+                          text=True)
+    assert 'SDDDistiller' in done.stdout, done.stderr
+
+
+def test_modules_that_a_config_imports_find_the_public_names(tmp_path):
+    """The command imports them after its arguments only."""
+    (tmp_path / 'theirs.py').write_text(
+        'from sdd_mm import FeatureHead\n'
+        'from sdd_mm.functional import kd_loss\n'
+        'raise ValueError(FeatureHead.__name__ + kd_loss.__name__)\n')
+    config = tmp_path / 'config.py'
+    config.write_text("custom_imports = dict(imports=['theirs'])\n")
+    done = subprocess.run(
+        [sys.executable, '-m', 'sdd_mm.doctor',
+         str(config)],
+        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{tmp_path}'),
+        capture_output=True,
+        text=True)
+    assert 'ValueError: FeatureHeadkd_loss' in done.stdout, done.stderr

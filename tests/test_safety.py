@@ -246,7 +246,7 @@ def test_training_is_on_its_guard(tmp_path):
 def test_every_command_line_is_on_its_guard():
     """Those that read a checkpoint, or a config's data."""
     paths = [
-        ROOT / 'sdd_mm/doctor.py', *ROOT.glob('tools/*.py'),
+        ROOT / 'sdd_mm/doctor/__main__.py', *ROOT.glob('tools/*.py'),
         *ROOT.glob('tools/analysis/*.py'),
         *ROOT.glob('tools/model_converters/*.py')
     ]

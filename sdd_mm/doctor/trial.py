@@ -1,145 +1,37 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Looks at an installation and, given a config, at what would be trained.
-
-    python -m sdd_mm.doctor
-    python -m sdd_mm.doctor configs/demo/sd-kd.py
-
-Nothing is written. The exit code is 1 if something cannot be right.
-"""
-import argparse
-import contextlib
-import inspect
-import io
-import logging
-import platform
+"""A config, tried: its data, its teacher, and a few steps."""
 import resource
 import statistics
-import sys
-import textwrap
 import time
-import warnings
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, Optional
 
-import sdd_mm  # isort: skip  (repairs the stack: first)
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmpretrain.registry import MODELS as PRETRAIN_MODELS
-from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
-from . import safety
-from .analysis import evenly_spaced, labels_of
-from .compat import repairs
-from .config_file import load_config
-from .engine.config_keys import check_options
-from .engine.errors import PreflightError
-from .engine.hooks.sdd_report_hook import report
-from .engine.preflight import check_training
-from .images import datasets_of
-from .input_format import InputFormat
-from .memory import available_memory, size_text
-from .models.algorithms import FrozenTeacherDistill, TeacherError
-from .models.losses import ScaleDecoupledLoss
-from .models.recorders import FeatureHeadError
-from .runtime.utils import num_classes
-from .weights import weights_hash
+from ..analysis import evenly_spaced, labels_of
+from ..engine.errors import PreflightError
+from ..engine.hooks.sdd_report_hook import report
+from ..engine.preflight import check_training
+from ..images import datasets_of
+from ..input_format import InputFormat
+from ..memory import size_text
+from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..models.losses import ScaleDecoupledLoss
+from ..models.recorders import FeatureHeadError
+from ..runtime.utils import num_classes
+from ..weights import weights_hash
+from . import BAD, ENOUGH, FACT, GOOD, Finding
 
-PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmcv-lite',
-            'mmpretrain', 'mmrazor')
-# maintained forks with the same files, named onedl-mmengine and so on
-FORKED = ('mmengine', 'mmcv', 'mmpretrain')
-CLASSES = ((PRETRAIN_MODELS, 'ImageClassifier'), (MODELS,
-                                                  'SingleTeacherDistill'),
-           (MODELS, 'FrozenTeacherDistill'), (MODELS, 'SDDDistiller'),
-           (MODELS, 'ScaleDecoupledLoss'), (TASK_UTILS, 'FeatureHeadRecorder'))
-# of the way from guessing to knowing: what a teacher must have made
+# a teacher must be at least so far from chance level to all right
 LEAST = 0.1
-FEW, ENOUGH = 30, 250  # images to try a teacher on
-# what normalised pixels are not
-FAR = 20
-
-
-class Finding(NamedTuple):
-    """One line of the report.
-
-    Args:
-        mark (str): One of ``MARKS``.
-        title (str): What was looked at.
-        text (str): What was found.
-    """
-    mark: str
-    title: str
-    text: str
-
-
-GOOD, FACT, BAD = MARKS = ('ok', '', 'BAD')
-
-
-def installation() -> List[Finding]:
-    """Versions, repairs, where classes come from, and the machine."""
-    found, findings = [f'Python {platform.python_version()}'], []
-    for name in PACKAGES:
-        versions = _versions(name)
-        found += versions
-        if len(versions) > 1:
-            findings.append(
-                Finding(
-                    BAD, name, f'{" and ".join(versions)} have the same '
-                    'files, so one has overwritten the other: uninstall both, '
-                    'and install one'))
-    fixes = ', '.join(fix.__name__ for fix in repairs())
-    findings[:0] = [
-        Finding(FACT, 'versions',
-                f'sdd_mm {sdd_mm.__version__}, {", ".join(found)}'),
-        Finding(GOOD, 'repaired', f'{fixes} (sdd_mm/compat.py)')
-    ]
-    for registry, name in CLASSES:
-        kind = registry.get(name)
-        if kind is None:
-            findings.append(
-                Finding(BAD, name, f'is not in scope {registry.scope}'))
-        else:
-            findings.append(
-                Finding(GOOD, name, f'{registry.scope}: {_file(kind)}'))
-    return [*findings, _machine()]
-
-
-def _versions(name: str) -> List[str]:
-    """A package and its maintained fork, as far as they are installed."""
-    found = []
-    for title in (f'onedl-{name}', name) if name in FORKED else (name, ):
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f'{title} {version(title)}')
-    return found
-
-
-def _file(kind: type) -> str:
-    """The last parts of the path of a class."""
-    path = Path(inspect.getfile(kind))
-    return '/'.join(path.parts[-4:])
-
-
-def _machine() -> Finding:
-    memory = f'{size_text(available_memory())} of memory are free'
-    if not torch.cuda.is_available():
-        return Finding(
-            FACT, 'device', f'no GPU: {torch.get_num_threads()} thread(s) of '
-            f'{platform.machine()}, float32; {memory}')
-    names = [
-        f'{torch.cuda.get_device_name(index)} '
-        f'({size_text(torch.cuda.mem_get_info(index)[0])} free)'
-        for index in range(torch.cuda.device_count())
-    ]
-    precision = 'float32, float16' + (', bfloat16' if
-                                      torch.cuda.is_bf16_supported() else '')
-    return Finding(FACT, 'device',
-                   f'{", ".join(names)}, {precision}; {memory}')
+FEW = 30  # images, with which a verdict on a teacher begins
+FAR = 20  # mean and standard deviation that normalized pixels do not reach
 
 
 def set_up(cfg: Config, batches: Optional[int],
@@ -358,83 +250,3 @@ def _peak_memory() -> int:
 def _memory_text() -> str:
     where = 'GPU memory' if torch.cuda.is_available() else 'memory, all in all'
     return f'at most {size_text(_peak_memory())} of {where}'
-
-
-def show(finding: Finding) -> None:
-    """Print a finding, wrapped to the screen."""
-    first = True
-    for line in finding.text.splitlines():
-        for part in textwrap.wrap(line.strip(), 92) or ['']:
-            head = (f'{finding.mark:3}  {finding.title:20} '
-                    if first else ' ' * 26)
-            print(f'{head}{part}', flush=True)
-            first = False
-
-
-def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog='python -m sdd_mm.doctor',
-        description='Look at the installation and, given a config, at what '
-        'would be trained. Nothing is written')
-    parser.add_argument('config', nargs='?', help='config of a run')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings to override, as key=value')
-    parser.add_argument(
-        '--batches',
-        type=int,
-        help='validation batches that the teacher classifies, from all over '
-        f'the set. By default ten, or as many as have {ENOUGH} images')
-    parser.add_argument(
-        '--steps', type=int, default=3, help='training steps to time')
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Optional[list] = None) -> int:
-    args = parse_args(arguments)
-    safety.guard()
-    findings = iter(installation())
-    if args.config is not None:
-        try:
-            cfg = load_config(args.config)
-            check_options(cfg, args.cfg_options)
-        except Exception as error:  # a config file may do anything
-            cfg, bad = None, Finding(BAD, 'config',
-                                     f'{type(error).__name__}: {error}')
-        if cfg is not None:
-            cfg.merge_from_dict(args.cfg_options or {})
-    code = 0
-    for finding in findings:
-        code = max(code, finding.mark == BAD)
-        show(finding)
-    if args.config is None:
-        return int(code)
-    print()
-    found = [bad] if cfg is None else set_up(cfg, args.batches, args.steps)
-    for finding in _quietly(iter(found)):
-        code = max(code, finding.mark == BAD)
-        show(finding)
-    return int(code)
-
-
-def _quietly(found: Iterator[Finding]) -> Iterator[Finding]:
-    """Findings without what the stack prints on the way."""
-    logging.disable(logging.WARNING)
-    try:
-        while True:
-            with contextlib.redirect_stdout(
-                    io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                try:
-                    finding = next(found)
-                except StopIteration:
-                    return
-            yield finding
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-if __name__ == '__main__':
-    sys.exit(main())
