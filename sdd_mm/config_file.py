@@ -17,8 +17,9 @@ def project_root() -> Path:
     Inside the installed package, or in a checkout around it.
     """
     package = Path(__file__).resolve().parent
-    return next(path for path in (package / '.mim', package.parent)
-                if (path / 'model-index.yml').is_file())
+    return next(
+        path for path in (package / '.mim', package.parent)
+        if (path / 'model-index.yml').is_file())
 
 
 def load_config(path: Union[str, Path]) -> Config:

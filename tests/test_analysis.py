@@ -15,7 +15,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
-from sdd_mm.analysis import figures, load_run, validation_loader
+from sdd_mm.analysis import (cell_figures, drawing, figures, load_run,
+                             validation_loader)
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.engine.errors import PreflightError
@@ -111,12 +112,13 @@ def test_cases_add_up(seen):
 
 def test_chosen_images(seen):
     _, _, teacher, student = seen
-    for index in figures.choose_misclassified(teacher, 5).tolist():
+    for index in cell_figures.choose_misclassified(teacher, 5).tolist():
         assert not teacher.right[index]
         assert (teacher.cells[:, index] == teacher.labels[index]).any()
-    for index in figures.choose_won(student, teacher, teacher, 5).tolist():
+    for index in cell_figures.choose_won(student, teacher, teacher,
+                                         5).tolist():
         assert student.right[index] and not teacher.right[index]
-    assert not len(figures.choose_won(teacher, teacher, teacher, 5))
+    assert not len(cell_figures.choose_won(teacher, teacher, teacher, 5))
 
 
 def test_correlations_of_equal_networks_do_not_differ(seen):
@@ -141,12 +143,12 @@ def test_consistent_cells_are_those_of_the_loss(seen, consistency):
     wanted = ~complementary_cells(local, teacher.labels, consistency)
     found = teacher.consistent(consistency)
     assert torch.equal(found, wanted)
-    _, drawn = figures.samples('', [np.zeros((8, 6, 3), np.uint8)] * 2,
-                               torch.tensor([5, 7]), teacher, teacher.classes,
-                               run.names, consistency)
+    _, drawn = cell_figures.samples('', [np.zeros((8, 6, 3), np.uint8)] * 2,
+                                    torch.tensor([5, 7]), teacher,
+                                    teacher.classes, run.names, consistency)
     for sample in drawn['samples']:
         assert sample['consistent'] == wanted[5:, sample['image']].tolist()
-    _, drawn = figures.explain(
+    _, drawn = cell_figures.explain(
         np.zeros((8, 6, 3), np.uint8),
         dataclasses.replace(
             teacher,
@@ -159,15 +161,15 @@ def test_consistent_cells_are_those_of_the_loss(seen, consistency):
 
 LONG = [f'black footed albatross number {number}' for number in range(10)]
 DRAWN = dict(
-    explain=lambda outputs, image: figures.explain(image, first(outputs), LONG,
-                                                   3),
-    samples=lambda outputs, image: figures.samples(
+    explain=lambda outputs, image: cell_figures.explain(
+        image, first(outputs), LONG, 3),
+    samples=lambda outputs, image: cell_figures.samples(
         'Right by one, wrong by another', [image] * 2, torch.arange(2),
         outputs, outputs.classes, LONG, 'label'),
     correlations=lambda outputs, image: figures.correlations(
         outputs, {name * 30: outputs
                   for name in 'ab'}, LONG),
-    features=lambda outputs, image: figures.neighbours(dict(a=outputs), LONG),
+    features=lambda outputs, image: figures.tsne(dict(a=outputs), LONG),
     cases=lambda outputs, image: figures.cases(outputs))
 
 
@@ -188,7 +190,7 @@ def first(outputs):
 def test_figures_are_legible(seen, name, shape):
     """Whole texts that are large enough and do not lie upon each other."""
     figure, _ = DRAWN[name](seen[3], np.zeros(shape, np.uint8))
-    picture = cv2.imdecode(np.frombuffer(figures.png(figure), np.uint8), 1)
+    picture = cv2.imdecode(np.frombuffer(drawing.png(figure), np.uint8), 1)
     for edge in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
         assert (edge == 255).all()  # nothing goes on there
     figure.canvas.draw()
@@ -208,12 +210,12 @@ def test_figures_are_legible(seen, name, shape):
         assert sum(box.count_overlaps([other]) for other in boxes) == 1, text
 
 
-def test_names_that_no_font_can_write(monkeypatch):
-    assert figures.short('café α', 9) == 'café α'
-    monkeypatch.setattr(figures, '_drawable', lambda: set(map(ord, 'abc')))
-    assert figures.short('ab猫', 9) == 'ab<732b>'
-    assert figures.short('猫犬', 9) == '<732b><7…'
-    assert figures.short('猫犬', 9) != figures.short('猫猫', 9)[:8]
+def test_characters_that_no_font_has(monkeypatch):
+    assert drawing.shorten('café α', 9) == 'café α'
+    monkeypatch.setattr(drawing, '_drawable', lambda: set(map(ord, 'abc')))
+    assert drawing.shorten('ab猫', 9) == 'ab<732b>'
+    assert drawing.shorten('猫犬', 9) == '<732b><7…'
+    assert drawing.shorten('猫犬', 9) != drawing.shorten('猫猫', 9)[:8]
 
 
 def test_logged_parts_add_up(runs):
@@ -348,7 +350,7 @@ def test_validations_of_a_run_that_counts_iterations(tmp_path, interval,
                   interval)[''][0] == wanted[:1]
 
 
-def test_images_are_from_all_over_the_set(runs):
+def test_images_are_evenly_spaced(runs):
     cfg = load_run(str(runs['sd-kd'])).cfg
     whole, some = (
         torch.cat([batch['inputs'] for batch in validation_loader(cfg, count)])
@@ -367,11 +369,13 @@ def changed(path, target, change):
 
 @pytest.mark.parametrize('change, message', [
     (lambda content: content['meta'].update(teacher_sha256='0' * 64),
-     'trained by the teacher of SHA-256 00000000.*--teacher-ckpt'),
+     'trained by the teacher with SHA-256 00000000.*--teacher-ckpt'),
     (lambda content: content['state_dict'].popitem(), 'does not fit'),
-    (lambda content: content['meta'].update(cfg='a = ('), 'no checkpoint'),
+    (lambda content: content['meta'].update(cfg='a = ('),
+     'config cannot be read.*--config'),
 ])
-def test_what_is_not_the_run_is_refused(runs, tmp_path, change, message):
+def test_checkpoints_that_do_not_fit_the_run_are_refused(
+        runs, tmp_path, change, message):
     path = changed(runs['kd'], tmp_path / 'changed.pth', change)
     with pytest.raises(PreflightError, match=message):
         load_run(str(path))
@@ -383,13 +387,13 @@ def other_data(content):
 
 
 @pytest.mark.parametrize('change, arguments, message', [
-    (other_data, [], 'another val_dataloader.dataset.num_scenes: 110'),
+    (other_data, [], 'another val_dataloader.dataset.num_scenes, 110'),
     (lambda content: content['meta']['dataset_meta'].update(
         classes=list('abcdefghij')), [], 'another classes'),
     (lambda content: None, ['--backends', 'TensorBoardVisBackend'],
-     'no .TensorBoardVisBackend.. There are TensorboardVisBackend'),
+     'no .TensorBoardVisBackend., only TensorboardVisBackend'),
     (lambda content: None, ['--images', '0'], 'must be positive'),
-    (lambda content: None, ['--against', str(ROOT)], 'is a folder: name'),
+    (lambda content: None, ['--against', str(ROOT)], 'is a folder: pass'),
     (lambda content: None, ['--names', 'a', 'a'], '2 different names'),
 ])
 def test_reports_that_are_refused(runs, tmp_path, command, change, arguments,
@@ -421,7 +425,7 @@ def test_a_report_on_one_image_of_a_run_with_two_losses(
                   for one in (tmp_path / 'out').iterdir()}
 
 
-def test_of_several_losses_one_is_looked_at(runs, tmp_path):
+def test_one_of_several_losses_is_analyzed(runs, tmp_path):
     """Not the first one of a config whose keys MMEngine has sorted."""
 
     def two(content):
@@ -469,7 +473,8 @@ def test_images_that_were_moved(runs, tmp_path, command):
                                             'report.html').read_text()
 
 
-def test_a_student_that_says_the_same_of_all_images(runs, tmp_path, command):
+def test_a_student_with_the_same_outputs_for_all_images(
+        runs, tmp_path, command):
 
     def dead(content):
         for name, value in content['state_dict'].items():
@@ -482,7 +487,7 @@ def test_a_student_that_says_the_same_of_all_images(runs, tmp_path, command):
     assert 'cases' in names and not {'features', 'correlations'} & names
 
 
-def test_pictures_of_other_values_than_colours(seen):
+def test_pictures_of_gray_values_and_of_floats(seen):
     run = seen[0]
     grey = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
     assert (run.picture(grey) == grey.permute(1, 2, 0).numpy()).all()
@@ -533,9 +538,10 @@ def test_a_picture_is_explained(runs, seen, tmp_path, command):
 
 def test_what_has_no_teacher_is_refused(runs, tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'bare.pth')
-    for path in (tmp_path / 'bare.pth', tmp_path / 'none.pth'):
-        with pytest.raises(PreflightError, match='is no checkpoint of a run'):
-            load_run(str(path))
+    with pytest.raises(PreflightError, match='bare.pth: .*no config.*--conf'):
+        load_run(str(tmp_path / 'bare.pth'))
+    with pytest.raises(PreflightError, match='none.pth does not exist'):
+        load_run(str(tmp_path / 'none.pth'))
     with pytest.raises(PreflightError, match='has no teacher'):
         load_run(
             str(runs['kd']), str(ROOT / 'configs' / 'demo' / 'student.py'))

@@ -29,8 +29,8 @@ def test_a_written_config_keeps_the_recipe_and_trains(tmp_path):
                        'default_hooks', 'optim_wrapper'):
             assert unscoped(cfg[key]) == unscoped(base[key]), key
     ours = Config.fromfile(CONFIGS / '_base_' / 'hooks.py').sdd_mm_hooks
-    assert unscoped(
-        cfg.default_hooks) == unscoped(dict(base.default_hooks, **ours))
+    assert unscoped(cfg.default_hooks) == unscoped(
+        dict(base.default_hooks, **ours))
     assert unscoped(cfg.optim_wrapper) == unscoped(
         dict(base.optim_wrapper, type='DeferredOptimWrapper'))
     assert unscoped(cfg.model.architecture) == unscoped(base.model)
@@ -58,8 +58,8 @@ def test_numbers_of_every_method():
         found = read_method(name, 100)
         distiller = shipped.method.distiller
         assert found.losses == distiller.distill_losses.to_dict()
-        assert (found.student_loss_weight ==
-                shipped.method.student_loss_weight)
+        assert (
+            found.student_loss_weight == shipped.method.student_loss_weight)
         warmup = shipped.get('warmup', dict(epochs=0))
         assert found.warmup_epochs == warmup['epochs']
 

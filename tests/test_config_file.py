@@ -90,7 +90,8 @@ def test_configs_of_names_are_as_they_are():
 
 
 def test_no_config_can_inherit_from_it(new, tmp_path):
-    with pytest.raises(ConfigBuilderError, match='imports the classes it uses'):
+    with pytest.raises(
+            ConfigBuilderError, match='imports the classes it uses'):
         make_config(
             tmp_path / 'out.py',
             student=str(new),

@@ -386,7 +386,8 @@ def poison(content):
     (lambda content: content['meta'].pop('cfg'), 'no config.*--config'),
     (lambda content: content['meta'].update(cfg='a = print()'),
      'no plain config'),
-    (lambda content: content['meta'].update(cfg='a = ('), 'cannot be read.*with --config'),
+    (lambda content: content['meta'].update(cfg='a = ('),
+     'cannot be read.*with --config'),
     (lambda content: content['meta'].update(cfg='a = 1'), 'has no `model`'),
     (lambda content: content.update(meta=[1]), 'is damaged'),
     (lambda content: content['state_dict'].update({1: 2}),
@@ -403,7 +404,7 @@ def test_what_is_no_student_is_refused(run, tmp_path, change, message):
 
 def test_the_documented_ways_to_use_it(run, tmp_path, monkeypatch):
     page = (ROOT / 'docs' / 'en' / 'get_started.md').read_text()
-    section = page.split('## Take the student home')[1].split('\n## ')[0]
+    section = page.split('## Export the student')[1].split('\n## ')[0]
     monkeypatch.chdir(tmp_path)
     ModelHub._register_mmpretrain_models()
     monkeypatch.setattr(ModelHub, '_models_dict', dict(ModelHub._models_dict))

@@ -20,8 +20,9 @@ for argument, code, said in (('--help', 0, 'usage: '),
     sys.argv = [path, argument]
     text = io.StringIO()
     try:
-        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-            runpy.run_path(path, run_name='__main__')
+        with contextlib.redirect_stdout(text):
+            with contextlib.redirect_stderr(text):
+                runpy.run_path(path, run_name='__main__')
         raise AssertionError('it went on')
     except SystemExit as error:
         assert error.code == code, (error.code, text.getvalue())

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""One page that holds the figures of a run, with their numbers beside it."""
+"""A page with the figures of a run, and their numbers as JSON."""
 import base64
 import html
 import io
@@ -15,7 +15,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from ..engine.errors import PreflightError
-from .figures import png
+from .drawing import png
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem
@@ -31,19 +31,19 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
 
 
 class Report:
-    """Figures, tables and text, one after the other.
+    """A page of figures, tables and text.
 
     Args:
         title (str): The title of the page.
-        folder (Path): Where the page, every figure as PNG, and its numbers as
-            JSON go.
-        backends (list[str]): Types of MMEngine's visualizer backends that get
-            the figures, too, such as ``TensorboardVisBackend``. Defaults to
-            [].
+        folder (Path): Folder for the page and, for every figure, a PNG and
+            its numbers as JSON.
+        backends (list[str], optional): Visualizer backends of MMEngine that
+            also get the figures, such as ``TensorboardVisBackend``. Defaults
+            to None, no backend.
 
     Raises:
         PreflightError: If there is no such backend, or the folder cannot be
-            made.
+            created.
     """
 
     def __init__(self,
@@ -56,7 +56,7 @@ class Report:
             if kind not in VISBACKENDS:
                 near = get_close_matches(kind, VISBACKENDS.module_dict)
                 raise PreflightError(
-                    f'--backends: there is no {kind!r}. There are '
+                    f'--backends: there is no {kind!r}, only '
                     f'{", ".join(near or sorted(VISBACKENDS.module_dict))}')
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,13 @@ class Report:
         self._parts: List[str] = []
 
     def heading(self, text: str, note: str = '') -> None:
-        """A heading, and a sentence under it."""
+        """Add a heading and a sentence below it."""
         self._parts.append(f'<h2>{html.escape(text)}</h2>')
         if note:
             self._parts.append(f'<p class="note">{html.escape(note)}</p>')
 
     def table(self, head: List[str], rows: List[List[str]]) -> None:
-        """A table of text."""
+        """Add a table of text."""
         lines = [
             '<tr>' + ''.join(f'<{cell}>{html.escape(text)}</{cell}>'
                              for text in row) + '</tr>'
@@ -85,7 +85,7 @@ class Report:
         self._parts.append(f'<table>{"".join(lines)}</table>')
 
     def figure(self, name: str, found: Tuple[Figure, dict], alt: str) -> None:
-        """A figure: on the page, as a PNG, and its numbers as JSON."""
+        """Add a figure, and write it as PNG and its numbers as JSON."""
         figure, numbers = found
         content = png(figure)
         (self.folder / f'{name}.png').write_bytes(content)
@@ -98,12 +98,12 @@ class Report:
                            f'src="data:image/png;base64,{data}"></figure>')
 
     def code(self, title: str, text: str) -> None:
-        """Text that is shown when asked for."""
+        """Add text that is folded away."""
         self._parts.append(f'<details><summary>{html.escape(title)}</summary>'
                            f'<pre>{html.escape(text)}</pre></details>')
 
     def write(self) -> Path:
-        """Write the page; it needs no other file."""
+        """Write ``report.html``, which needs no other file."""
         path = self.folder / 'report.html'
         title = html.escape(self.title)
         path.write_text(
@@ -119,24 +119,26 @@ def logged(work_dir: Path,
            prefix: str,
            until: Optional[int] = None,
            interval: Optional[int] = None) -> Dict[str, Tuple[list, list]]:
-    """What a run logged under names with a prefix: steps and values.
+    """The scalars of a run whose names have a prefix.
 
-    Of several attempts in one work dir, a later one replaces what the earlier
-    ones logged from its first step on.
+    If a run was started several times in one work dir, a later attempt
+    replaces what earlier ones logged from its first step on.
 
     Args:
-        work_dir (Path): Its work dir, with the logs of all its attempts.
-        prefix (str): Such as ``sdd/part_scale``; the names come without it.
-        until (int, optional): The last step that is asked for. Defaults to
-            None: all.
-        interval (int, optional): How many iterations lie between validations,
-            of a run that counts iterations: MMEngine logs those as step 0.
-            Defaults to None: lines have the steps that they say.
+        work_dir (Path): The work dir, with the logs of all attempts.
+        prefix (str): Prefix of the names, such as ``sdd/part_scale``.
+        until (int, optional): Last step to read. Defaults to None: all.
+        interval (int, optional): Iterations between two validations of a run
+            that counts iterations, whose validations MMEngine logs as step 0.
+            Defaults to None: the logged steps are right.
+
+    Returns:
+        dict: Steps and values, by names without the prefix.
     """
     found: Dict[str, List[Tuple[int, float]]] = {}
     trained = 0
     for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        # a killed process may leave half a line
+        # a killed process may have written half a line
         rows = [
             json.loads(line)
             for line in scalars.read_text().splitlines(keepends=True)
@@ -167,10 +169,15 @@ def logged(work_dir: Path,
 
 
 def _iterations(steps: List[int], interval: int, before: int) -> List[int]:
-    """The iterations of lines, where those of validations say 0.
+    """The iterations of log lines; validations are logged as step 0.
 
-    Validations come every ``interval`` iterations. The line of a training
-    iteration stands before that of a validation after it.
+    Validations take place every ``interval`` iterations. The line of a
+    training iteration precedes that of the validation after it.
+
+    Args:
+        steps (list[int]): The logged steps.
+        interval (int): Iterations between two validations.
+        before (int): The last iteration of the attempts before.
     """
     found: List[int] = []
     while len(found) < len(steps):
@@ -178,9 +185,9 @@ def _iterations(steps: List[int], interval: int, before: int) -> List[int]:
         count = next(
             (number for number, step in enumerate(steps[start:]) if step),
             len(steps) - start)
-        if start:  # the first ones since the line before
+        if start:  # validations right after the previous line
             first = -(-found[-1] // interval)
-        elif count < len(steps):  # the last ones until the line after
+        elif count < len(steps):  # validations right before the next line
             first = (steps[count] - 1) // interval - count + 1
         else:
             first = max(1, -(-before // interval))

@@ -174,11 +174,10 @@ def _recorders(given: Dict[str, Optional[dict]]) -> Dict[str, dict]:
                 f"{role}_recorder must be a dict, such as "
                 f"dict(type='RegionHead'), got {recorder!r}")
         if recorder:
-            found[f'{role}_recorders'] = dict(
-                feature_head={
-                    'type': 'FeatureHead',
-                    **recorder
-                })
+            found[f'{role}_recorders'] = dict(feature_head={
+                'type': 'FeatureHead',
+                **recorder
+            })
     return found
 
 

@@ -188,7 +188,8 @@ def change_loss(method: Method, scales: Optional[Sequence[int]],
         loss['criterion'][key] = value
 
 
-def warmup_length(method: Method, given: Optional[int], student: Config) -> int:
+def warmup_length(method: Method, given: Optional[int],
+                  student: Config) -> int:
     """Epochs of the warm-up: those given, or else the method's."""
     epochs = method.warmup_epochs if given is None else given
     if not isinstance(epochs, int) or epochs < 0:

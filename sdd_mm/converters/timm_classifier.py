@@ -99,8 +99,7 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
     preprocessor = config['data_preprocessor']
     images = InputFormat(
         preprocessor['mean'], preprocessor['std'], channel_order='RGB')
-    return dict(
-        state_dict=_rename(weights, name), meta={META: images.meta()})
+    return dict(state_dict=_rename(weights, name), meta={META: images.meta()})
 
 
 def convert_timm_file(model_name: str, source: str, target: str) -> None:

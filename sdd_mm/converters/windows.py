@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Window attention that may be traced."""
+"""Window attention that can be traced for any batch size."""
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -12,10 +12,10 @@ from torch import Tensor
 def traceable_windows() -> Iterator[None]:
     """Let graphs of Swin, DaViT and MixMIM take any number of images.
 
-    MMPretrain 1.2.0 divides floats to know how many images its windows are
-    of, and a trace keeps the result: the graph is wrong for any other number.
-    Inside this block the number of channels is asked for instead, which gives
-    the same tensor.
+    MMPretrain 1.2.0 computes the number of images from that of the windows by
+    a float division. A trace keeps the result, so that the graph is wrong for
+    any other number. Inside this block it is derived from the number of
+    channels instead, which gives the same tensor.
     """
     kinds = MixMIMBlock, ShiftWindowMSA
     originals = [vars(kind)['window_reverse'] for kind in kinds]

@@ -124,8 +124,8 @@ def test_content_that_would_run_code_does_not(tmp_path, small):
 def test_content_that_would_import_does_not(tmp_path, small):
     """A module of NumPy runs a program when it is imported."""
     config = write_cifar(tmp_path)
-    (tmp_path / 'cifar-100-python' / 'train').write_bytes(
-        b'cnumpy.f2py.__main__\nndarray\n.')
+    (tmp_path / 'cifar-100-python' /
+     'train').write_bytes(b'cnumpy.f2py.__main__\nndarray\n.')
     with pytest.raises(RuntimeError, match='asks for numpy.f2py.__main__'):
         DATASETS.build(dict(config, verify='content'))
 

@@ -94,10 +94,9 @@ def test_warmup_in_iterations(tmp_path, monkeypatch):
     run.train()
     assert spy.seen == [.25] * 3 + [.5] * 3 + [.75]
     log = next(tmp_path.rglob('*.log')).read_text()
-    assert (
-        'warm-up of loss_sdd over 4 epochs of 3 iterations does not end '
-        'within the 7 iterations of this run: its weight only reaches 0.75'
-    ) in log
+    assert ('warm-up of loss_sdd over 4 epochs of 3 iterations does not end '
+            'within the 7 iterations of this run: its weight only reaches 0.75'
+            ) in log
 
 
 def test_warmup_scales_the_loss():

@@ -232,5 +232,6 @@ def test_a_full_disk_ends_the_writing(tmp_path):
 
 
 def test_more_than_the_memory_is_refused():
-    with pytest.raises(RowStoreError, match='of memory is free: set cache_dir'):
+    with pytest.raises(
+            RowStoreError, match='of memory is free: set cache_dir'):
         store(num_rows=10**9, shape=(16, 1000))

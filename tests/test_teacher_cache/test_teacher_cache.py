@@ -160,8 +160,8 @@ def test_losses_and_gradients_of_the_live_teacher(losses):
         found = losses_of(model, copy.deepcopy(given))
         names = [f'distill.{name}' for name in losses]
         distilled = torch.stack([found[name] for name in names])
-        gradients = torch.autograd.grad(
-            distilled.sum(), list(model.student.parameters()))
+        gradients = torch.autograd.grad(distilled.sum(),
+                                        list(model.student.parameters()))
         return distilled, torch.cat([one.flatten() for one in gradients])
 
     model, data = model_of(losses), build_scenes()

@@ -1,11 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Draw a network's verdict on every cell of a picture.
+"""Draw a network's predictions for every cell of a picture.
 
     python tools/analysis/explain_image.py \
         work_dirs/demo/sd-kd/epoch_12.pth picture.png --out verdicts.png
 
-The picture goes through the validation pipeline of the run. Beside the PNG a
-JSON holds what is drawn.
+The picture goes through the validation pipeline of the run. A JSON beside the
+PNG has the drawn predictions.
 """
 import argparse
 import json
@@ -22,26 +22,28 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Draw a network\'s verdict on every cell of a picture')
+        description='Draw a network\'s predictions for every cell of a '
+        'picture')
     parser.add_argument('checkpoint', help='a checkpoint of a distillation')
     parser.add_argument('picture', help='an image file')
     parser.add_argument(
         '--role', choices=['teacher', 'student'], default='teacher')
     parser.add_argument(
         '--label',
-        help='the name of its class. Without it, cells are '
-        'compared with the verdict on the whole picture')
+        help='name of its class; without it, cells are compared with the '
+        'prediction for the whole picture')
     parser.add_argument(
-        '--scales', type=int, nargs='+', help='other scales than the run\'s')
+        '--scales', type=int, nargs='+', help='scales (default: the run\'s)')
     parser.add_argument(
-        '--config', help='config of the run, if not the one in the checkpoint')
+        '--config',
+        help='config of the run (default: the one in the checkpoint)')
     add_run_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('verdicts.png'))
     return parser.parse_args()
 
 
 def load_picture(run: 'TrainedRun', path: str) -> dict:
-    """A file as the run's validation would load it."""
+    """Load a file as the run's validation does."""
     import mmcv
     import numpy as np
     from mmengine.dataset import Compose
@@ -59,7 +61,7 @@ def load_picture(run: 'TrainedRun', path: str) -> dict:
     try:
         image = mmcv.imread(path, channel_order='rgb')
         image.shape
-    except Exception as error:  # whatever is no image may raise anything
+    except Exception as error:  # another file may raise anything
         raise PreflightError(f'{path} cannot be read as an image') from error
     if run.loads_files:
         return pipeline(dict(img_path=path, gt_label=0))
@@ -75,10 +77,12 @@ def main() -> None:
 
     from sdd_mm import safety
     from sdd_mm.analysis import load_run
-    from sdd_mm.analysis.figures import explain, png
+    from sdd_mm.analysis.cell_figures import explain
+    from sdd_mm.analysis.drawing import png
     from sdd_mm.engine.errors import PreflightError
     from sdd_mm.functional.local_logits import check_scales
     from sdd_mm.models.algorithms import TeacherError
+    from sdd_mm.weights import listed
     safety.guard()
     try:
         if args.out.suffix != '.png':
@@ -92,9 +96,8 @@ def main() -> None:
         run = load_run(args.checkpoint, args.config, args.teacher_ckpt,
                        parse_settings(args.cfg_options), args.loss)
         if args.label is not None and args.label not in run.names:
-            raise PreflightError(f'--label {args.label}: the classes are '
-                                 f'{", ".join(run.names[:20])}'
-                                 f'{", ..." if len(run.names) > 20 else ""}')
+            raise PreflightError(f'--label must be one of the classes '
+                                 f'{listed(run.names)}, got {args.label!r}')
         data = load_picture(run, args.picture)
     except (PreflightError, TeacherError) as error:
         sys.exit(f'ERROR: {error}')
@@ -105,8 +108,8 @@ def main() -> None:
         run.consistency)
     args.out.write_bytes(png(figure))
     args.out.with_suffix('.json').write_text(json.dumps(found, indent=1))
-    print(f'{args.role}: {found["verdict"]}. Written to {args.out} and '
-          f'{args.out.with_suffix(".json")}')
+    print(f'The {args.role} predicts {found["verdict"]}. Written to '
+          f'{args.out} and {args.out.with_suffix(".json")}')
 
 
 if __name__ == '__main__':

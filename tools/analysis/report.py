@@ -1,11 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Write a page on a distillation: what it learned, and from which cells.
+"""Write a page about a distillation: what it learned, from which cells.
 
     python tools/analysis/report.py work_dirs/demo/sd-kd/epoch_12.pth \
         --against work_dirs/demo/kd/epoch_12.pth --out work_dirs/demo/report
 
-The page is OUT/report.html and needs no other file. Beside it are the figures
-as PNG and their numbers as JSON.
+The page is OUT/report.html and needs no other file. The figures are also
+written as PNG, and their numbers as JSON.
 """
 import argparse
 import sys
@@ -20,8 +20,8 @@ FIGURES = ('accuracy', 'loss-by-scale', 'loss-by-kind', 'cases-over-training',
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Write a page on a distillation')
-    parser.add_argument('checkpoint', type=Path, help='a checkpoint of it')
+        description='Write a page about a distillation')
+    parser.add_argument('checkpoint', type=Path, help='its checkpoint')
     parser.add_argument(
         '--against',
         type=Path,
@@ -31,30 +31,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--names',
         nargs='+',
-        help='what the two are called. By default the names of their work '
-        'dirs')
+        help='names of the two runs (default: their work dirs)')
     parser.add_argument(
         '--out',
         type=Path,
-        help='a folder. By default '
-        'report/ in the work dir')
+        help='folder to write (default: report/ in the work dir)')
     parser.add_argument(
         '--images',
         type=int,
         default=2000,
-        help='validation images to take, from all over the set')
+        help='number of validation images, evenly spaced')
     parser.add_argument(
-        '--samples', type=int, default=6, help='images to show in a row')
+        '--samples', type=int, default=6, help='images to show per row')
     parser.add_argument(
         '--only',
         nargs='+',
         choices=FIGURES,
-        help='figures to draw; all by default')
+        help='figures to draw (default: all)')
     parser.add_argument(
         '--backends',
         nargs='+',
         default=[],
-        help='backends of MMEngine\'s visualizer that get the figures, too: '
+        help='visualizer backends of MMEngine that also get the figures: '
         'LocalVisBackend, TensorboardVisBackend, WandbVisBackend')
     parser.set_defaults(figures=FIGURES)
     return parser.parse_args()

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""The page that report.py writes: which figures, in which order."""
+"""The figures of report.py's page, and their order."""
 import logging
 from functools import partial
 from pathlib import Path
@@ -11,33 +11,33 @@ from arguments import parse_settings
 from matplotlib import pyplot as plt
 from mmengine.logging import print_log
 
-from sdd_mm.analysis import (TrainedRun, figures, load_run, validation_loader,
-                             validation_of)
+from sdd_mm.analysis import (TrainedRun, cell_figures, figures, load_run,
+                             validation_loader, validation_of)
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import prefixes
 from sdd_mm.images import innermost
 
 METRIC = 'accuracy/top1'
-# keys of a data set that do not say which images it has
+# keys of a data set that do not change its images
 LOADING = {'_scope_', 'lazy_init', 'serialize_data', 'test_mode'}
 COMPLEMENTARY = {
     'label':
-    'Where the two answers differ a cell is complementary',
+    'If the two answers differ, the cell is complementary',
     'class':
-    'For this run\'s consistency=\'class\' a cell is complementary where the '
-    'teacher\'s class is another than on the image'
+    'With this run\'s consistency=\'class\' a cell is complementary if the '
+    'teacher predicts another class for it than for the image'
 }
 
 
 def pictures(run, batches: list, chosen: torch.Tensor) -> list:
-    """Some of the images of batches."""
+    """The chosen images of batches, for the eye."""
     inputs = [one for batch in batches for one in batch['inputs']]
     return [run.picture(inputs[index]) for index in chosen.tolist()]
 
 
 def write_report(args) -> Path:
-    """Write the page that the command line asks for.
+    """Write the page.
 
     Args:
         args (Namespace): The command line of report.py.
@@ -68,13 +68,13 @@ def prepare(args) -> tuple:
     paths = [args.checkpoint] + ([args.against] if args.against else [])
     for path in paths:
         if path.is_dir():
-            raise PreflightError(f'{path} is a folder: name a checkpoint in '
+            raise PreflightError(f'{path} is a folder: pass a checkpoint in '
                                  'it, such as epoch_12.pth')
     options = parse_settings(args.cfg_options)
     names = args.names or [path.resolve().parent.name for path in paths]
     if len(names) != len(paths) or len(set(names)) < len(names):
-        raise PreflightError(f'--names: {len(paths)} different names are '
-                             f'needed, there are {names}')
+        raise PreflightError(f'--names must be {len(paths)} different names, '
+                             f'got {names}')
     runs = {
         name:
         load_run(
@@ -92,7 +92,7 @@ def prepare(args) -> tuple:
 
 
 def refuse_another(run: TrainedRun, other: TrainedRun) -> None:
-    """Only runs of one teacher and one data set are compared."""
+    """Refuse to compare runs of different teachers or data sets."""
     compared = [[('teacher', one.model.teacher_hash), ('classes', one.names),
                  *((f'val_dataloader.dataset.{key}', data(one).get(key))
                    for key in sorted({*data(run), *data(other)} - LOADING))]
@@ -100,12 +100,12 @@ def refuse_another(run: TrainedRun, other: TrainedRun) -> None:
     for (name, own), (_, theirs) in zip(*compared):
         if own != theirs:
             raise PreflightError(
-                f'--against is a run of another {name}: {theirs}, not {own}. '
-                'A page compares runs of one teacher on one data set')
+                f'--against is a run with another {name}, {theirs} and not '
+                f'{own}: pass a run with the same teacher and data')
 
 
 def data(run: TrainedRun) -> dict:
-    """The data set that a run validates on."""
+    """The config of a run's validation data set."""
     return innermost(validation_of(run.cfg)['dataset'])
 
 
@@ -134,17 +134,17 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         plt.close(found[0])
     page.heading('Config')
     for name, outputs in dict(teacher=teacher, **students).items():
-        if not figures.vary(outputs.logits):
+        if not figures.varies(outputs.logits):
             print_log(
-                f'{name} says the same of all images: figures that compare '
-                'images are left out',
+                f'{name} has the same outputs for all images: figures that '
+                'compare images are left out',
                 level=logging.WARNING)
     for name, one in runs.items():
         page.code(f'{name}: config', one.cfg.pretty_text)
 
 
 def wanted(name: str, args) -> bool:
-    """Whether ``--only`` lets a figure pass; a name may end in its loss."""
+    """Whether ``--only`` includes a figure; its name may end in a loss."""
     known = max((one for one in args.figures if name.startswith(one)), key=len)
     return args.only is None or known in args.only
 
@@ -153,11 +153,11 @@ class Shown(NamedTuple):
     """A figure of the page.
 
     Args:
-        name (str): Its file, without suffix.
-        heading (str): What it stands under.
-        note (str): A sentence under the heading.
-        alt (str): What it shows.
-        make (Callable): Draws it.
+        name (str): Name of its file, without suffix.
+        heading (str): The heading above it.
+        note (str): A sentence below the heading.
+        alt (str): Text in place of the figure.
+        make (Callable): Draws the figure.
     """
     name: str
     heading: str
@@ -167,7 +167,7 @@ class Shown(NamedTuple):
 
 
 def over_training(args, runs: dict) -> Iterator[Shown]:
-    """What the runs logged, up to their checkpoints."""
+    """Figures of what the runs logged up to their checkpoints."""
     first, run = next(iter(runs.items()))
     by_epoch = run.cfg.train_cfg.get('by_epoch', True)
     counted = 'epoch' if by_epoch else 'iter'
@@ -211,71 +211,71 @@ def over_training(args, runs: dict) -> Iterator[Shown]:
                 title = ' '.join(filter(None, ('SDD loss', of, title)))
                 yield Shown(
                     named(name, of), 'The loss over training',
-                    'Of the iterations that were logged: by scale, and by '
-                    'kind of cell; either split adds up to the loss', title,
+                    'The loss of logged iterations, by scale and by kind of '
+                    'cell; both splits add up to the loss', title,
                     partial(figures.curves, title, 'loss', series))
         if set(figures.CASES) <= set(lines) and len(
                 lines['both_right'][0]) > 1:
             yield Shown(
                 named('cases-over-training', of), 'Cells over training',
-                'The teacher stays as it is: what '
-                'changes are the images', 'shares of the four cases over '
-                'training', partial(figures.cases_over_training, lines))
+                'The teacher is frozen: only the images change',
+                'shares of the four cases over training',
+                partial(figures.cases_over_training, lines))
 
 
 def named(figure: str, loss: str) -> str:
-    """The name of a figure of one of several losses."""
+    """The name of a figure, with its loss if there are several."""
     return f'{figure}-{loss}' if loss else figure
 
 
 def of_cells(args, runs: dict, batches: list, teacher,
              students: dict) -> Iterator[Shown]:
-    """What the teacher sees in the cells of the images."""
+    """Figures of the teacher's predictions for cells."""
     first, *others = students
     run = runs[first]
     yield Shown(
         'cases', 'Consistent and complementary cells',
         'Is the teacher right on the image, and is it right on the cell? ' +
         COMPLEMENTARY[run.consistency] +
-        (f'. Here and below, cells are those of {run.loss}'
+        (f'. Here and below, the cells are those of {run.loss}'
          if len(run.sdd_losses) > 1 else ''), 'shares of the four cases',
         partial(figures.cases, teacher))
     rows = [('misclassified',
-             'Images that the teacher gets wrong and cells of them right',
+             'Images that the teacher gets wrong and some cells right',
              'Compare the paper\'s Figure 1',
-             'Misclassified by the teacher (label, not its verdict)', teacher,
-             figures.choose_misclassified(teacher, args.samples))]
+             'Misclassified by the teacher (label, not prediction)', teacher,
+             cell_figures.choose_misclassified(teacher, args.samples))]
     rows += [
         ('won', f'Images that {first} gets right and {other} wrong',
-         'Compare the paper\'s Figure 4. Those on whose cells the teacher is '
-         'most divided come first',
+         'Compare the paper\'s Figure 4. Images for whose cells the teacher '
+         'predicts the most other classes come first',
          f'Right by {first}, wrong by {other} (label, not {other}\'s '
-         'verdict); below, the teacher\'s verdict on every cell',
+         'prediction); below, the teacher\'s prediction for every cell',
          students[other],
-         figures.choose_won(students[first], students[other], teacher,
-                            args.samples)) for other in others
+         cell_figures.choose_won(students[first], students[other], teacher,
+                                 args.samples)) for other in others
     ]
     for name, heading, note, title, wrong, chosen in rows:
         yield Shown(
             name, heading, note, heading,
-            partial(figures.samples, title, pictures(run, batches,
-                                                     chosen), chosen, teacher,
+            partial(cell_figures.samples, title,
+                    pictures(run, batches, chosen), chosen, teacher,
                     wrong.classes, run.names, run.consistency))
 
 
 def of_classes(runs: dict, teacher, students: dict) -> Iterator[Shown]:
-    """What the networks say of the classes."""
+    """Figures of classes."""
     names = next(iter(runs.values())).names
     if all(
-            figures.vary(outputs.logits)
+            figures.varies(outputs.logits)
             for outputs in (teacher, *students.values())):
         yield Shown(
             'correlations', 'Class correlations',
-            'Compare the paper\'s Figure 3: correlation of the classes\' '
-            'logits over the images, how far the student\'s is from the '
-            'teacher\'s', 'differences of class correlations',
+            'Compare the paper\'s Figure 3: the correlation of the classes\' '
+            'logits over the images, student minus teacher',
+            'differences of class correlations',
             partial(figures.correlations, teacher, students, names))
     if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW and all(
-            figures.vary(outputs.features) for outputs in students.values()):
+            figures.varies(outputs.features) for outputs in students.values()):
         yield Shown('features', 'Features', 'Compare the paper\'s Figure 5',
-                    't-SNE', partial(figures.neighbours, students, names))
+                    't-SNE', partial(figures.tsne, students, names))

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from mmengine.dataset import default_collate
 
 from sdd_mm.analysis import load_run, validation_loader
-from sdd_mm.analysis.figures import draw_cells
+from sdd_mm.analysis.drawing import draw_cells
 
 HERE = Path(__file__).resolve().parent
 SCENE = 29

@@ -137,9 +137,9 @@ def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
         part_consistent=factor * (rows.loss.sum() - complementary),
         part_complementary=factor * complementary)
     cases = image & cell, image & ~cell, ~image & cell, ~(image | cell)
-    parts.update((name, share.float().mean())
-                 for name, share in zip(('complementary', *CASES), (mask,
-                                                                    *cases)))
+    parts.update(
+        (name, share.float().mean())
+        for name, share in zip(('complementary', *CASES), (mask, *cases)))
     return parts
 
 

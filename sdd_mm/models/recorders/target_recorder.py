@@ -42,8 +42,8 @@ class TargetRecorder(BaseRecorder):
         parameters = list(inspect.signature(model.forward).parameters)
         if 'data_samples' not in parameters:
             raise ValueError(
-                f'{self._title}.forward takes no `data_samples`: the Target '
-                'recorder cannot read labels from it')
+                f'{self._title}.forward takes no `data_samples`, so the '
+                'Target recorder cannot read labels from it')
         self._position = parameters.index('data_samples')
         model.register_forward_pre_hook(self._keep_target, with_kwargs=True)
 

@@ -1,14 +1,13 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""DKD writes its derivative out: what follows from that."""
+"""The row losses write their derivatives out: what follows from that."""
 import math
 import sys
 from itertools import product
 
 import pytest
 import torch
-from literal import plain_losses
 from literal.tensors import assert_near
-from test_functional.cases import case
+from test_functional.cases import LOSSES, case, on_every_loss
 from test_functional.test_criteria import differentiate, make
 
 from sdd_mm.functional import dkd_loss
@@ -16,30 +15,35 @@ from sdd_mm.functional import dkd_loss
 MODULE = sys.modules[dkd_loss.__module__]
 
 
-def test_blocks_change_nothing(monkeypatch):
-    inputs = make(5, 7, 10)
+@on_every_loss
+def test_blocks_change_nothing(name, monkeypatch):
+    inputs, function = make(5, 7, 10), LOSSES[name].function
     for tau in (1., 3.):
-        expected = differentiate(dkd_loss, *inputs, tau=tau)
+        expected = differentiate(function, *inputs, tau=tau)
         for block in (1, 40, 170):
             monkeypatch.setattr(MODULE, 'BLOCK', block)
             with case(tau=tau, block=block):
                 for one, other in zip(
-                        differentiate(dkd_loss, *inputs, tau=tau), expected):
+                        differentiate(function, *inputs, tau=tau), expected):
                     assert torch.equal(one, other)
         monkeypatch.undo()
 
 
-def test_more_logits_than_one_block_equal_plain():
+@on_every_loss
+def test_more_logits_than_one_block_equal_plain(name):
     inputs = make(21, 30, 1000)
     assert inputs[0].numel() > MODULE.BLOCK
-    kwargs = dict(alpha=1., beta=8., tau=4.)
+    kwargs = dict(tau=4.)
+    kwargs.update(dict(dkd=dict(alpha=1., beta=8.), kd={}).get(
+        name, dict(gamma=1.5)))
     for actual, expected in zip(
-            differentiate(dkd_loss, *inputs, **kwargs),
-            differentiate(plain_losses.dkd, *inputs, **kwargs)):
-        assert_near(actual, expected, 1e-14)
+            differentiate(LOSSES[name].function, *inputs, **kwargs),
+            differentiate(LOSSES[name].plain, *inputs, **kwargs)):
+        assert_near(actual, expected, 1e-13)
 
 
-def test_keeps_one_tensor_of_the_size_of_the_student():
+@on_every_loss
+def test_keeps_one_tensor_of_the_size_of_the_student(name):
     for dtype in (torch.float32, torch.float64):
         student, teacher, labels = make(21, 4, 30)
         student = student.detach().to(dtype).requires_grad_()
@@ -50,15 +54,16 @@ def test_keeps_one_tensor_of_the_size_of_the_student():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
-            dkd_loss(student, teacher.to(dtype), labels)
+            LOSSES[name].function(student, teacher.to(dtype), labels)
         assert [tensor.shape for tensor in saved] == [student.shape]
         assert saved[0].untyped_storage().nbytes() == (
             student.numel() * student.element_size())
 
 
-def test_refuses_a_second_derivative():
+@on_every_loss
+def test_refuses_a_second_derivative(name):
     student, teacher, labels = make(4, 5)
-    loss = dkd_loss(student, teacher, labels).sum()
+    loss = LOSSES[name].function(student, teacher, labels).sum()
     with pytest.raises(RuntimeError, match='no second derivative'):
         torch.autograd.grad(loss, student, create_graph=True)
 

@@ -1,0 +1,62 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Pages lead where they say, and the design page shows the code as it is."""
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted({
+    *ROOT.glob('*.md'), *ROOT.glob('docs/en/*.md'),
+    *ROOT.glob('configs/*/README.md'), *ROOT.glob('benchmarks/*.md')
+})
+DESIGN = ROOT / 'docs/en/design.md'
+
+
+def without_code(path):
+    """A page without its code blocks, whose comments look like headings."""
+    return re.sub('```.*?```', '', path.read_text(), flags=re.S)
+
+
+def anchors(path):
+    """The anchors that GitHub and MyST make of the headings of a page."""
+    headings = re.findall('^#+ (.*)', without_code(path), flags=re.M)
+    return {
+        re.sub(r'[^\w -]', '', heading.lower()).strip().replace(' ', '-')
+        for heading in headings
+    }
+
+
+def test_every_link_to_a_file_or_a_heading_leads_there():
+    broken = []
+    for page in PAGES:
+        for link in re.findall(r'\]\(([^)\s]+)\)', without_code(page)):
+            if '://' in link:
+                continue
+            name, _, anchor = link.partition('#')
+            target = (page.parent / name).resolve() if name else page
+            if not target.exists() or anchor and anchor not in anchors(target):
+                broken.append(f'{page.relative_to(ROOT)}: {link}')
+    assert len(PAGES) > 15 and not broken, '\n'.join(broken)
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / 'docs/en/index.md').read_text()
+    listed = set(index.split('```{toctree}')[1].split('```')[0].split())
+    pages = {path.stem for path in ROOT.glob('docs/en/*.md')} - {'index'}
+    assert pages <= listed
+
+
+def test_the_design_page_shows_the_step_and_a_run_as_they_are():
+    step, run = re.findall('```python\n(.*?)```', DESIGN.read_text(), re.S)
+    folder = ROOT / 'sdd_mm/models/algorithms'
+    assert step in (folder / 'frozen_teacher_distill.py').read_text()
+    folder = ROOT / 'configs/sdd'
+    assert run == (folder / 'sd-dkd_res32x4_res8x4_cifar100.py').read_text()
+
+
+def test_every_path_of_the_design_page_exists():
+    found = re.findall('`((?:sdd_mm|configs|tests|benchmarks)/[^` ]*)`',
+                       DESIGN.read_text())
+    planned = {'configs/baselines/'}
+    missing = [path for path in found if not (ROOT / path).exists()]
+    patterns = {path for path in missing if re.search('[A-Z]{3}', path)}
+    assert len(found) > 20 and not {*missing} - patterns - planned
