@@ -53,7 +53,7 @@ def configure(args: argparse.Namespace) -> 'Config':
     from common import PreflightError, finish_config, load_config
     from torch import cuda
 
-    from sdd_mm.engine.config_values import check_values
+    from sdd_mm.engine.preflight.values import check_values
     cfg = load_config(args)
     check_values(cfg)
     if args.amp:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..images import LOADERS, innermost, loads_files, loads_grey
-from .config_values import items
+from .preflight.values import items
 from .errors import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
