@@ -115,7 +115,7 @@ class VerifiedCIFAR100(CIFAR100):
                      size) or set(counts) != {size // 100}:
             raise RuntimeError(
                 f'{path} is not CIFAR-100: it has data of shape {found[0]} '
-                f'and type {found[1]}, {found[2]} labels, and {min(counts)} to '
+                f'and type {found[1]}, {found[2]} labels, {min(counts)} to '
                 f'{max(counts)} images per class; expected are '
                 f'({size}, 3072), uint8, {size} labels and {size // 100} '
                 'images per class')
