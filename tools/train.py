@@ -100,8 +100,7 @@ def find_newest(cfg: 'Config') -> Optional[str]:
     found = newest_checkpoint(cfg.work_dir)
     if found is None:
         print_log(
-            f'--resume: nothing to go on from in {cfg.work_dir}, so the run '
-            'starts from its beginning',
+            f'--resume: no checkpoint in {cfg.work_dir}; starting from scratch',
             level=logging.WARNING)
     return found
 
