@@ -53,7 +53,7 @@ def configure(args: argparse.Namespace) -> 'Config':
     from common import PreflightError, finish_config, load_config
     from torch import cuda
 
-    from sdd_mm.engine.config_values import check_values
+    from sdd_mm.engine.preflight.values import check_values
     cfg = load_config(args)
     check_values(cfg)
     if args.amp:
@@ -100,8 +100,7 @@ def find_newest(cfg: 'Config') -> Optional[str]:
     found = newest_checkpoint(cfg.work_dir)
     if found is None:
         print_log(
-            f'--resume: nothing to go on from in {cfg.work_dir}, so the run '
-            'starts from its beginning',
+            f'--resume: no checkpoint in {cfg.work_dir}; starting from scratch',
             level=logging.WARNING)
     return found
 

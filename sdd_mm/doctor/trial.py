@@ -36,16 +36,16 @@ FAR = 20  # mean and standard deviation that normalized pixels do not reach
 
 def set_up(cfg: Config, batches: Optional[int],
            steps: int) -> Iterator[Finding]:
-    """What a config would train.
+    """Try what a config would train.
 
     Args:
         cfg (Config): The config of a run.
         batches (int, optional): Validation batches that the teacher
             classifies. None: ten, or as many as have ``ENOUGH`` images.
-        steps (int): Training steps that are made, of a model in memory.
+        steps (int): Number of training steps to make.
 
     Yields:
-        Finding: One after the other; none after one that is bad.
+        Finding: One after the other; it ends with the first bad one.
     """
     cfg.setdefault('work_dir', 'work_dirs/doctor')
     try:
@@ -62,7 +62,7 @@ def set_up(cfg: Config, batches: Optional[int],
 
 def _try(cfg: Config, model: nn.Module, batches: Optional[int],
          steps: int) -> Iterator[Finding]:
-    """Data, teacher and steps, for real."""
+    """Load data, run the teacher, and make steps."""
     loaders = {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         for key in ('train_dataloader', 'val_dataloader'):
@@ -120,11 +120,11 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
     teacher = InputFormat.of_model(model.teacher)
     if teacher == own:
         return Finding(GOOD, 'images', f'{said}, of student and teacher')
-    given = 'its own, converted' if model.convert is not None else (
-        'the student\'s images all the same')
+    given = 'images converted to that' if model.convert is not None else (
+        "the student's images unconverted")
     return Finding(
-        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, it is '
-        f'given {given}')
+        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, and it '
+        f'gets {given}')
 
 
 def _says(found: Optional[InputFormat]) -> str:
@@ -139,7 +139,7 @@ def _teacher(model: FrozenTeacherDistill, loader,
     if model.teacher_ckpt is None:
         return Finding(
             FACT, 'teacher', f'{title} without model.teacher_ckpt, and '
-            'model.allow_untrained_teacher is set: what it teaches is noise')
+            'model.allow_untrained_teacher is set: its outputs are noise')
     title += (f' of {Path(str(model.teacher_ckpt)).name}, SHA-256 '
               f'{weights_hash(model.teacher)[:8]}')
     if loader is None:
@@ -161,14 +161,14 @@ def _teacher(model: FrozenTeacherDistill, loader,
     least = guess + LEAST * (1 - guess)
     if seen >= FEW and (same or accuracy < least):
         return Finding(
-            BAD, 'teacher', f'{text}, hardly more than guessing: its weights, '
-            'its normalisation (model.teacher.data_preprocessor) or the order '
-            'of the classes is another than it was trained with. Set '
+            BAD, 'teacher', f'{text}, close to chance level: its weights, its '
+            'normalization (model.teacher.data_preprocessor) or the order of '
+            'the classes differ from those of its training. Set '
             'model.teacher_ckpt to a teacher of this data set')
     if accuracy - least < 2 * (least * (1 - least) / seen)**0.5:
         return Finding(
-            FACT, 'teacher', f'{text}: too few to tell it from guessing, '
-            f'which is right about {100 * guess:.1f} % of the time')
+            FACT, 'teacher', f'{text}: too few images to tell it from chance '
+            f'level, {100 * guess:.1f} %')
     return Finding(GOOD, 'teacher', text)
 
 
@@ -214,11 +214,11 @@ def _steps(cfg: Config, model: nn.Module, loader,
     epoch = f'{epoch / 60:.1f} min' if epoch >= 60 else f'{epoch:.0f} s'
     yield Finding(
         FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
-        f'{epoch} an epoch on {get_device()}; {_memory_text()}')
+        f'{epoch} per epoch on {get_device()}; {_memory_text()}')
 
 
 def _heads(distiller) -> Finding:
-    """How near the recorded heads come to the networks' own logits."""
+    """How far the recorded heads are from the networks' own logits."""
     found = []
     for role in ('student', 'teacher'):
         manager = getattr(distiller, f'{role}_recorders')
@@ -227,8 +227,8 @@ def _heads(distiller) -> Finding:
             if difference is not None:
                 found.append(f'{role} {difference:.0e}')
     return Finding(
-        GOOD, 'heads', 'on the average of the map each gives its network\'s '
-        f'own logits, up to rounding: {", ".join(found)} of the largest')
+        GOOD, 'heads', "each reproduces its network's own logits from the "
+        f'average of the map, but for {", ".join(found)} of the largest')
 
 
 def _records(args: tuple, kwargs: dict) -> tuple:
@@ -248,5 +248,5 @@ def _peak_memory() -> int:
 
 
 def _memory_text() -> str:
-    where = 'GPU memory' if torch.cuda.is_available() else 'memory, all in all'
+    where = 'GPU memory' if torch.cuda.is_available() else 'memory in total'
     return f'at most {size_text(_peak_memory())} of {where}'

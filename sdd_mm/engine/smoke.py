@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Trying a config and a machine before having the data."""
+"""Try a config and a machine without the data."""
 import os
 import os.path as osp
 from typing import Any, Iterator
@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..images import LOADERS, innermost, loads_files, loads_grayscale
-from .config_values import items
+from .preflight.values import items
 from .errors import PreflightError
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
@@ -39,7 +39,8 @@ class StopHook(Hook):
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Stop, and correct the estimated time that is left."""
         done = runner.iter + 1
-        runner.train_loop.stop_training = done >= self.iterations
+        if done >= self.iterations:
+            runner.train_loop.stop_training = True
         hub = runner.message_hub
         left = (self.iterations - done) / max(runner.max_iters - done, 1)
         hub.update_info('eta', left * hub.get_info('eta', 0))
@@ -48,11 +49,11 @@ class StopHook(Hook):
 def to_smoke(cfg: Config, iterations: int) -> str:
     """Turn a training config into a smoke run, in place.
 
-    The model, batch size, pipeline, optimizer and hooks stay the config's;
-    the images are generated, in the config's shape and class count. Nothing
-    is validated and no checkpoint is written. A teacher whose checkpoint is
-    absent stays untrained. Hooks that begin at a later epoch or iteration
-    begin at once.
+    The run keeps its model, batch size, pipeline, optimizer and hooks. Images
+    of the config's shape and class count are generated. Nothing is validated
+    and no checkpoint is written. A teacher whose checkpoint is absent stays
+    untrained. Known hooks that begin at a later epoch or iteration begin at
+    once.
 
     Args:
         cfg (Config): A training config, with ``work_dir``.
@@ -105,7 +106,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     if 'teacher' in cfg.model and not _at_hand(checkpoint):
         cfg.model.teacher_ckpt = None
         cfg.model.allow_untrained_teacher = True
-        notes.append(f'UNTRAINED TEACHER: {checkpoint} is not at hand.')
+        notes.append(f'UNTRAINED TEACHER: there is no {checkpoint}.')
     notes.append('The losses mean nothing, and no checkpoint is saved.')
     return ' '.join(notes)
 
@@ -159,7 +160,7 @@ def num_classes(cfg: Config) -> int:
 
 
 def _at_hand(checkpoint) -> bool:
-    """Whether a checkpoint can be loaded without a download."""
+    """Whether a checkpoint loads without a download."""
     if checkpoint is None:
         return False
     if '://' in checkpoint:

@@ -17,7 +17,7 @@ from sdd_mm.engine.config_keys import check_options
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.preflight import (check_testing, check_training,
                                      hand_over)
-from sdd_mm.engine.random_state import RandomState
+from sdd_mm.engine.preflight.handover import RandomState
 from sdd_mm.images import channel_order
 from sdd_mm.models.algorithms import teacher
 

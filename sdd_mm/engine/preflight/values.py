@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterator, Tuple
 
 from mmengine.config import Config
 
-from .errors import PreflightError
+from ..errors import PreflightError
 
 
 def whole(value, least: int) -> bool:
@@ -106,12 +106,7 @@ def check_values(cfg: Config) -> None:
 
 
 def items(value: Any, prefix: str = '') -> Iterator[Tuple[str, Any]]:
-    """Dotted keys of a config with their values.
-
-    Args:
-        value (dict | list): A config, or a part of one.
-        prefix (str): What comes before each key. Defaults to nothing.
-    """
+    """Dotted keys of a config, or of a part of one, with their values."""
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
     for key, inner in value.items():

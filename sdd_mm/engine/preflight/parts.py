@@ -13,19 +13,15 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from .building import building
-from .config_keys import as_list
-from .config_values import whole
-from .errors import PreflightError
-from ..runtime.utils import num_classes
+from ...runtime.utils import num_classes
+from ..config_keys import as_list
+from ..errors import PreflightError
+from .building import building, look_up
+from .values import whole
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The model of a config.
-
-    Raises:
-        PreflightError: If it cannot be built.
-    """
+    """The model of a config."""
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor',
@@ -37,21 +33,12 @@ def build_model(cfg: Config) -> nn.Module:
 def build_parts(cfg: Config, model: nn.Module) -> Runner:
     """Build what needs no data: optimizer, hooks, metrics, visualizer.
 
-    Args:
-        cfg (Config): The config of a run.
-        model (nn.Module): Its model.
-
     Returns:
-        Runner: A runner with these parts alone. It has not been initialized,
-        since that would seed, start processes and write.
-
-    Raises:
-        PreflightError: If a part cannot be built.
+        Runner: A runner with these parts. It was not initialized, which would
+        seed, start processes and write.
     """
-    kind = Runner
-    if 'runner_type' in cfg:
-        with building('runner_type', cfg.runner_type):
-            kind = RUNNERS.get(cfg.runner_type) or Runner
+    with building('runner_type', cfg.get('runner_type')):
+        kind = look_up(RUNNERS, cfg.get('runner_type', 'Runner'))
     runner = kind.__new__(kind)
     runner.model, runner._hooks = model, []
     runner._experiment_name, runner._log_dir = 'check', cfg.get('work_dir')
@@ -60,18 +47,24 @@ def build_parts(cfg: Config, model: nn.Module) -> Runner:
     _build(cfg, 'log_processor', runner.build_log_processor)
     _bind(cfg, 'randomness', runner.set_randomness)
     clip = cfg.optim_wrapper.get('clip_grad') or {}
-    _bind(
-        cfg, 'optim_wrapper.clip_grad', clip_grad_value_
-        if clip.get('type') == 'value' else clip_grad_norm_)
-    _build(cfg, 'optim_wrapper.optimizer', _look_up)
+    by_value = clip.get('type') == 'value'
+    _bind(cfg, 'optim_wrapper.clip_grad',
+          clip_grad_value_ if by_value else clip_grad_norm_)
+    # MMEngine does not say which optimizer is unknown
+    _build(cfg, 'optim_wrapper.optimizer',
+           lambda optimizer: look_up(OPTIMIZERS, optimizer['type']))
     runner.optim_wrapper = _build(cfg, 'optim_wrapper',
                                   runner.build_optim_wrapper)
+    visualizer = cfg.get('visualizer')
+    if isinstance(visualizer, dict):  # not the name of the run's own
+        visualizer = dict(copy.deepcopy(visualizer), name='check')
     try:
-        runner.visualizer = _build(cfg, 'visualizer', runner.build_visualizer)
+        with building('visualizer', visualizer):
+            runner.visualizer = runner.build_visualizer(visualizer)
         _build_hooks(cfg, runner)
     finally:
-        for kind in {Visualizer, type(getattr(runner, 'visualizer', None))}:
-            getattr(kind, '_instance_dict', {}).pop('check', None)
+        for kind in (Visualizer, *Visualizer.__subclasses__()):
+            kind._instance_dict.pop('check', None)
     runner._val_evaluator = _build(cfg, 'val_evaluator',
                                    runner.build_evaluator)
     _check_topk(cfg, model)
@@ -80,16 +73,7 @@ def build_parts(cfg: Config, model: nn.Module) -> Runner:
 
 def build_loops(cfg: Config, runner: Runner,
                 loaders: Dict[str, DataLoader]) -> None:
-    """Build what also needs data: loops and schedules.
-
-    Args:
-        cfg (Config): The config of a run.
-        runner (Runner): From :func:`build_parts`.
-        loaders (dict[str, DataLoader]): The dataloaders by their config keys.
-
-    Raises:
-        PreflightError: If a part cannot be built.
-    """
+    """Build what also needs data, for a runner of :func:`build_parts`."""
     runner._train_dataloader = loaders['train_dataloader']
     runner._val_dataloader = loaders.get('val_dataloader')
     runner._train_loop = _build(cfg, 'train_cfg', runner.build_train_loop)
@@ -110,12 +94,13 @@ def _build(cfg: Config, key: str, build: Callable, function=None) -> Any:
 
 
 def _bind(cfg: Config, key: str, function: Callable) -> None:
-    """Check the names of arguments of a function that is called later."""
-    bind = inspect.signature(function).bind_partial
-    _build(
-        cfg, key, lambda config: bind(
-            **{name: config[name]
-               for name in config if name != 'type'}), function)
+    """Check the arguments of a function that is called later."""
+
+    def bind(config: dict) -> None:
+        config.pop('type', None)
+        inspect.signature(function).bind_partial(**config)
+
+    _build(cfg, key, bind, function)
 
 
 def _build_hooks(cfg: Config, runner: Runner) -> None:
@@ -126,37 +111,28 @@ def _build_hooks(cfg: Config, runner: Runner) -> None:
     for index, hook in enumerate(cfg.get('custom_hooks') or ()):
         hooks[f'custom_hooks.{index}'] = hook
     for key, hook in hooks.items():
-        if hook is None:
-            try:
-                runner.register_default_hooks({key.split('.')[1]: None})
-            except AssertionError as error:
-                raise PreflightError(
-                    f'{key} is None, which only leaves out hooks that '
-                    'MMEngine has by itself: delete the key') from error
-        else:
+        if hook is not None:
             with building(key, hook):
                 runner.register_hook(copy.deepcopy(hook))
-
-
-def _look_up(optimizer: dict) -> None:
-    """MMEngine does not say which one is unknown."""
-    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
-        name = optimizer['type']
-        if isinstance(name, str) and registry.get(name) is None:
-            raise KeyError(f'{name} is not in the optimizer registry')
+            continue
+        try:
+            runner.register_default_hooks({key.split('.')[1]: None})
+        except AssertionError as error:
+            raise PreflightError(
+                f'{key} is None, which only leaves out the hooks that '
+                'MMEngine has by itself: delete the key') from error
 
 
 def _check_topk(cfg: Config, model: nn.Module) -> None:
     """Metrics are built with any topk, and fail after the first epoch."""
     classes = num_classes(model)
     for metric in as_list(cfg.get('val_evaluator')):
-        if not isinstance(metric, dict):
+        topk = metric.get('topk') if isinstance(metric, dict) else None
+        if topk is None:
             continue
-        topk = metric.get('topk', 1)
-        counts = as_list(topk)
-        if not all(whole(count, 1) for count in counts):
+        if not all(whole(count, 1) for count in as_list(topk)):
             raise PreflightError('val_evaluator.topk must be positive '
                                  f'integers, got {topk!r}')
-        if classes is not None and max(counts) > classes:
+        if classes is not None and max(as_list(topk)) > classes:
             raise PreflightError(f'val_evaluator.topk is {topk}, and there '
                                  f'are {classes} classes')

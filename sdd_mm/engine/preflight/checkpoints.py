@@ -9,24 +9,18 @@ from mmengine.model import PretrainedInit
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
-from ..input_format import stated_mismatch
-from ..models.algorithms import FrozenTeacherDistill
-from ..weights import (CONVERTERS, Weights, WeightsError, misfits,
+from ...input_format import stated_mismatch
+from ...models.algorithms import FrozenTeacherDistill
+from ...weights import (CONVERTERS, Weights, WeightsError, misfits,
                        read_checkpoint, select)
-from .errors import PreflightError
-from .hooks.frozen_teacher_hook import META
+from ..errors import PreflightError
+from ..hooks.frozen_teacher_hook import META
 
 
 def check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
-    """Check the files that ``init_weights()`` will start from.
+    """Check the files that ``init_weights()`` starts from.
 
-    Args:
-        model (nn.Module): The model. Its teacher has a check of its own.
-        loaded (str, optional): Channel order of the loaded images.
-
-    Raises:
-        PreflightError: If one is unreadable, fits nothing, or was trained on
-            other images.
+    The teacher has none. ``loaded`` is the channel order of the images.
     """
     for name, module in model.named_modules():
         if name.split('.')[0] == 'teacher':
@@ -50,17 +44,7 @@ def check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
 
 
 def check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
-    """Check the checkpoint that a run resumes, or starts from.
-
-    Args:
-        cfg (Config): The config of a run.
-        model (nn.Module): Its model, with the teacher loaded.
-        loaded (str, optional): Channel order of the loaded images.
-
-    Raises:
-        PreflightError: If it is unreadable, does not fit, was trained on
-            other images or by another teacher, or cannot be resumed.
-    """
+    """Check the checkpoint that a run resumes, or starts from."""
     checkpoint, resume = cfg.get('load_from'), cfg.get('resume', False)
     if resume and checkpoint is None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)
@@ -84,17 +68,7 @@ def check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
 
 def check_tested(checkpoint: str, model: nn.Module,
                  loaded: Optional[str]) -> None:
-    """Check the checkpoint that is tested, every weight of it.
-
-    Args:
-        checkpoint (str): Its path.
-        model (nn.Module): The model.
-        loaded (str, optional): Channel order of the loaded images.
-
-    Raises:
-        PreflightError: If it is unreadable, does not fit, or was trained on
-            other images.
-    """
+    """Check the checkpoint that is tested, every weight of it."""
     content = _read('checkpoint', checkpoint, model, loaded)
     _check_fit(
         f'checkpoint {checkpoint}', content['state_dict'], model,

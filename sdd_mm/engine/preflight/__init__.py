@@ -1,0 +1,101 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""What must be right before a run may touch its work directory."""
+import os
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from ...images import channel_order
+from ...input_format import stated_mismatch
+from ...models.algorithms import FrozenTeacherDistill, TeacherError
+from ..errors import PreflightError
+from .checkpoints import check_pretrained, check_start, check_tested
+from .data import check_data
+from .handover import Checked, RandomState, hand_over
+from .parts import build_loops, build_model, build_parts
+from .values import check_values
+
+__all__ = ['Checked', 'check_testing', 'check_training', 'hand_over']
+
+
+def check_training(cfg: Config) -> Checked:
+    """Build every part of a config and collate a batch of its data.
+
+    Nothing is written, only a teacher's checkpoint is downloaded, and the
+    random numbers of the process are as before.
+
+    Args:
+        cfg (Config): The config of a run.
+
+    Returns:
+        Checked: The model, which :func:`hand_over` gives to the run.
+
+    Raises:
+        PreflightError: If something is unknown, absent, unreadable or does
+            not fit.
+    """
+    check_values(cfg)
+    with _scope(cfg), RandomState.kept():
+        before = RandomState.seeded((cfg.get('randomness') or {}).get('seed'))
+        model = build_model(cfg)
+        checked = Checked(model, before, RandomState.now())
+        runner = build_parts(cfg, model)
+        loaders = check_data(cfg, model, ('train_dataloader',
+                                          'val_dataloader'))
+        if None not in loaders.values():
+            build_loops(cfg, runner, loaders)
+    loaded = channel_order(cfg.train_dataloader)
+    if isinstance(model, FrozenTeacherDistill):
+        _check_ema(cfg)
+        _check_teacher(model, loaded)
+    check_pretrained(model, loaded)
+    check_start(cfg, model, loaded)
+    return checked
+
+
+def check_testing(cfg: Config) -> None:
+    """Check data, model and the checkpoint to test, every weight of it.
+
+    Args:
+        cfg (Config): The config, with ``load_from``.
+
+    Raises:
+        PreflightError: If something is absent, unreadable or does not fit.
+    """
+    with _scope(cfg), RandomState.kept():
+        model = build_model(cfg)
+        check_data(cfg, model, ('test_dataloader', ))
+    check_tested(cfg.load_from, model, channel_order(cfg.test_dataloader))
+
+
+def _check_teacher(model: FrozenTeacherDistill, loaded) -> None:
+    # one process of a machine downloads it, the others find it there
+    if '://' in (model.teacher_ckpt or '') and os.environ.get(
+            'LOCAL_RANK', '0') != '0':
+        return
+    try:
+        model.load_teacher()
+    except TeacherError as error:
+        raise PreflightError(str(error)) from error
+    mismatch = stated_mismatch(model.teacher, model.teacher_meta, loaded)
+    if mismatch:
+        raise PreflightError(
+            f'teacher checkpoint {model.teacher_ckpt}: {mismatch}. Set '
+            "model.teacher.data_preprocessor.to_rgb, and the student's "
+            'data_preprocessor.to_rgb, to what the data set needs')
+
+
+def _check_ema(cfg: Config) -> None:
+    """The averaged model and the student's have one teacher."""
+    for hook in (*(cfg.get('custom_hooks') or ()),
+                 *(cfg.get('default_hooks') or {}).values()):
+        if isinstance(hook, dict) and 'EMAHook' in str(
+                hook['type']) and hook.get('device') is not None:
+            raise PreflightError(
+                f'EMAHook(device={hook["device"]!r}) would move the teacher, '
+                'which the averaged model shares: leave device out')
+
+
+def _scope(cfg: Config):
+    return DefaultScope.overwrite_default_scope(
+        cfg.get('default_scope', 'mmpretrain'))
