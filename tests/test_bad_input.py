@@ -296,6 +296,10 @@ CASES = {
     'key of a hook': ({
         'custom_hooks': [dict(type='DistillWarmupHook', los='loss_sdd')]
     }, "takes no 'los'. Did you mean 'loss'"),
+    'key of a default hook': ({
+        'default_hooks.logger.intervall': 1
+    }, "default_hooks.logger.intervall: .*takes no 'intervall'. Did you mean "
+                              "'interval'"),
     'type of an optimizer': ({
         'optim_wrapper.optimizer.type': 'SDG'
     }, "optim_wrapper.optimizer.type: there is no 'SDG'"),
