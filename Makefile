@@ -1,6 +1,7 @@
 # make demo: distill on data that needs no download; make test: the tests;
 # make benchmark: measure every row of benchmarks/README.md (15 minutes);
-# make docs: these pages as HTML, with the API (Python 3.11 or newer).
+# make docs: these pages as HTML, with the API (Python 3.11 or newer);
+# make lint: style, imports, format and spelling, without a network.
 # All create .venv and install the versions of requirements/constraints.txt
 # once; they install again only when setup.py or a requirements file changes.
 PYTHON ?= python3
@@ -9,6 +10,8 @@ BIN := $(VENV)/bin/python
 PIP := $(BIN) -m pip install -c requirements/constraints.txt
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.installed-docs
+LINT_INSTALLED := $(VENV)/.installed-lint
+LINTED := sdd_mm tools benchmarks tests docs setup.py
 # two threads that spin for each other stall where the cores are shared
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +22,7 @@ $(error $(VENV) is a symbolic link to $(LINK), where make would install this \
   checkout over another one: remove the link)
 endif
 
-.PHONY: demo test test-long benchmark docs install
+.PHONY: demo test test-long benchmark docs lint install
 
 demo: $(INSTALLED)
 	$(BIN) tools/demo.py
@@ -39,10 +42,17 @@ docs: $(DOCS_INSTALLED)
 	$(BIN) -m sphinx -q -W --keep-going -b html docs/en docs/en/_build
 	@echo docs/en/_build/index.html
 
+lint: $(LINT_INSTALLED)
+	$(BIN) -m flake8 $(LINTED)
+	$(BIN) -m isort --check -q $(LINTED)
+	$(BIN) -m yapf -d -r -p $(LINTED)
+	$(VENV)/bin/codespell --builtin clear,rare,en-GB_to_en-US \
+	  $$(git ls-files | grep -vE '\.(png|npz|json)$$')
+
 install: $(INSTALLED)
 
 # Where Debian has no python3-venv, the system's pip fills the environment
-$(INSTALLED): setup.py $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
+$(INSTALLED): setup.py $(filter-out %/docs.txt %/lint.txt,$(wildcard requirements/*.txt))
 	test -x $(BIN) || $(PYTHON) -m venv $(VENV) || \
 	  ($(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	   $(PYTHON) -m pip --python $(BIN) install pip)
@@ -54,4 +64,8 @@ $(INSTALLED): setup.py $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
 
 $(DOCS_INSTALLED): $(INSTALLED) requirements/docs.txt
 	$(PIP) -q -r requirements/docs.txt
+	touch $@
+
+$(LINT_INSTALLED): $(INSTALLED) requirements/lint.txt
+	$(PIP) -q -r requirements/lint.txt
 	touch $@

@@ -1,16 +1,28 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import gc
+import json
 import random
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import config as mmengine_config
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import DefaultScope
 
 torch.set_num_threads(2)
+
+
+@lru_cache(maxsize=None)
+def format_once(text, settings, format_code=mmengine_config.FormatCode):
+    return format_code(text, **json.loads(settings))
+
+
+# a run formats its config five times, which takes most of a short run's time
+mmengine_config.FormatCode = (
+    lambda text, **settings: format_once(text, json.dumps(settings)))
 
 
 def pytest_addoption(parser):

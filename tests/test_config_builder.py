@@ -271,7 +271,7 @@ def test_a_teacher_that_is_not_linear_is_refused(tmp_path, capsys):
         make_config(tmp_path / 'run.py',
                     'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
                     teacher)
-    for part in ('teacher', 'ConvNeXt', 'normalises after pooling',
+    for part in ('teacher', 'ConvNeXt', 'normalizes after pooling',
                  'argument teacher_recorder'):
         assert part in str(error.value)
     # three checkpoints are published: it is not for us to choose

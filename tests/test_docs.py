@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Pages lead where they say, and the design page shows the code as it is."""
+import ast
 import re
 from pathlib import Path
 
@@ -60,3 +61,47 @@ def test_every_path_of_the_design_page_exists():
     missing = [path for path in found if not (ROOT / path).exists()]
     patterns = {path for path in missing if re.search('[A-Z]{3}', path)}
     assert len(found) > 20 and not {*missing} - patterns - planned
+
+
+def rooms():
+    """The tables of rooms: what each is, from the lowest to the highest."""
+    text = DESIGN.read_text().split('## The rooms')[1].split('Outside the')[0]
+    tables = re.split(r'\n\*\*(?:Extras|The core|What stands alone)\*\*', text)
+    rows = re.compile(r'^\| `([^`]+)` \|', re.M)
+    return [rows.findall(table) for table in reversed(tables[1:])]
+
+
+def level(name, tables):
+    """How high a module stands; None for helpers that all rooms use."""
+    for height, table in enumerate(tables):
+        for room in table:
+            if f'{name}/'.startswith(room.removesuffix('.py') + '/'):
+                return height
+    return None
+
+
+def imported(path):
+    """Modules of this package that a file imports, as paths inside it."""
+    folder = path.relative_to(ROOT / 'sdd_mm').parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = folder[:len(folder) + 1 - node.level]
+            if node.module:
+                yield '/'.join([*base, *node.module.split('.')])
+            else:
+                yield from ('/'.join([*base, alias.name])
+                            for alias in node.names)
+
+
+def test_no_room_imports_one_that_stands_above_it():
+    tables, levels = rooms(), set()
+    assert [len(table) > 3 for table in tables] == [True] * 3
+    assert all((ROOT / 'sdd_mm' / name).exists() for name in sum(tables, []))
+    for path in (ROOT / 'sdd_mm').rglob('*.py'):
+        name = path.relative_to(ROOT / 'sdd_mm').with_suffix('').as_posix()
+        own = level(name, tables)
+        for other in imported(path):
+            theirs = level(other, tables)
+            levels.add((own, theirs))
+            assert None in (own, theirs) or theirs <= own, (name, other)
+    assert {(2, 1), (1, 0), (2, 0), (1, 1)} <= levels

@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Which of MMPretrain's classifiers distil, and how.
+"""Which of MMPretrain's classifiers distill, and how.
 
 One representative of every family in MMPretrain's ``_base_/models`` takes an
 SD-KD step as student and as teacher, or is refused. The table of the verdicts
@@ -235,7 +235,7 @@ class Page:
             '| family | representative | reason |', '|---|---|---|', *rows[1]
         ]
         PAGE.write_text(self.introduction + MEASURED + '\n'.join([
-            f'## {len(DISTIL)} families that distil', '', *table, '',
+            f'## {len(DISTIL)} families that distill', '', *table, '',
             f'## {len(REFUSED)} that are refused', '', *refused, ''
         ]))
 

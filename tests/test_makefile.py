@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ('install', 'demo', 'test', 'test-long', 'benchmark', 'docs')
+TARGETS = ('install', 'demo', 'test', 'test-long', 'benchmark', 'docs',
+           'lint')
 pytestmark = pytest.mark.skipif(
     shutil.which('make') is None, reason='needs make')
 
@@ -20,7 +21,8 @@ def checkout(tmp_path):
     for name in ('Makefile', 'setup.py'):
         shutil.copy(ROOT / name, root)
     shutil.copytree(ROOT / 'requirements', root / 'requirements')
-    for name in ('bin/python', '.installed', '.installed-docs'):
+    for name in ('bin/python', '.installed', '.installed-docs',
+                 '.installed-lint'):
         path = root / '.venv' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)

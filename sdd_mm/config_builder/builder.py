@@ -134,6 +134,8 @@ def make_config(out: Union[str, Path],
     if on_normalization_mismatch != 'error':
         model['on_normalization_mismatch'] = on_normalization_mismatch
     hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    if base.get('custom_hooks'):
+        hooks.insert(0, Code('*_base_.custom_hooks'))
     if epochs:
         name, = numbers.losses
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
@@ -144,7 +146,7 @@ def make_config(out: Union[str, Path],
         f'distill_losses = {to_code(numbers.losses)}',
         f'model = {to_code(model)}',
         *_runtime(base),
-        f'custom_hooks = {_own_hooks(base)}{to_code(hooks)}',
+        f'custom_hooks = {to_code(hooks)}',
         '',
     ]))
     _try(text, out)
@@ -192,18 +194,13 @@ def _base_path(path: str, out: Path) -> str:
 
 def _imports(base: Config, teacher: Teacher) -> Iterator[str]:
     """The line that imports what the base does not, if anything."""
-    own = base.get('custom_imports', dict()).get('imports') or []
-    more = [name for name in ('sdd_mm', *teacher.imports) if name not in own]
-    if not more:
-        return
-    if own:  # after sdd_mm, which repairs the stack
-        inherited = '_base_.custom_imports.imports'
-        if isinstance(own, str):
-            inherited = f'[{inherited}]'
-        yield f'custom_imports = dict(imports={more!r} + {inherited})'
-    else:
-        yield (f'custom_imports = dict(imports={more!r}, '
-               'allow_failed_imports=False)')
+    own = (base.get('custom_imports') or {}).get('imports') or []
+    own = [own] if isinstance(own, str) else own
+    # sdd_mm first: it repairs the stack
+    names = list(dict.fromkeys(['sdd_mm', *teacher.imports, *own]))
+    if set(names) != set(own):
+        imports = dict(imports=names, allow_failed_imports=False)
+        yield f'custom_imports = {to_code(imports)}'
 
 
 def _runtime(base: Config) -> Iterator[str]:
@@ -219,15 +216,6 @@ def _runtime(base: Config) -> Iterator[str]:
     wrapper = base.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
         yield f'optim_wrapper = dict(type={f"Deferred{wrapper}"!r})'
-
-
-def _own_hooks(base: Config) -> str:
-    """The custom hooks of the base, to be put before other hooks."""
-    if not base.get('custom_hooks'):
-        return ''
-    if isinstance(base.custom_hooks, tuple):
-        return 'list(_base_.custom_hooks) + '
-    return '_base_.custom_hooks + '
 
 
 def _try(text: str, out: Path) -> None:

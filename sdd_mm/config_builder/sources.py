@@ -62,13 +62,7 @@ def _read(role: str, path: str) -> Config:
 
 
 class Teacher(NamedTuple):
-    """A teacher for a config.
-
-    Args:
-        model (dict): Its config.
-        imports (list[str]): The modules that its config imports.
-        cfg (Config): The config that it was read from; empty for timm.
-    """
+    """A teacher, the modules to import for it, and the file it is from."""
     model: dict
     imports: List[str]
     cfg: Config
@@ -130,20 +124,12 @@ def published_checkpoint(teacher: str) -> Optional[str]:
 
 
 class Method(NamedTuple):
-    """A method with its numbers.
-
-    Args:
-        name (str): One of :data:`METHODS`.
-        source (str): The config file whose numbers these are.
-        student_loss_weight (float): Weight of the student's own loss.
-        losses (dict): Configs of its single loss, by name.
-        warmup_epochs (int): Epochs of the warm-up, 0 for none.
-    """
+    """A method with the numbers of a config file, ``source``."""
     name: str
     source: str
     student_loss_weight: float
-    losses: Dict[str, dict]
-    warmup_epochs: int
+    losses: Dict[str, dict]  # a single one
+    warmup_epochs: int  # 0: none
 
 
 def read_method(name: str, num_classes: int) -> Method:

@@ -41,7 +41,8 @@ def try_config(text: str, out: Path) -> None:
 
 def _forward(cfg: Config) -> None:
     cfg.work_dir = 'work_dirs'  # nothing is written there
-    cfg.train_dataloader.batch_size = 2
+    cfg.train_dataloader.update(
+        batch_size=2, num_workers=0, persistent_workers=False)
     _drop_weights(cfg.model)
     to_smoke(cfg, 1)
     model = check_training(cfg).model

@@ -9,26 +9,27 @@ from mmpretrain.registry import DATASETS
 
 @DATASETS.register_module()
 class VerifiedCIFAR100(CIFAR100):
-    """MMPretrain's ``CIFAR100``, also for files that came by another way.
+    """MMPretrain's ``CIFAR100``, also for files from other sources.
 
     Args:
         data_root (str): Folder that holds ``cifar-100-python/``.
-        verify (str): 'md5' asks for the official files, as MMPretrain does.
-            'content' asks for the official content in any order and pickle
-            format: 50,000 and 10,000 images of 32 x 32 x 3 bytes, as many
-            labels from 0 to 99, and equally many of each. A pickle of other
-            things than arrays is refused unread. Defaults to 'md5'.
+        verify (str): 'md5' requires the official files, as MMPretrain does.
+            'content' requires their content in any order and pickle format:
+            50,000 and 10,000 images of 32 x 32 x 3 bytes, as many labels from
+            0 to 99, and equally many of each. A pickle that needs more than
+            NumPy's arrays is not loaded. Defaults to 'md5'.
         download (bool): Whether to download the official files if they are
             absent. Defaults to False.
-        num_classes (int): Take the first classes only, for a smaller data set
-            of its own. Defaults to 100.
+        num_classes (int): Number of classes to keep, the first ones, for a
+            smaller data set. Defaults to 100.
         **kwargs: The other arguments of ``CIFAR100``.
 
     Raises:
-        RuntimeError: If the files are absent or not what ``verify`` asks.
+        RuntimeError: If the files are missing or not what ``verify``
+            requires.
 
     Examples:
-        >>> # in a config: 20 classes, 9,000 of their images to train on
+        >>> # in a config: 20 classes, 9,000 of their training images
         >>> dataset = dict(
         ...     type='VerifiedCIFAR100', data_root='data/cifar100',
         ...     split='train', num_classes=20, indices=9000,
@@ -70,7 +71,7 @@ class VerifiedCIFAR100(CIFAR100):
         ]
 
     def check_files(self) -> None:
-        """Refuse files that are absent or not what ``verify`` asks."""
+        """Refuse files that are missing or not what ``verify`` requires."""
         folder = osp.join(self.data_prefix['root'], self.base_folder)
         absent = [
             name for name in self.sizes
@@ -80,16 +81,16 @@ class VerifiedCIFAR100(CIFAR100):
             raise RuntimeError(
                 f'CIFAR-100 has no {" and ".join(absent)} under {folder}: set '
                 'train_dataloader.dataset.data_root (and val_, test_) to the '
-                'folder that holds cifar-100-python/, or their `download` to '
-                'True')
+                'folder that holds cifar-100-python/, or their download=True')
         if not self._check_integrity():
             raise RuntimeError(
                 f'the CIFAR-100 files under {folder} are not the official '
-                'ones (md5). If they are CIFAR-100 in another packing, set '
-                "train_dataloader.dataset.verify='content' (and val_, test_)")
+                'ones (md5): if they have the same content in another format, '
+                "set train_dataloader.dataset.verify='content' (and val_, "
+                'test_)')
 
     def _check_integrity(self) -> bool:
-        # MMPretrain asks twice, and reading all the data takes a second
+        # MMPretrain calls this twice, and reading the data takes a second
         self._verified = self._verified or (super()._check_integrity()
                                             if self.verify == 'md5' else
                                             self._check_content())
@@ -113,19 +114,19 @@ class VerifiedCIFAR100(CIFAR100):
         if found != ((size, 3072), 'uint8',
                      size) or set(counts) != {size // 100}:
             raise RuntimeError(
-                f'{path} is not CIFAR-100: it holds data of shape {found[0]} '
-                f'and type {found[1]}, {found[2]} labels, and from '
-                f'{min(counts)} to {max(counts)} images of a class; '
-                f'({size}, 3072) uint8, {size} labels and {size // 100} of '
-                'each class are expected')
+                f'{path} is not CIFAR-100: it has data of shape {found[0]} '
+                f'and type {found[1]}, {found[2]} labels, {min(counts)} to '
+                f'{max(counts)} images per class; expected are '
+                f'({size}, 3072), uint8, {size} labels and {size // 100} '
+                'images per class')
         return True
 
 
 class Arrays(pickle.Unpickler):
-    """Reads a pickle of NumPy's arrays, and imports nothing else.
+    """Reads pickles of NumPy's arrays, and imports nothing else.
 
     Raises:
-        pickle.UnpicklingError: If the file asks for something else.
+        pickle.UnpicklingError: If a pickle needs anything else.
     """
     known = {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
              ('numpy.core.multiarray', '_reconstruct'),
@@ -134,8 +135,8 @@ class Arrays(pickle.Unpickler):
              ('numpy._core.numeric', '_frombuffer')}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may ask for."""
+        """Import a class, if it belongs to arrays."""
         if (module, name) not in self.known:
             raise pickle.UnpicklingError(
-                f'it asks for {module}.{name}, which data do not need')
+                f'it imports {module}.{name}, which arrays do not need')
         return super().find_class(module, name)

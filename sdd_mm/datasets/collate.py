@@ -7,11 +7,14 @@ from mmengine.registry import FUNCTIONS
 
 @FUNCTIONS.register_module()
 def batch_or_collate(data: Union[Mapping, Sequence]) -> Any:
-    """Pass a finished batch through, collate anything else.
+    """Return a finished batch as it is, and collate samples.
 
     Args:
-        data (dict | Sequence): What a data set gave for the indices of a
-            batch: the batch, or a list of samples.
+        data (dict | Sequence): A batch, as ``InMemoryDataset`` returns it, or
+            a list of samples.
+
+    Returns:
+        Any: The batch.
 
     Examples:
         >>> # in a config

@@ -9,18 +9,17 @@ from mmpretrain.registry import DATASETS
 
 @DATASETS.register_module()
 class DigitScenes(BaseDataset):
-    """Small scenes of handwritten digits, composed on the fly from real ones.
+    """Small scenes composed of real handwritten digits.
 
-    A dominant digit gives the label; smaller digits of any class stand beside
-    and behind it. A region of a scene often shows another class than the
-    scene as a whole, which is what SDD is about. The digits are the 1,797 of
-    the UCI set that comes with scikit-learn; train and test scenes are made
-    of disjoint digits.
+    The largest digit is the label; smaller digits of any class are beside and
+    behind it. So a region of a scene often shows another class than the whole
+    scene, which is what SDD is about. The digits are the 1,797 of the UCI set
+    that comes with scikit-learn; train and test scenes use disjoint digits.
 
     Args:
-        split (str): 'train' or 'test'; or 'fit' and 'held_out', two parts of
-            the training digits, to choose settings on.
-        num_scenes (int): How many scenes to compose, at least 1.
+        split (str): 'train' or 'test'; or 'fit' or 'held_out', two parts of
+            the training digits for choosing settings.
+        num_scenes (int): Number of scenes, at least 1.
         seed (int): Seed of the composition. Defaults to 0.
         size (int): Height and width of a scene in pixels. Defaults to 32.
         main_size (tuple[int]): Smallest and largest size of the dominant
@@ -28,11 +27,11 @@ class DigitScenes(BaseDataset):
         others (int): Number of other digits. Defaults to 4.
         other_size (tuple[int]): Smallest and largest size of another digit.
             Defaults to (10, 12).
-        other_brightness (float): Brightness of the other digits beside the
-            dominant one. Defaults to 0.9.
-        covered (float): Factor of what the dominant digit covers. Defaults to
-            0.6.
-        noise (float): Standard deviation of the Gaussian noise, where 1 is
+        other_brightness (float): Brightness of the other digits, relative to
+            the dominant one. Defaults to 0.9.
+        covered (float): Factor for the brightness of what the dominant digit
+            covers. Defaults to 0.6.
+        noise (float): Standard deviation of the Gaussian noise, relative to
             the brightness of the dominant digit. Defaults to 0.25.
         **kwargs: The other arguments of ``BaseDataset``.
 
@@ -98,10 +97,10 @@ class DigitScenes(BaseDataset):
             from sklearn.datasets import load_digits
         except ImportError as error:
             raise ImportError(
-                'DigitScenes is made of the digits that come with '
-                'scikit-learn: pip install scikit-learn') from error
+                'DigitScenes needs the digits of scikit-learn: pip install '
+                'scikit-learn') from error
         digits = load_digits()
-        # one shuffle for both splits, whatever the seed: they stay disjoint
+        # one shuffle for all seeds and splits, so that splits are disjoint
         order = np.random.default_rng(0).permutation(len(digits.target))
         chosen = order[self.splits[self.split]]
         return (digits.images[chosen].astype(np.float32) / 16,

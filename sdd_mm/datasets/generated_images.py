@@ -8,13 +8,14 @@ from mmpretrain.registry import DATASETS
 
 @DATASETS.register_module()
 class GeneratedImages(BaseDataset):
-    """Random images with random labels: to try a set-up, never to learn from.
+    """Random images with random labels, to try a config without data.
 
     Args:
         num_images (int): Number of images.
         num_classes (int): Number of classes.
-        image_size (tuple[int]): Height and width before the pipeline.
-        grey (bool): Whether they have one channel. Defaults to False.
+        image_size (tuple[int]): Height and width in pixels, before the
+            pipeline.
+        grey (bool): Whether images have a single channel. Defaults to False.
         **kwargs: The other arguments of ``BaseDataset``.
     """
 
@@ -31,7 +32,7 @@ class GeneratedImages(BaseDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:
-        """Labels; the images are drawn when they are asked for."""
+        """Labels; images are generated when they are read."""
         labels = np.random.default_rng(0).integers(
             self.num_classes, size=self.num_images)
         return [dict(gt_label=int(label)) for label in labels]

@@ -501,7 +501,7 @@ def test_an_unreadable_image(tmp_path):
         tmp_path, [dict(type='LoadImageFromFile', ignore_empty=True), PACK],
         sizes=((8, 8), (8, 8)))
     (tmp_path / '1' / '1.png').write_bytes(b'')
-    with pytest.raises(ValueError, match='LoadImageFromFile gives nothing'):
+    with pytest.raises(ValueError, match='LoadImageFromFile returned nothing'):
         in_ram(config)
 
 
@@ -513,13 +513,13 @@ def test_other_mistakes(monkeypatch):
         InMemoryDataset(generated(), device='tpu')
     dataset = in_ram(generated())
     for images, views in (([3], [0]), ([-1], [0]), ([0], [162]), ([[0]], [0])):
-        with pytest.raises(IndexError, match='asked for'):
+        with pytest.raises(IndexError, match='got the positions'):
             dataset.batch(images, views)
     with pytest.raises(ValueError, match='2 images and 1 views'):
         dataset.batch([0, 1], [0])
     monkeypatch.setattr(in_memory, '_free_memory', lambda device: 1000)
     with pytest.raises(
-            MemoryError, match='take 0.01.* MB.*free.*InMemoryDataset'):
+            MemoryError, match='need 0.01.* MB.*free.*InMemoryDataset'):
         in_ram(generated())
 
 
