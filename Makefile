@@ -46,7 +46,7 @@ lint: $(LINT_INSTALLED)
 	$(BIN) -m flake8 $(LINTED)
 	$(BIN) -m isort --check -q $(LINTED)
 	$(BIN) -m yapf -d -r -p $(LINTED)
-	$(VENV)/bin/codespell --builtin clear,rare,en-GB_to_en-US \
+	$(VENV)/bin/codespell --builtin clear,rare,en-GB_to_en-US -L intervall \
 	  $$(git ls-files | grep -vE '\.(png|npz|json)$$')
 
 install: $(INSTALLED)

@@ -3,6 +3,7 @@
 from typing import Callable, Dict
 
 from .suite import RESERVED, ROOT
+
 from mmengine.config import Config  # isort: skip  (sdd_mm comes first)
 
 # the pair's SD-KD config, and that of the teacher if the suite trains it

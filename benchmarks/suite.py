@@ -25,6 +25,7 @@ from . import figures
 from .metafiles import Metafiles
 from .results import Row, Rows, train_all, write
 from .runs import ROOT, Run, RunError, check_teacher, digest, read
+
 from mmengine.config import Config  # isort: skip  (sdd_mm comes first)
 from sdd_mm.engine.errors import PreflightError  # isort: skip
 from sdd_mm.errors import SDDError  # isort: skip

@@ -52,8 +52,7 @@ class InputFormat(NamedTuple):
         found = cls()
         if getattr(preprocessor, '_enable_normalize', False):
             found = cls(*(tuple(values.flatten().tolist())
-                          for values in (preprocessor.mean,
-                                         preprocessor.std)))
+                          for values in (preprocessor.mean, preprocessor.std)))
         to_rgb = bool(
             getattr(preprocessor, 'to_rgb',
                     getattr(preprocessor, '_channel_conversion', False)))
@@ -181,10 +180,10 @@ class InputConversion(nn.Module):
     def __init__(self, source: InputFormat, target: InputFormat) -> None:
         super().__init__()
         self.reverses = source.to_rgb != target.to_rgb
-        for name, values in (('source_mean', source.mean),
-                             ('source_std', source.std),
-                             ('target_mean', target.mean),
-                             ('target_std', target.std)):
+        for name, values in (('source_mean', source.mean), ('source_std',
+                                                            source.std),
+                             ('target_mean', target.mean), ('target_std',
+                                                            target.std)):
             self.register_buffer(
                 name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 

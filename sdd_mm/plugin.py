@@ -4,11 +4,11 @@ from . import compat  # isort: skip
 
 compat.repair()  # before anything imports mmrazor.models
 
-from . import datasets, engine, models  # noqa: E402,F401
-from . import runtime, teacher_cache  # noqa: E402,F401
-from .config_builder import make_config  # noqa: E402
-from .hub import register_models  # noqa: E402
-from .models import FeatureHead, LocalLogits, RegionHead  # noqa: E402
+from . import datasets, engine, models  # isort: skip
+from . import runtime, teacher_cache  # isort: skip
+from .config_builder import make_config
+from .hub import register_models
+from .models import FeatureHead, LocalLogits, RegionHead
 
 __all__ = [
     'FeatureHead', 'LocalLogits', 'RegionHead', 'make_config',

@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal | nan | sync]
 
 One rank fails, gets SIGTERM or a loss that is NaN; or batch norm is
-synchronised, on GPUs.
+synchronized, on GPUs.
 """
 import os
 import signal
@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
 import sdd_mm  # noqa: E402,F401  isort: skip
-import toy  # noqa: E402
 import torch  # noqa: E402
+import toy  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.dist import get_dist_info  # noqa: E402
 from mmengine.evaluator import BaseMetric  # noqa: E402

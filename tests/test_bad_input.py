@@ -89,7 +89,7 @@ def poisoned(content, cfg):
 
 
 def trained_on_others(content, cfg):
-    """A teacher whose run normalised its images otherwise."""
+    """A teacher whose run normalized its images otherwise."""
     run = Config(dict(data_preprocessor=dict(mean=[120.0], std=[64.0])))
     return dict(state_dict=content, meta=dict(cfg=run.pretty_text))
 
@@ -170,7 +170,7 @@ def spoilt(data):
     return images(change)
 
 
-def labelled(label):
+def labeled(label):
     """One of the labels is changed."""
 
     def change(root, dataset):
@@ -296,6 +296,10 @@ CASES = {
     'key of a hook': ({
         'custom_hooks': [dict(type='DistillWarmupHook', los='loss_sdd')]
     }, "takes no 'los'. Did you mean 'loss'"),
+    'key of a default hook': ({
+        'default_hooks.logger.intervall': 1
+    }, "default_hooks.logger.intervall: .*takes no 'intervall'. Did you mean "
+                              "'interval'"),
     'type of an optimizer': ({
         'optim_wrapper.optimizer.type': 'SDG'
     }, "optim_wrapper.optimizer.type: there is no 'SDG'"),
@@ -307,7 +311,7 @@ CASES = {
     }, "param_scheduler.eta: OneCycleLR takes no 'eta'"),
     'key of the train loop': ({
         'train_cfg.max_epoch': 1
-    }, "train_cfg.max_epoch: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
+    }, "train_cfg.max_epoch: .*takes no 'max_epoch'. Did you mean 'max_ep"),
     'no kind of train loop': (lambda cfg: cfg.train_cfg.pop('by_epoch'),
                               'train_cfg must have by_epoch'),
     'two kinds of train loop': ({
@@ -318,7 +322,8 @@ CASES = {
     }, "val_evaluator.topkk: .* takes no 'topkk'. Did you mean 'topk'"),
     'type of a wrapper': ({
         'optim_wrapper.type': 'DeferedOptimWrapper'
-    }, "optim_wrapper.type: there is no .*Did you mean 'DeferredOptimWrapper'"),
+    }, "optim_wrapper.type: there is no .*Did you mean 'DeferredOptimWrapper'"
+                          ),
     'key of a wrapper': ({
         'optim_wrapper.accumulative_count': 2
     }, "takes no 'accumulative_count'. Did you mean 'accumulative_counts'"),
@@ -589,7 +594,7 @@ CASES.update({
     )
 })
 
-CASES['a teacher of otherwise normalised images'] = (
+CASES['a teacher of otherwise normalized images'] = (
     teacher_file(trained_on_others),
     r'teacher.pth: it was trained on images normalized by mean \[120\].*'
     'model.teacher.data_preprocessor')
@@ -614,7 +619,7 @@ def unequal_validation(cfg):
     loader.dataset.pipeline[1:1] = [dict(type='RandomResizedCrop', scale=32)]
 
 
-def grey(root, dataset):
+def gray(root, dataset):
     """One image has one channel."""
     dataset['pipeline'][0]['color_type'] = 'unchanged'
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(root / 'c' / 'one.jpg')
@@ -624,14 +629,14 @@ CASES.update({
     'images of two sizes':
     (unequal([]), r'train_dataloader: images of unequal shapes .*\(3, 32, 32\)'
      r' of .*one.jpg and \(3, 40, 60\) of .*c/one.jpg: add a Resize'),
-    'a resize that keeps the aspect ratio': (unequal(
-        [dict(type='Resize', scale=(32, 32), keep_ratio=True)]),
-                                             'Resize keeps the aspect ratio, '
-                                             'so add a CenterCrop'),
-    'images of two sizes to validate': (unequal_validation,
-                                        'val_dataloader: .*ResizeEdge keeps'),
+    'a resize that keeps the aspect ratio':
+    (unequal([dict(type='Resize', scale=(32, 32),
+                   keep_ratio=True)]), 'Resize keeps the aspect ratio, '
+     'so add a CenterCrop'),
+    'images of two sizes to validate':
+    (unequal_validation, 'val_dataloader: .*ResizeEdge keeps'),
     'images of two kinds of channels':
-    (images(grey), "color_type='color'.*train_dataloader.dataset.pipeline"),
+    (images(gray), "color_type='color'.*train_dataloader.dataset.pipeline"),
     'fewer images than a batch has': ({
         'train_dataloader.batch_size': 65,
         'train_dataloader.drop_last': True
@@ -656,9 +661,11 @@ CASES.update({
     'a schedule that ends before it begins': ({
         'param_scheduler': [dict(type='LinearLR', begin=5, end=3)]
     }, 'param_scheduler.0.(begin|end)=.*end.* begin'),
-    'weights to resume that are not finite':
-    (resumed(saved(dict(state_dict={'architecture.head.fc.bias': torch.full(
-        (10, ), float('nan'))}))), '--resume .*start.pth .*not finite'),
+    'weights to resume that are not finite': (resumed(
+        saved(
+            dict(state_dict={
+                'architecture.head.fc.bias': torch.full((10, ), float('nan'))
+            }))), '--resume .*start.pth .*not finite'),
 })
 
 # work dirs; a disk that is full is in test_full_disk.py
@@ -681,9 +688,9 @@ RUNS = {
                         'images/c/one.jpg cannot be read as an image'),
     'an image that is absent': (images(absent_image), 'images/c/one.jpg'),
     'a label beyond the classes':
-    (labelled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
+    (labeled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
      'head.num_classes'),
-    'a negative label': (labelled(-1), 'images/e/one.jpg: label -1 is not'),
+    'a negative label': (labeled(-1), 'images/e/one.jpg: label -1 is not'),
     DIVERGES: ({
         'optim_wrapper.optimizer.lr': 1e38,
         'optim_wrapper.clip_grad': None,

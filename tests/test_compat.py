@@ -223,7 +223,7 @@ def test_importing_repairs_and_changes_nothing_that_worked(tmp_path):
 
 
 def test_a_jpeg_that_is_cut_off_is_no_image(tmp_path):
-    """OpenCV 4 would fill it with grey, OpenCV 5 give None."""
+    """OpenCV 4 would fill it with gray, OpenCV 5 give None."""
     pixels = np.arange(48 * 48 * 3, dtype=np.uint8).reshape(48, 48, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, 'jpeg')

@@ -74,8 +74,7 @@ def test_conversion_gives_the_images_that_the_target_would_make():
     data = dict(inputs=torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8))
     source, target = model_of(), model_of(
         mean=[10., 20., 30.], std=[1., 2., 3.], to_rgb=True)
-    convert = InputConversion(
-        *map(InputFormat.of_model, (source, target)))
+    convert = InputConversion(*map(InputFormat.of_model, (source, target)))
     found, expected = (
         model.data_preprocessor(dict(data))['inputs']
         for model in (source, target))

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ('install', 'demo', 'test', 'test-long', 'benchmark', 'docs',
-           'lint')
+TARGETS = ('install', 'demo', 'test', 'test-long', 'benchmark', 'docs', 'lint')
 pytestmark = pytest.mark.skipif(
     shutil.which('make') is None, reason='needs make')
 

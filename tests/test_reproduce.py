@@ -17,12 +17,10 @@ from mmrazor.registry import MODELS
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.runs import Run, RunError  # noqa: E402
-from benchmarks.suite import (
-    SUITES,
-    load,
-    make_rows,  # noqa: E402
-    make_teachers,
-    teacher_of)
+
+from benchmarks.suite import SUITES, load  # noqa: E402 isort: skip
+from benchmarks.suite import teacher_of  # noqa: E402
+from benchmarks.suite import make_rows, make_teachers  # noqa: E402
 
 MINIATURE = '''
 teacher = 'configs/demo/teacher.py'

@@ -63,7 +63,10 @@ def test_every_misfit_is_listed_by_kind():
         '(3, 2); 2 weights are not finite floating point numbers: 0.bias, '
         '1.bias')
     many = {f'n{i}': torch.zeros(1) for i in range(12)}
-    assert str(misfits({**model.state_dict(), **many}, model)) == (
+    assert str(misfits({
+        **model.state_dict(),
+        **many
+    }, model)) == (
         '12 weights are not in the model: n0, n1, n2, n3, n4, n5, n6, n7, n8, '
         'n9, ...')
 

@@ -61,7 +61,7 @@ def build(**kwargs):
 
 
 def batch(samples=4, num_classes=10, seed=0, size=32):
-    """Images of bytes and labelled data samples, as a dataloader gives."""
+    """Images of bytes and labeled data samples, as a dataloader gives."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(
         256, (samples, 3, size, size), generator=generator, dtype=torch.uint8)

@@ -8,10 +8,10 @@ from matplotlib.ticker import NullLocator
 from ..figures import COLORS, plt
 
 BLUE, ORANGE, *_ = COLORS
-GREY, LIGHT = '#999999', '#dddddd'
+GRAY, LIGHT = '#999999', '#dddddd'
 GOAL = dict(marker='|', color='black', ls='', ms=14, mew=2)
 PROCESSOR = dict(marker='o', color='black', ls='', ms=7, fillstyle='none')
-LOOKS = {True: (BLUE, 'o'), False: (ORANGE, 'D'), None: (GREY, 'o')}
+LOOKS = {True: (BLUE, 'o'), False: (ORANGE, 'D'), None: (GRAY, 'o')}
 
 
 def draw(found: dict, path: Path) -> None:

@@ -5,8 +5,7 @@ from mmpretrain.registry import MODELS
 
 from .bare import BareLoop
 from .measure import Result, interleave, ratio
-from .trainers import (PAIR, STUDENT, configure, describe, fast, started,
-                       stock)
+from .trainers import PAIR, STUDENT, configure, describe, fast, started, stock
 
 
 def run(options) -> Result:

@@ -6,7 +6,8 @@ def _network(key, depth):
 def _epochs(count):
     """The paper's steps, after 150, 180 and 210 of 240 epochs."""
     return {
-        'train_cfg.max_epochs': count,
+        'train_cfg.max_epochs':
+        count,
         'param_scheduler.milestones':
         [round(count * part / 240) for part in (150, 180, 210)]
     }
@@ -39,12 +40,10 @@ for _title, _method, _scales in (
     ('NKD', 'nkd', None),
     ('SD-NKD, M = {1, 2}', 'sd-nkd', (1, 2)),
 ):
-    _options = {
-        **_network('model.architecture', 8),
-        **_network('model.teacher', 20),
-        'model.teacher.data_preprocessor.num_classes': 20,
-        **_epochs(12)
-    }
+    _options = dict(
+        _network('model.architecture', 8), **_network('model.teacher', 20),
+        **_epochs(12))
+    _options['model.teacher.data_preprocessor.num_classes'] = 20
     if 'kd' != _method != 'sd-kd':  # as long a part of 12 epochs as 20 of 240
         _options['custom_hooks.2.epochs'] = 1
     if _scales:

@@ -10,7 +10,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grayscale
+from ..images import (LOADERS, RGB_ARRAYS, channel_order, innermost,
+                      loads_grayscale)
 from .checkpoint import ConversionError
 
 # two sizes before the pipeline: one that resizes gives the same size for both

@@ -108,7 +108,7 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
         values = model.data_preprocessor(batch)['inputs'].float()
         mean, std = values.mean().item(), values.std().item()
         said += f': pixels of mean {mean:.2g} and std {std:.2g}'
-        # some networks take pixels that are centred only, or as they are
+        # some networks take pixels that are centered only, or as they are
         scaled = any(value != 1 for value in own.std)
         if scaled and (abs(mean) > FAR or not 1 / FAR < std < FAR):
             return Finding(

@@ -11,11 +11,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..images import LOADERS, innermost, loads_files, loads_grayscale
-from .preflight.values import items
 from .errors import PreflightError
+from .preflight.values import items
 
 FILE_SIZE, ARRAY_SIZE = (256, 320), (32, 32)
-# epochs: so many that no hook and no schedule finds the run too short for it
+# epochs: so many that no hook and no schedule finds the run too short for it;
+# MMEngine's loops let StopHook stop them
 FOREVER = 10**6
 
 
@@ -83,10 +84,13 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         loader.dataset.dataset = generated
     else:
         loader.dataset = generated
-    if 'max_iters' in cfg.train_cfg:
-        cfg.train_cfg.max_iters = max(cfg.train_cfg.max_iters, iterations)
+    length = cfg.train_cfg
+    stops = str(length.get('type',
+                           'BasedTrainLoop')).endswith('BasedTrainLoop')
+    if 'max_iters' in length:
+        length.max_iters = max(length.max_iters * stops, iterations)
     else:
-        cfg.train_cfg.max_epochs = FOREVER
+        length.max_epochs = FOREVER if stops else 1
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator', 'test_cfg',
                 'test_dataloader', 'test_evaluator'):
         cfg[key] = None

@@ -5,8 +5,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from ._tensors import (check_choice, check_logits, class_index,
-                       full_precision)
+from ._tensors import check_choice, check_logits, class_index, full_precision
 
 CONSISTENCIES = ('label', 'class')
 REDUCTIONS = ('mean', 'sum')

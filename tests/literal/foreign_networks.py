@@ -15,10 +15,10 @@ class Layers:
         self.weights = {}
         self.generator = torch.Generator().manual_seed(seed)
 
-    def draw(self, name, *shape, spread=1.0, centre=0.0):
+    def draw(self, name, *shape, spread=1.0, center=0.0):
         assert name not in self.weights, name
         values = torch.randn(shape, generator=self.generator)
-        self.weights[name] = centre + spread * values
+        self.weights[name] = center + spread * values
         return self.weights[name]
 
     def conv(self, x, name, out, kernel, stride=1, groups=1, bias=False):
@@ -30,7 +30,7 @@ class Layers:
 
     def bn(self, x, name):
         size = x.shape[1]
-        weight = self.draw(f'{name}.weight', size, spread=0.2, centre=1.0)
+        weight = self.draw(f'{name}.weight', size, spread=0.2, center=1.0)
         bias = self.draw(f'{name}.bias', size, spread=0.2)
         mean = x.mean((0, 2, 3)) + 0.1 * torch.randn(
             size, generator=self.generator)

@@ -34,8 +34,8 @@ def test_more_logits_than_one_block_equal_plain(name):
     inputs = make(21, 30, 1000)
     assert inputs[0].numel() > MODULE.BLOCK
     kwargs = dict(tau=4.)
-    kwargs.update(dict(dkd=dict(alpha=1., beta=8.), kd={}).get(
-        name, dict(gamma=1.5)))
+    kwargs.update(
+        dict(dkd=dict(alpha=1., beta=8.), kd={}).get(name, dict(gamma=1.5)))
     for actual, expected in zip(
             differentiate(LOSSES[name].function, *inputs, **kwargs),
             differentiate(LOSSES[name].plain, *inputs, **kwargs)):

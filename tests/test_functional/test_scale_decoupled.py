@@ -9,8 +9,7 @@ from literal import decoupled_loss, pooling, row_losses
 from literal.tensors import assert_near, scalars, stacked
 from test_functional.cases import FIDELITIES, LOSSES, POOLINGS, case, kd
 
-from sdd_mm.functional import (cell_weights, local_logits,
-                               scale_decoupled_loss)
+from sdd_mm.functional import cell_weights, local_logits, scale_decoupled_loss
 from sdd_mm.functional.scale_decoupled import complementary_cells
 
 # Student's map, its channels, teacher's map, its channels, M, bias.

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 for channels in range(1, 17):
     torch.manual_seed(channels)
-    images, weight = torch.randn(4, channels, 8, 8), torch.randn(
-        16, channels, 1, 1)
+    images, weight = torch.randn(4, channels, 8,
+                                 8), torch.randn(16, channels, 1, 1)
     grads = []
     for layout in (torch.contiguous_format, torch.channels_last):
         w = weight.to(memory_format=layout, copy=True).requires_grad_()

@@ -27,9 +27,7 @@ def main() -> int:
     except PageError as error:
         sys.exit(f'ERROR: {error}')
     for name in stale:
-        print(
-            f'{name}: {"differs from the results" if args.check else "written"}'
-        )
+        print(f'{name}: {"differs from results" if args.check else "written"}')
     return int(args.check and bool(stale))
 
 

@@ -25,9 +25,8 @@ def wrong_gradients(model: nn.Module) -> List[str]:
     """
     return [
         name for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1}
-        and max(layer.stride) > 1
-        and layer.in_channels // layer.groups < SMALLEST
+        if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and
+        max(layer.stride) > 1 and layer.in_channels // layer.groups < SMALLEST
     ]
 
 

@@ -6,8 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ...input_format import (InputConversion, InputFormat,
-                             stated_mismatch)
+from ...input_format import InputConversion, InputFormat, stated_mismatch
 from ...weights import (CONVERTERS, WeightsError, misfits, network_weights,
                         read_checkpoint)
 from ..distillers import SDDDistiller

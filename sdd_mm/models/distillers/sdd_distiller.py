@@ -143,16 +143,18 @@ class SDDDistiller(ConfigurableDistiller):
         """
 
         def find(recorder: str, from_student: bool, **kwargs):
-            if (recorder, from_student) == (HEAD, False) and not (
-                    kwargs or teacher is None):
+            if (recorder, from_student) == (
+                    HEAD, False) and not (kwargs or teacher is None):
                 return teacher
             return self.get_record(recorder, from_student, **kwargs)
 
         try:
             return {
-                name: self.distill_losses[name](
-                    **{key: find(**place)
-                       for key, place in mapping.items()})
+                name:
+                self.distill_losses[name](**{
+                    key: find(**place)
+                    for key, place in mapping.items()
+                })
                 for name, mapping in self.loss_forward_mappings.items()
             }
         finally:

@@ -9,8 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...functional import scale_decoupled_loss
 from ...functional._tensors import check_choice, class_index
-from ...functional.local_logits import (check_pooling, check_scales,
-                                        global_cell)
+from ...functional.local_logits import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            complementary_cells)
 from .base import RecordLoss
@@ -165,7 +164,10 @@ class ScaleDecoupledLoss(RecordLoss):
             local.argmax(-1) == label,
             verdict.argmax(-1) == label)
 
-    def _loss(self, student, teacher, target: Tensor,
+    def _loss(self,
+              student,
+              teacher,
+              target: Tensor,
               reduction: Optional[str] = None) -> Tensor:
         local, verdict = self._teacher_logits(teacher)
         return scale_decoupled_loss(
@@ -206,5 +208,5 @@ def _chunks(size: int, student, teacher, target: Tensor) -> Iterator[tuple]:
     """Records and targets of ``size`` samples at a time."""
     for start in range(0, len(target), size):
         yield (student.samples(start, start + size),
-               teacher.samples(start, start + size),
-               target[start:start + size])
+               teacher.samples(start,
+                               start + size), target[start:start + size])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS as CLASSIFIERS
-from toy import PREPROCESSOR, batch, build, classifier, losses
 from torch import nn
+from toy import PREPROCESSOR, batch, build, classifier, losses
 
 from sdd_mm.models.algorithms.channels_last import SMALLEST, wrong_gradients
 
@@ -78,8 +78,10 @@ def test_channels_last_starts_from_the_same_weights():
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason='only CPU kernels are wrong')
 def test_layers_that_a_cpu_gets_wrong_are_refused():
-    with pytest.raises(ValueError, match=r'backbone\.\S*downsample\S* of the '
-                       'student ImageClassifier') as error:
+    with pytest.raises(
+            ValueError,
+            match=r'backbone\.\S*downsample\S* of the '
+            'student ImageClassifier') as error:
         build(student_channels_last=True)
     assert 'model.student_channels_last' in str(error.value)
 
@@ -103,8 +105,9 @@ def test_layers_of_shipped_networks_are_right_channels_last():
     for path in sorted((ROOT / 'configs' / '_base_' / 'models').glob('*.py')):
         if 'imagenet' in path.name or 'cub200' in path.name:
             continue  # the CIFAR networks' layers on larger maps
-        config = next(value for value in Config.fromfile(path).values()
-                      if isinstance(value, dict) and 'backbone' in value)
+        config = next(
+            value for value in Config.fromfile(path).values()
+            if isinstance(value, dict) and 'backbone' in value)
         layers |= _convolutions(CLASSIFIERS.build(config))
     assert len(layers) > 50
     found = subprocess.run([sys.executable, '-c', COMPARE],

@@ -447,8 +447,8 @@ def test_a_student_by_path_keeps_its_batch_augmentations():
     """As the same file does as a base."""
     path = 'mmpretrain::resnet/resnet50_8xb16-mixup_cifar10.py'
     for architecture in (dict(cfg_path=path),
-                         dict(cfg_path=path, pretrained=False),
-                         get_config(path).model):
+                         dict(cfg_path=path,
+                              pretrained=False), get_config(path).model):
         model = build(architecture=architecture)
         data = model.data_preprocessor(batch(), training=True)
         assert 'gt_score' in data['data_samples'][0], architecture

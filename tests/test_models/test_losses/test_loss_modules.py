@@ -274,9 +274,8 @@ def test_chunks_change_nothing(kind):
                     reduction=reduction,
                     chunk_size=size))
             value = loss(student, teacher, target)
-            results.append((value,
-                            *torch.autograd.grad(
-                                value, [student.feature, student.weight])))
+            results.append((value, *torch.autograd.grad(
+                value, [student.feature, student.weight])))
         for one, other in zip(*results):
             torch.testing.assert_close(
                 one, other, msg=f'{config}, {chunk_size}, {reduction}')

@@ -236,8 +236,8 @@ def test_the_check_leaves_training_as_it_was():
         head = recorder.get_record_data()
         (logits.sum() + head.local_logits().square().sum()).backward()
         results.append([
-            *model.state_dict().values(), torch.rand(1),
-            *(weight.grad for weight in model.parameters())
+            *model.state_dict().values(),
+            torch.rand(1), *(weight.grad for weight in model.parameters())
         ])
         assert model.training and all(m.training for m in model.modules())
     for one, other in zip(*results):
