@@ -486,7 +486,7 @@ CASES = {
         lambda folder, root: None,
         verify='content'), "cifar-100-python/train is not CIFAR-100"),
     'CIFAR-100 that would run code': (cifar(write_malicious, verify='content'),
-                                      'is not CIFAR-100: .*asks for'),
+                                      'is not CIFAR-100: .*imports'),
     # checkpoints
     'a teacher whose meta is damaged':
     (teacher_file(lambda content, cfg: dict(state_dict=content, meta=5)),
