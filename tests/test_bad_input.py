@@ -311,7 +311,7 @@ CASES = {
     }, "param_scheduler.eta: OneCycleLR takes no 'eta'"),
     'key of the train loop': ({
         'train_cfg.max_epoch': 1
-    }, "train_cfg.max_epoch: .* takes no 'max_epoch'. Did you mean 'max_epochs'"),
+    }, "train_cfg.max_epoch: .* no 'max_epoch'. Did you mean 'max_epochs'"),
     'no kind of train loop': (lambda cfg: cfg.train_cfg.pop('by_epoch'),
                               'train_cfg must have by_epoch'),
     'two kinds of train loop': ({
@@ -322,7 +322,7 @@ CASES = {
     }, "val_evaluator.topkk: .* takes no 'topkk'. Did you mean 'topk'"),
     'type of a wrapper': ({
         'optim_wrapper.type': 'DeferedOptimWrapper'
-    }, "optim_wrapper.type: there is no .*Did you mean 'DeferredOptimWrapper'"),
+    }, "optim_wrapper.type: there is .*Did you mean 'DeferredOptimWrapper'"),
     'key of a wrapper': ({
         'optim_wrapper.accumulative_count': 2
     }, "takes no 'accumulative_count'. Did you mean 'accumulative_counts'"),

@@ -295,7 +295,10 @@ def test_arguments_are_parsed_before_torch_is_imported(arguments, code):
                           capture_output=True,
                           text=True)
     assert done.returncode == code and 'usage:' in done.stdout + done.stderr
-    imported = {line.split('|')[-1].strip() for line in done.stderr.split('\n')}
+    imported = {
+        line.split('|')[-1].strip()
+        for line in done.stderr.split('\n')
+    }
     assert 'sdd_mm.version' in imported
     assert not {'torch', 'numpy', 'mmengine'} & imported
 
@@ -323,10 +326,10 @@ def test_modules_that_a_config_imports_find_the_public_names(tmp_path):
         'raise ValueError(FeatureHead.__name__ + kd_loss.__name__)\n')
     config = tmp_path / 'config.py'
     config.write_text("custom_imports = dict(imports=['theirs'])\n")
-    done = subprocess.run(
-        [sys.executable, '-m', 'sdd_mm.doctor',
-         str(config)],
-        env=dict(os.environ, PYTHONPATH=f'{ROOT}:{tmp_path}'),
-        capture_output=True,
-        text=True)
+    done = subprocess.run([sys.executable, '-m', 'sdd_mm.doctor',
+                           str(config)],
+                          env=dict(
+                              os.environ, PYTHONPATH=f'{ROOT}:{tmp_path}'),
+                          capture_output=True,
+                          text=True)
     assert 'ValueError: FeatureHeadkd_loss' in done.stdout, done.stderr

@@ -40,8 +40,7 @@ def installation() -> List[Finding]:
                     'and install one'))
     fixes = ', '.join(fix.__name__ for fix in repairs())
     findings[:0] = [
-        Finding(FACT, 'versions',
-                f'sdd_mm {__version__}, {", ".join(found)}'),
+        Finding(FACT, 'versions', f'sdd_mm {__version__}, {", ".join(found)}'),
         Finding(GOOD, 'repaired', f'{fixes} (sdd_mm/compat.py)')
     ]
     for registry, name in CLASSES:

@@ -16,8 +16,7 @@ from toy import build_classifier
 
 from sdd_mm.engine.config_keys import check_options
 from sdd_mm.engine.errors import PreflightError
-from sdd_mm.engine.preflight import (check_testing, check_training,
-                                     hand_over)
+from sdd_mm.engine.preflight import check_testing, check_training, hand_over
 from sdd_mm.engine.preflight.handover import RandomState
 from sdd_mm.images import channel_order
 from sdd_mm.models.algorithms import teacher
@@ -49,8 +48,7 @@ def test_good_set_up_passes_and_writes_nothing(cfg):
     assert not Path(cfg.work_dir).exists()
 
 
-def test_a_run_with_the_checked_model_is_the_same_to_the_bit(
-        cfg, monkeypatch):
+def test_a_run_with_the_checked_model_is_the_same_to_the_bit(cfg, monkeypatch):
     cfg.randomness.seed = 3
     cfg.train_dataloader.num_workers = 0
     cfg.train_cfg.max_epochs = 2
@@ -273,7 +271,8 @@ def test_plain_run_and_test_with_a_checkpoint_of_other_images(cfg, converted):
         'conv1.weight': torch.zeros(4, 3, 3, 3),
         'fc.bias': torch.zeros(10)
     }, r'none of its 2 weights .conv1.weight, fc.bias.*model_converters'),
-    (None, dict(model=dict(x=torch.zeros(1))), 'holds no state dict of tensors.*model_converters'),
+    (None, dict(model=dict(x=torch.zeros(1))),
+     'holds no state dict of tensors.*model_converters'),
     ('head.', {
         'backbone.conv1.weight': torch.zeros(1)
     }, 'none of its 0 weights'),

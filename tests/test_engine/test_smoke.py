@@ -31,23 +31,25 @@ HOOK_CONFIGS = [
     (dict(type='EMAHook', begin_epoch=3), 'EMAHook has begin_epoch=0 instead'),
     (dict(type='EMAHook', begin_iter=5000), 'EMAHook has begin_iter=0 instea'),
     (dict(type='mmpretrain.EMAHook', begin_epoch=3), 'EMAHook has begin_epo'),
-    (dict(type='SwitchRecipeHook', schedule=[
-        dict(
-            action_epoch=1,
-            train_pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='PackInputs')
-            ]),
-        dict(action_epoch=30, batch_augments=None)
-    ]), 'SwitchRecipeHook does not act (schedule.1.action_epoch=30)'),
+    (dict(
+        type='SwitchRecipeHook',
+        schedule=[
+            dict(
+                action_epoch=1,
+                train_pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='PackInputs')
+                ]),
+            dict(action_epoch=30, batch_augments=None)
+        ]), 'SwitchRecipeHook does not act (schedule.1.action_epoch=30)'),
     (dict(type='EarlyStoppingHook', monitor='accuracy/top1'), ''),
-    (dict(type='mmrazor.StopDistillHook', stop_epoch=10),
-     'StopDistillHook does not act (stop_epoch=10)'),
+    (dict(type='mmrazor.StopDistillHook',
+          stop_epoch=10), 'StopDistillHook does not act (stop_epoch=10)'),
     (dict(type='DistillWarmupHook', loss='loss_sdd', epochs=20), ''),
-    (dict(type='PreciseBNHook', num_samples=8, interval=10),
-     'PreciseBNHook has interval=1 instead of 10'),
-    (dict(type='ProfilerHook', by_epoch=False, profile_times=50),
-     'ProfilerHook has profile_times=2 instead of 50'),
+    (dict(type='PreciseBNHook', num_samples=8,
+          interval=10), 'PreciseBNHook has interval=1 instead of 10'),
+    (dict(type='ProfilerHook', by_epoch=False,
+          profile_times=50), 'ProfilerHook has profile_times=2 instead of 50'),
     (dict(type='LateHook', start=40), ''),
 ]
 SCHEDULERS = [

@@ -40,8 +40,8 @@ def check_training(cfg: Config) -> Checked:
         model = build_model(cfg)
         checked = Checked(model, before, RandomState.now())
         runner = build_parts(cfg, model)
-        loaders = check_data(cfg, model, ('train_dataloader',
-                                          'val_dataloader'))
+        loaders = check_data(cfg, model,
+                             ('train_dataloader', 'val_dataloader'))
         if None not in loaders.values():
             build_loops(cfg, runner, loaders)
     loaded = channel_order(cfg.train_dataloader)

@@ -17,8 +17,8 @@ ROOTS = [
     if isinstance(value, Registry)
 ]
 ABSENT = re.compile(r'(\S+) is not in the (?:\w+::)?(.+?) registry')
-UNKNOWN = re.compile(r"(?:(\w+)(?:\.__init__)?\(\) )?got an unexpected keyword "
-                     r"argument '(\w+)'")
+UNKNOWN = re.compile(r"(?:(\w+)(?:\.__init__)?\(\) )?got an unexpected "
+                     r"keyword argument '(\w+)'")
 
 
 @contextmanager
@@ -115,9 +115,8 @@ def _suspects(key: str, entries: dict, text: str) -> str:
         if re.search(rf'\b{re.escape(dotted.split(".")[-1])}\b', text)
         and not isinstance(value, dict) and not dotted.endswith('.type')
     }
-    where = [name for name in named if repr(named[name]) in text] or [
-        name for name in named if '_' in name.rpartition('.')[2]
-    ]
+    where = [name for name in named if repr(named[name]) in text
+             ] or [name for name in named if '_' in name.rpartition('.')[2]]
     return ', '.join(f'{name}={named[name]!r}' for name in where[:3]) or key
 
 

@@ -72,10 +72,9 @@ def check_same_classes(key: str, dataset: BaseDataset, seen: dict) -> None:
     first, known = seen.setdefault(numbered, (key, names))
     if names is None or known is None or list(known) == list(names):
         return
-    absent, more = (
-        _some(sorted(map(str,
-                         set(a) - set(b)))) or 'none'
-        for a, b in ((known, names), (names, known)))
+    absent, more = (_some(sorted(map(str,
+                                     set(a) - set(b)))) or 'none'
+                    for a, b in ((known, names), (names, known)))
     what = 'class folders' if numbered else 'classes'
     raise PreflightError(
         f'{key} has {len(names)} {what}, {first} has {len(known)}, and their '

@@ -144,10 +144,9 @@ def _load(field: str, loader: dict, downloads: bool) -> Optional[DataLoader]:
             key, config = next(datasets_of(key, dataset))
             text = f'{key} ({config["type"]}) cannot be loaded: {says(error)}'
             if 'dataloader.dataset.' not in text[len(key):]:
-                text += (
-                    f'. Set {key}.data_root (and that of the other '
-                    'dataloaders) to where the data are, for instance by '
-                    f'--cfg-options {key}.data_root=PATH')
+                text += (f'. Set {key}.data_root (and that of the other '
+                         'dataloaders) to where the data are, for instance by '
+                         f'--cfg-options {key}.data_root=PATH')
             if not osp.isabs(config.get('data_root') or os.sep):
                 text += f'; relative paths start at {os.getcwd()}'
             raise PreflightError(text) from error

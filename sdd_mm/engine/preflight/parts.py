@@ -78,8 +78,9 @@ def build_loops(cfg: Config, runner: Runner,
     runner._val_dataloader = loaders.get('val_dataloader')
     runner._train_loop = _build(cfg, 'train_cfg', runner.build_train_loop)
     _build(cfg, 'val_cfg', runner.build_val_loop)
-    _build(cfg, 'param_scheduler', lambda config: runner.build_param_scheduler(
-        config if isinstance(config, dict) else as_list(config)))
+    _build(
+        cfg, 'param_scheduler', lambda config: runner.build_param_scheduler(
+            config if isinstance(config, dict) else as_list(config)))
 
 
 def _build(cfg: Config, key: str, build: Callable, function=None) -> Any:

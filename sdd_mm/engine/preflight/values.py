@@ -44,8 +44,8 @@ RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
      'True or False', lambda value: isinstance(value, bool)),
     (r'train_cfg\.(max_epochs|max_iters|val_interval)|'
      r'optim_wrapper\.accumulative_counts|auto_scale_lr\.base_batch_size|'
-     r'(train|val)_dataloader\.batch_size',
-     'a positive integer', lambda value: whole(value, 1)),
+     r'(train|val)_dataloader\.batch_size', 'a positive integer',
+     lambda value: whole(value, 1)),
     (r'train_cfg\.val_begin', 'an integer >= 0',
      lambda value: whole(value, 0)),
     (r'default_hooks\.checkpoint\.(interval|max_keep_ckpts)',
@@ -63,8 +63,9 @@ RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
      lambda value: value is None or whole(value, 0) and value < 2**32),
     (PREPROCESSOR + 'std', 'positive numbers', lambda value: value is None or
      all(number(one) and one > 0 for one in value)),
-    (PREPROCESSOR + 'mean', '1 or 3 numbers', lambda value: value is None or
-     len(value) in (1, 3) and all(map(number, value))),
+    (PREPROCESSOR + 'mean', '1 or 3 numbers',
+     lambda value: value is None or len(value) in
+     (1, 3) and all(map(number, value))),
 )
 NEEDED = ('model', 'train_dataloader', 'train_dataloader.dataset',
           'train_dataloader.dataset.type', 'train_cfg', 'optim_wrapper')
