@@ -36,7 +36,7 @@ def loads_files(loader: dict) -> bool:
                for step in innermost(loader['dataset'])['pipeline'])
 
 
-def loads_grey(loader: dict) -> bool:
+def loads_grayscale(loader: dict) -> bool:
     """Whether a dataloader loads images with a single channel."""
     return any(
         step.get('color_type') == 'grayscale'

@@ -489,9 +489,9 @@ def test_a_student_with_the_same_outputs_for_all_images(
 
 def test_pictures_of_gray_values_and_of_floats(seen):
     run = seen[0]
-    grey = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
-    assert (run.picture(grey) == grey.permute(1, 2, 0).numpy()).all()
-    assert run.picture(grey).shape == (3, 4, 3)
+    grayscale = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
+    assert (run.picture(grayscale) == grayscale.permute(1, 2, 0).numpy()).all()
+    assert run.picture(grayscale).shape == (3, 4, 3)
     floats = torch.linspace(-2, 2, 12).view(3, 2, 2)
     assert run.picture(floats).min() == 0 and run.picture(floats).max() == 255
 

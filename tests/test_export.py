@@ -217,7 +217,7 @@ def test_graphs_of_window_attention(tmp_path):
 
 
 def test_a_network_that_is_no_graph(run, tmp_path):
-    """The reason is told."""
+    """The error gives the reason."""
     path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
     cfg = Config.fromfile(path.with_suffix('.py'))
     model.forward = lambda images: 'no tensor'
@@ -263,7 +263,7 @@ def test_images_are_as_large_as_in_the_test(cfg, size):
         data_root='/nowhere'),
     Config(dict())
 ])
-def test_a_size_that_nobody_knows_is_asked_for(cfg):
+def test_an_unknown_size_of_images_is_an_error(cfg):
     with pytest.raises(ConversionError, match='--image-size HEIGHT WIDTH'):
         sample_images(cfg)
     with pytest.raises(ConversionError, match='must be positive'):

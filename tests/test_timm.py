@@ -23,7 +23,7 @@ CONVERTER = CONFIGS.parent / 'tools/model_converters/timm_to_mmpretrain.py'
 
 
 def trained(name, num_classes=10):
-    """A model of timm whose norms are not what they are initialised to."""
+    """A model of timm with norms as if trained."""
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=num_classes)
     for module in model.modules():

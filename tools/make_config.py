@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Write the config that distils into a student. See get_started.md."""
+"""Write the config that distills into a student. See get_started.md."""
 import argparse
 
 from arguments import add_settings, parse_settings
@@ -20,7 +20,7 @@ head=head.fc to name the modules"""
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Write a config that inherits the recipe of a student and '
-        'distils a teacher into it. Both are built and take one step on '
+        'distills a teacher into it. Both are built and take one step on '
         'generated images before anything is written.',
         epilog=NUMBERS,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         help='what to do if the teacher was trained with another mean, std or '
         'channel order (default: error)')
     parser.add_argument(
-        '--overwrite', action='store_true', help='OUT.py may exist')
+        '--overwrite', action='store_true', help='replace OUT.py if it exists')
     return parser.parse_args()
 
 

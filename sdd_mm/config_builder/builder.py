@@ -219,7 +219,7 @@ def _runtime(base: Config) -> Iterator[str]:
 
 
 def _try(text: str, out: Path) -> None:
-    """Try a config, and say which argument mends it if it does not train."""
+    """Try a config, and say which argument to change if it fails."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

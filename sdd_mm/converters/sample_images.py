@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grey
+from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost, loads_grayscale
 from .checkpoint import ConversionError
 
 # two sizes before the pipeline: one that resizes gives the same size for both
@@ -75,7 +75,7 @@ def _run_pipeline(loader: dict,
     """A black image behind the pipeline, if that needs nothing but images."""
     pipeline = innermost(loader['dataset']).get('pipeline', ())
     image = np.zeros(
-        size if loads_grey(loader) else (*size, 3), dtype=np.uint8)
+        size if loads_grayscale(loader) else (*size, 3), dtype=np.uint8)
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return Compose([

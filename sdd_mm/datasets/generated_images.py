@@ -15,7 +15,7 @@ class GeneratedImages(BaseDataset):
         num_classes (int): Number of classes.
         image_size (tuple[int]): Height and width in pixels, before the
             pipeline.
-        grey (bool): Whether images have a single channel. Defaults to False.
+        grayscale (bool): Whether images have one channel. Defaults to False.
         **kwargs: The other arguments of ``BaseDataset``.
     """
 
@@ -23,12 +23,12 @@ class GeneratedImages(BaseDataset):
                  num_images: int,
                  num_classes: int,
                  image_size: tuple,
-                 grey: bool = False,
+                 grayscale: bool = False,
                  **kwargs) -> None:
         self.num_images = num_images
         self.num_classes = num_classes
         self.image_size = image_size
-        self.grey = grey
+        self.grayscale = grayscale
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -42,7 +42,7 @@ class GeneratedImages(BaseDataset):
         info = super().get_data_info(idx)
         rng = np.random.default_rng(idx)
         height, width = self.image_size
-        shape = (height, width) if self.grey else (height, width, 3)
+        shape = (height, width) if self.grayscale else (height, width, 3)
         img = rng.integers(256, size=shape, dtype=np.uint8)
         info.update(
             img=img, img_shape=(height, width), ori_shape=(height, width))

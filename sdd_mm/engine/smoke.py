@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..images import LOADERS, innermost, loads_files, loads_grey
+from ..images import LOADERS, innermost, loads_files, loads_grayscale
 from .errors import PreflightError
 from .preflight.values import items
 
@@ -78,7 +78,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         num_images=iterations * loader.batch_size * world,
         num_classes=num_classes(cfg),
         image_size=FILE_SIZE if from_file else ARRAY_SIZE,
-        grey=loads_grey(loader),
+        grayscale=loads_grayscale(loader),
         pipeline=_without_loaders(pipeline))
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
         loader.dataset.dataset = generated

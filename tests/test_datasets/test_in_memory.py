@@ -154,7 +154,7 @@ def test_number_of_a_view(size, tops, lefts):
     assert dataset.views().any()
 
 
-# --- the law by which views are drawn --------------------------------------
+# --- the distribution of views ---------------------------------------------
 
 
 @DATASETS.register_module(force=True)
@@ -171,7 +171,7 @@ class Positions(BaseDataset):
 
 
 def decode(image):
-    """The view of an image of :class:`Positions`; its middle is no padding."""
+    """The view of an image of :class:`Positions`, from its middle."""
     row, column, right = (int(image[0, 16, 16]), int(image[1, 16, 16]),
                           int(image[1, 16, 17]))
     flip = int(right < column)
@@ -405,7 +405,7 @@ def test_in_test_mode_each_image_has_a_sample(tmp_path):
     assert type(train_mode['data_samples'][0]) is DataSampleBatch
 
 
-def test_what_is_asked_of_the_data_set():
+def test_fields_of_the_data_set():
     dataset = in_ram(generated(metainfo=dict(classes=list('abcdefghij'))))
     assert dataset.metainfo['classes'][1] == dataset.CLASSES[1] == 'b'
     labels = dataset.get_gt_labels().tolist()
@@ -442,7 +442,7 @@ def test_fingerprint_tells_images_and_views_apart():
     assert changed.fingerprint != base
     changed = in_ram(generated())
     changed._labels += 1
-    changed._images[:, :, [0, -1]] += 1  # padding, which is told by numbers
+    changed._images[:, :, [0, -1]] += 1  # padding is in the settings
     changed._images[:, :, :, [0, -1]] += 1
     assert changed.fingerprint == base
 
@@ -523,7 +523,7 @@ def test_other_mistakes(monkeypatch):
         in_ram(generated())
 
 
-def test_loading_waits_until_it_is_asked_for(monkeypatch):
+def test_loading_can_wait_for_full_init(monkeypatch):
     monkeypatch.setattr(InMemoryDataset, '_read',
                         lambda *args: pytest.fail('it was read'))
     assert in_ram(generated(), lazy_init=True).metainfo is not None

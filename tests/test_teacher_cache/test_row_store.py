@@ -35,12 +35,12 @@ def test_rows_come_back(root, dtype):
     index = np.array([7, 0, 39])
     assert not kept.read(index)[1].any()
     kept.write(index, rows_of(index, dtype=dtype))
-    asked = np.array([39, 1, 0, 7, 7])
-    rows, found = kept.read(asked)
+    wanted = np.array([39, 1, 0, 7, 7])
+    rows, found = kept.read(wanted)
     assert found.tolist() == [True, False, True, True, True]
     assert rows.dtype == dtype
     np.testing.assert_array_equal(rows[found],
-                                  rows_of(asked[found], dtype=dtype))
+                                  rows_of(wanted[found], dtype=dtype))
     assert kept.count() == 3
 
 

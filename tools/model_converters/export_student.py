@@ -4,7 +4,7 @@
     python tools/model_converters/export_student.py \\
         work_dirs/demo/sd-kd/epoch_12.pth student.pth --onnx
 
-Writes student.pth for MMPretrain, its config student.py and, if asked,
+Writes student.pth for MMPretrain and its config student.py, optionally also
 student.onnx and student.torchscript.
 """
 import argparse
@@ -21,27 +21,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--ema',
         action=argparse.BooleanOptionalAction,
-        help='the averaged weights, or those that were averaged. Averaged '
-        'ones by default if there are any: they were validated')
+        help='export the averaged weights, or with --no-ema those that were '
+        'averaged (default: the averaged ones, if there are any)')
     parser.add_argument(
         '--publish',
         action='store_true',
         help='put the first 8 digits of the SHA-256 into the name')
     parser.add_argument(
-        '--force', action='store_true', help='replace what is there')
+        '--force', action='store_true', help='replace existing files')
     parser.add_argument(
         '--onnx',
         action='store_true',
-        help='write .onnx, too, compared by onnxruntime')
+        help='also write .onnx, whose logits are compared in onnxruntime')
     parser.add_argument(
-        '--torchscript', action='store_true', help='write .torchscript, too')
+        '--torchscript', action='store_true', help='also write .torchscript')
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images that these two take. By default that of the test '
-        'images')
+        help='of the images that these two take (default: of the test images)')
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ if __name__ == '__main__':
         'model',
         metavar='MODEL',
         help='name in timm, with the tag of the weights if they have one: it '
-        'says how their images were normalised')
+        'selects their normalization')
     parser.add_argument(
         'source',
         help='the checkpoint: .safetensors, or a state dict of '
