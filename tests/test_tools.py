@@ -241,4 +241,4 @@ def test_a_cache_filled_ahead_leaves_the_teacher_nothing(teacher, tmp_path):
         '--cfg-options',
         *options,
         cwd=tmp_path).stdout
-    assert 'Teacher cache: 0 of 64 views were asked' in output
+    assert 'the teacher ran on 0 of 64 views' in output

@@ -100,8 +100,8 @@ def find_newest(cfg: 'Config') -> Optional[str]:
     found = newest_checkpoint(cfg.work_dir)
     if found is None:
         print_log(
-            f'--resume: no checkpoint in {cfg.work_dir}; starting '
-            'from scratch',
+            f'--resume: no checkpoint in {cfg.work_dir}; starting from '
+            'scratch',
             level=logging.WARNING)
     return found
 

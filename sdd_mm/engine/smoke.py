@@ -85,8 +85,8 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     else:
         loader.dataset = generated
     length = cfg.train_cfg
-    stops = str(length.get('type',
-                           'BasedTrainLoop')).endswith('BasedTrainLoop')
+    name = 'BasedTrainLoop'  # Epoch or Iter
+    stops = str(length.get('type', name)).endswith(name)
     if 'max_iters' in length:
         length.max_iters = max(length.max_iters * stops, iterations)
     else:

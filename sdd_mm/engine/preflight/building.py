@@ -17,9 +17,8 @@ ROOTS = [
     if isinstance(value, Registry)
 ]
 ABSENT = re.compile(r'(\S+) is not in the (?:\w+::)?(.+?) registry')
-UNKNOWN = re.compile(
-    r"(?:(\w+)(?:\.__init__)?\(\) )?got an unexpected keyword "
-    r"argument '(\w+)'")
+UNKNOWN = re.compile(r"(?:(\w+)(?:\.__init__)?\(\) )?got an unexpected "
+                     r"keyword argument '(\w+)'")
 
 
 @contextmanager

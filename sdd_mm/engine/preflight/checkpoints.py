@@ -13,6 +13,7 @@ from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill
 from ...weights import (CONVERTERS, Weights, WeightsError, misfits,
                         read_checkpoint, select)
+from ..config_keys import as_list
 from ..errors import PreflightError
 from ..hooks.frozen_teacher_hook import META
 
@@ -26,8 +27,7 @@ def check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
         if name.split('.')[0] == 'teacher':
             continue
         configs = getattr(module, 'init_cfg', None)
-        for config in [configs] if isinstance(configs,
-                                              dict) else configs or ():
+        for config in as_list(configs or []):
             if config.get('type') not in ('Pretrained', PretrainedInit):
                 continue
             checkpoint = config['checkpoint']
