@@ -23,11 +23,13 @@ def may_mount():
 @pytest.mark.skipif(
     not may_mount(), reason='may not mount a disk of its own (unshare)')
 def test_a_full_disk_loses_nothing(tmp_path):
-    result = subprocess.run(
-        [*ALONE, sys.executable, ROOT / 'tests' / 'full_disk.py', tmp_path],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True)
+    result = subprocess.run([
+        *ALONE, sys.executable, ROOT / 'tests' / 'helpers' / 'full_disk.py',
+        tmp_path
+    ],
+                            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                            capture_output=True,
+                            text=True)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
     full, room = found['full'], found['room']

@@ -483,7 +483,7 @@ def test_killed_at_random_moments(kills):
     """In a process of its own, which may fork."""
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run(
-        [sys.executable, root / 'tests' / 'kills.py',
+        [sys.executable, root / 'tests' / 'helpers' / 'kills.py',
          str(kills)],
         env=dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1'),
         stdout=subprocess.PIPE,

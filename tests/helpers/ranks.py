@@ -1,17 +1,17 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A run of 20 steps, for test_distributed.py.
 
-    torchrun --nproc_per_node 2 tests/ranks.py OUT [fail | signal | nan | sync]
+    torchrun --nproc_per_node 2 tests/helpers/ranks.py OUT [MODE]
 
-One rank fails, gets SIGTERM or a loss that is NaN; or batch norm is
-synchronized, on GPUs.
+MODE: one rank fails (fail), gets SIGTERM (signal) or a loss that is NaN (nan);
+or batch norm is synchronized, on GPUs (sync).
 """
 import os
 import signal
 import sys
 from pathlib import Path
 
-sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:3])
 import sdd_mm  # noqa: E402,F401  isort: skip
 import torch  # noqa: E402
 import toy  # noqa: E402

@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Kill a run at random moments, resume it, and compare what comes out.
 
-    python tests/kills.py 50    # kills
+    python tests/helpers/kills.py 50    # kills
 """
 import os
 import random
@@ -12,7 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:3])
 import sdd_mm  # noqa: E402,F401  isort: skip
 import torch  # noqa: E402
 from test_runtime import test_exact_resume as resume  # noqa: E402
