@@ -1,7 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A run whose disk fills up, for test_full_disk.py.
 
-    unshare --user --map-root-user --mount python tests/helpers/full_disk.py ROOT
+    unshare --user --map-root-user --mount \\
+        python tests/helpers/full_disk.py ROOT
 
 ROOT/disk is a disk of 1 MiB that only this process sees. Prints a JSON of what
 the run left on it, and of how it went on when there was room.
