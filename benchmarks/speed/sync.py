@@ -33,6 +33,7 @@ COPIES = {
     getattr(torch.Tensor, name): name
     for name in ('cpu', 'numpy', 'tolist', '__array__')
 }
+ON_HOST = ('torch/utils/data/', 'label_check_hook')
 OURS = ('sdd_mm', 'mmengine', 'mmrazor', 'mmpretrain', 'benchmarks')
 
 
@@ -68,11 +69,12 @@ class _Methods(TorchFunctionMode):
 def _count(found: Counter, name: str) -> None:
     """Note a read with the line that made it.
 
-    Reads of the data loader do not count: its tensors are on the host.
+    Reads of the data loader do not count, nor those of the label check, which
+    runs before the copy to the device: their tensors are on the host.
     """
     stack = [(frame.f_code.co_filename, number)
              for frame, number in traceback.walk_stack(sys._getframe(2))]
-    if any('torch/utils/data/' in file for file, _ in stack):
+    if any(host in file for file, _ in stack for host in ON_HOST):
         return
     for file, number in stack:
         parts = Path(file).parts
