@@ -89,7 +89,7 @@ def poisoned(content, cfg):
 
 
 def trained_on_others(content, cfg):
-    """A teacher whose run normalised its images otherwise."""
+    """A teacher whose run normalized its images otherwise."""
     run = Config(dict(data_preprocessor=dict(mean=[120.0], std=[64.0])))
     return dict(state_dict=content, meta=dict(cfg=run.pretty_text))
 
@@ -170,7 +170,7 @@ def spoilt(data):
     return images(change)
 
 
-def labelled(label):
+def labeled(label):
     """One of the labels is changed."""
 
     def change(root, dataset):
@@ -593,7 +593,7 @@ CASES.update({
     )
 })
 
-CASES['a teacher of otherwise normalised images'] = (
+CASES['a teacher of otherwise normalized images'] = (
     teacher_file(trained_on_others),
     r'teacher.pth: it was trained on images normalized by mean \[120\].*'
     'model.teacher.data_preprocessor')
@@ -618,7 +618,7 @@ def unequal_validation(cfg):
     loader.dataset.pipeline[1:1] = [dict(type='RandomResizedCrop', scale=32)]
 
 
-def grey(root, dataset):
+def gray(root, dataset):
     """One image has one channel."""
     dataset['pipeline'][0]['color_type'] = 'unchanged'
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(root / 'c' / 'one.jpg')
@@ -635,7 +635,7 @@ CASES.update({
     'images of two sizes to validate':
     (unequal_validation, 'val_dataloader: .*ResizeEdge keeps'),
     'images of two kinds of channels':
-    (images(grey), "color_type='color'.*train_dataloader.dataset.pipeline"),
+    (images(gray), "color_type='color'.*train_dataloader.dataset.pipeline"),
     'fewer images than a batch has': ({
         'train_dataloader.batch_size': 65,
         'train_dataloader.drop_last': True
@@ -687,9 +687,9 @@ RUNS = {
                         'images/c/one.jpg cannot be read as an image'),
     'an image that is absent': (images(absent_image), 'images/c/one.jpg'),
     'a label beyond the classes':
-    (labelled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
+    (labeled(10), 'images/e/one.jpg: label 10 is not one of the 10 classes.*'
      'head.num_classes'),
-    'a negative label': (labelled(-1), 'images/e/one.jpg: label -1 is not'),
+    'a negative label': (labeled(-1), 'images/e/one.jpg: label -1 is not'),
     DIVERGES: ({
         'optim_wrapper.optimizer.lr': 1e38,
         'optim_wrapper.clip_grad': None,
