@@ -1,9 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""The base of all errors that this package raises on purpose.
+"""The base of the errors that a config, a file or a machine is to blame for.
 
-``except SDDError`` catches what a config, a file or a machine is to blame
-for, each with one sentence that says what to change. Every error is also the
-built-in that it always was, a ``RuntimeError`` or a ``ValueError``.
+Each says in one sentence what to change, and is also a built-in, such as a
+``RuntimeError``. Arguments that are wrong in themselves raise plain built-in
+errors.
 """
 from .runtime.errors import SDDError
 

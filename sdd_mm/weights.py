@@ -161,5 +161,5 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def network_hash(model: nn.Module) -> str:
-    """SHA-256 of a model's modules as they print themselves."""
+    """SHA-256 of a model's printed module tree."""
     return hashlib.sha256(repr(model).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 
 class SDDError(Exception):
-    """Base of all errors that this package raises on purpose.
+    """Base of the errors that a config, a file or a machine is to blame for.
 
     It stands here because ``runtime`` imports nothing of the rest, while
     everything may import ``runtime``. Elsewhere take it from

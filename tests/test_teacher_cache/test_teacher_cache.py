@@ -425,7 +425,8 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=0.2)])
      (model_of(architecture=classifier(train_cfg=MIXUP)), build_scenes()),
      'batch augmentations'),
     (lambda:
-     (model_of(dict(a=sdd_loss(), b=sdd_loss(scales=(1, 2)))), build_scenes()),
+     (model_of(dict(loss_a=sdd_loss(), loss_b=sdd_loss(scales=(1, 2)))),
+      build_scenes()),
      'cells of a single grid.*several'),
     (lambda: (MODELS.build(classifier()), build_scenes()),
      'needs a model of type FrozenTeacherDistill'),

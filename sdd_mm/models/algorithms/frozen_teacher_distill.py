@@ -142,6 +142,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher.eval()
         self.distiller.stop_teacher_at_map()
         self.teacher_inference = TeacherInference(**(teacher_inference or {}))
+        if self.teacher_inference.fold_bn and self.distiller.listens_elsewhere:
+            raise TeacherError(
+                'model.teacher_inference.fold_bn would change what the other '
+                'recorders and deliveries of model.distiller record of the '
+                'teacher: set it to False')
         # TeacherCacheHook puts a TeacherCache in its place
         self.teacher_source = LiveTeacher(self.teacher, self.distiller,
                                           self.teacher_inference, self.convert)

@@ -112,7 +112,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
 
 def input_conversion(teacher: nn.Module, student: nn.Module, stated: bool,
                      on_mismatch: str) -> Optional[InputConversion]:
-    """What makes the teacher's images of the student's.
+    """The conversion from the student's input format to the teacher's.
 
     Args:
         teacher (nn.Module): The teacher, with its ``data_preprocessor``.

@@ -38,7 +38,8 @@ class SDDDistiller(ConfigurableDistiller):
         **kwargs: The other arguments of ``ConfigurableDistiller``.
 
     Raises:
-        ValueError: If a loss has no mapping: it would never be computed.
+        ValueError: If a loss has no mapping, or no ``loss`` in its name: it
+            would never be computed, or never trained.
         FeatureHeadError: If student or teacher is not linear after pooling.
 
     Examples:
@@ -64,6 +65,12 @@ class SDDDistiller(ConfigurableDistiller):
             **kwargs)
         mappings = deepcopy(dict(loss_forward_mappings or {}))
         for name, loss in self.distill_losses.items():
+            if 'loss' not in name:
+                raise ValueError(
+                    f'distill loss {name!r} ({type(loss).__name__}) would be '
+                    'logged but not trained, since MMEngine adds up what has '
+                    '`loss` in its name: rename it in '
+                    'model.distiller.distill_losses')
             if isinstance(loss, RecordLoss):
                 mappings[name] = {**RECORDS, **mappings.get(name, {})}
             elif name not in mappings:
@@ -112,6 +119,12 @@ class SDDDistiller(ConfigurableDistiller):
         """The recorder of the teacher's feature head, if a loss needs it."""
         return self.teacher_recorders.recorders.get(HEAD)
 
+    @property
+    def listens_elsewhere(self) -> bool:
+        """Whether more of the teacher is recorded than its feature head."""
+        others = set(self.teacher_recorders.recorders) - {HEAD}
+        return bool(others) or bool(self.deliveries.deliveries)
+
     def teacher_record(self):
         """The teacher's feature head of the last forward pass, if any."""
         head = self.teacher_head
@@ -126,9 +139,8 @@ class SDDDistiller(ConfigurableDistiller):
         """
         head = self.teacher_head
         if head is not None:
-            head.stop_at_map = type(head) is FeatureHeadRecorder and len(
-                self.teacher_recorders.recorders) == 1 and not (
-                    self.deliveries.deliveries)
+            head.stop_at_map = type(head) is FeatureHeadRecorder and not (
+                self.listens_elsewhere)
 
     def compute_distill_losses(self, teacher=None) -> Dict[str, Tensor]:
         """Compute the losses, then forget the records.

@@ -48,12 +48,12 @@ class RecordLoss(nn.Module, metaclass=ABCMeta):
     @property
     @abstractmethod
     def grid(self) -> Optional[Tuple[Tuple[int, ...], str]]:
-        """Scales and pooling of the local logits it asks for, if it does."""
+        """Scales and pooling of the local logits that it needs, or None."""
 
     @property
     @abstractmethod
     def asks_logits(self) -> bool:
-        """Whether it asks the teacher's record for its true logits."""
+        """Whether it needs the true logits of the teacher's record."""
 
     @abstractmethod
     def compute(self, student, teacher, target: Tensor) -> Tensor:

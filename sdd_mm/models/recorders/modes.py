@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Ways for a network to run for a while."""
+"""Temporary modes of a network."""
 from contextlib import contextmanager
 from typing import Iterator
 

@@ -5,6 +5,7 @@ from mmrazor.registry import MODELS
 from toy import (PREPROCESSOR, algorithm, batch, build, build_classifier,
                  classifier, losses, sdd_loss)
 
+from sdd_mm.models.algorithms import TeacherError
 from sdd_mm.models.recorders import FeatureHeadError, FeatureHeadRecorder
 
 
@@ -48,6 +49,23 @@ def test_adds_nothing_that_no_loss_asks_for():
 def test_a_loss_that_would_never_run_is_refused():
     with pytest.raises(ValueError, match="'loss_kl'.*never be computed"):
         distiller(distill_losses=dict(loss_kl=dict(type='KLDivergence')))
+
+
+def test_a_loss_that_would_only_be_logged_is_refused():
+    with pytest.raises(ValueError, match="'sdd' .*logged but not trained"):
+        distiller(distill_losses=dict(sdd=sdd_loss()))
+
+
+def test_folded_batch_norms_are_refused_beside_other_recorders():
+    """They would record the convolution and its batch norm in one."""
+    kwargs = dict(
+        type='SDDDistiller',
+        teacher_recorders=dict(
+            map=dict(type='ModuleOutputs', source='backbone.conv1')),
+        distill_losses=dict(loss_sdd=sdd_loss()))
+    build(distiller=kwargs)
+    with pytest.raises(TeacherError, match='teacher_inference.fold_bn'):
+        build(distiller=kwargs, teacher_inference=dict(fold_bn=True))
 
 
 def test_another_mmrazor_loss_stands_beside():
