@@ -426,8 +426,7 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=0.2)])
      'batch augmentations'),
     (lambda:
      (model_of(dict(loss_a=sdd_loss(), loss_b=sdd_loss(scales=(1, 2)))),
-      build_scenes()),
-     'cells of a single grid.*several'),
+      build_scenes()), 'cells of a single grid.*several'),
     (lambda: (MODELS.build(classifier()), build_scenes()),
      'needs a model of type FrozenTeacherDistill'),
     (lambda: (build(), build_scenes()), 'has not been loaded'),
