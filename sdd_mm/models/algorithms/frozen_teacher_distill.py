@@ -244,7 +244,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _student_losses(self, batch_inputs: Tensor,
                         data_samples) -> Dict[str, Tensor]:
-        losses = self.student(batch_inputs, data_samples, mode='loss')
+        losses = self._own_losses(batch_inputs, data_samples)
         if not self.calculate_student_loss:
             return dict()
         return {
@@ -252,6 +252,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             value * self.student_loss_weight if 'loss' in name else value
             for name, value in losses.items()
         }
+
+    def _own_losses(self, batch_inputs: Tensor,
+                    data_samples) -> Dict[str, Tensor]:
+        return self.student(batch_inputs, data_samples, mode='loss')
 
     def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
         """Set the student's mode; the teacher stays in eval."""
