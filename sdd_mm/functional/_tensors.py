@@ -95,3 +95,22 @@ def class_index(target: Tensor, logits: Tensor) -> Tensor:
         raise ValueError('labels must be integers, got a target of shape '
                          f'{tuple(target.shape)} and dtype {target.dtype}')
     return target.long()
+
+
+def check_samples(student: Tensor, teacher: Tensor) -> None:
+    """Refuse features, (B, ...), of other or no samples."""
+    if student.ndim < 2 or teacher.ndim < 2 or (
+            len(student) != len(teacher)) or not len(student):
+        raise ValueError(
+            'student and teacher must be features (B, ...) of the same '
+            f'samples, got {tuple(student.shape)} and {tuple(teacher.shape)}')
+
+
+def unit(rows: Tensor, epsilon: float = 0.) -> Tensor:
+    """Rows divided by their length plus ``epsilon``.
+
+    A row of zeros has no direction: it stays, and gets no gradient, which
+    would otherwise be infinite.
+    """
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / (length + epsilon).masked_fill(length == 0, math.inf)
