@@ -19,17 +19,17 @@ def full_precision(function):
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        tensors = [
-            value for value in (*args, *kwargs.values())
-            if isinstance(value, Tensor) and value.is_floating_point()
-        ]
+        tensors = _floating([*args, *kwargs.values()])
         dtype = functools.reduce(torch.promote_types,
                                  (tensor.dtype for tensor in tensors),
                                  torch.float32)
 
         def widen(value):
-            wide = isinstance(value, Tensor) and value.is_floating_point()
-            return value.to(dtype) if wide else value
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return value.to(dtype)
+            if type(value) in (list, tuple):
+                return type(value)(map(widen, value))
+            return value
 
         with _no_autocast(tensors):
             return function(
@@ -39,6 +39,17 @@ def full_precision(function):
                 })
 
     return wrapper
+
+
+def _floating(values) -> list:
+    """The floating-point tensors among values and in lists of them."""
+    found = []
+    for value in values:
+        if type(value) in (list, tuple):
+            found += _floating(value)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            found.append(value)
+    return found
 
 
 def _no_autocast(tensors):

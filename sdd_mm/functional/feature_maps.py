@@ -1,5 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Losses that compare feature maps position by position."""
+from typing import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +18,15 @@ def check_maps(student: Tensor, teacher: Tensor) -> None:
         raise ValueError('student and teacher must have one shape, got '
                          f'{tuple(student.shape)} and {tuple(teacher.shape)}')
     check_samples(student, teacher)
+
+
+def shrink(feature: Tensor, size: Sequence[int]) -> Tensor:
+    """Average a map, (B, C, h, w), to a smaller size, (B, C, *size)."""
+    height, width = feature.shape[2:]
+    if height % size[0] == 0 and width % size[1] == 0:
+        # whose backward pass is deterministic on a GPU
+        return F.avg_pool2d(feature, (height // size[0], width // size[1]))
+    return F.adaptive_avg_pool2d(feature, tuple(size))
 
 
 @full_precision
