@@ -1,9 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
 from .find_head import FeatureHeadError
+from .find_stages import StageError
+from .stage_maps_recorder import StageMapsRecorder
 from .target_recorder import TargetRecorder
 
 __all__ = [
     'FeatureHeadError', 'FeatureHeadRecorder', 'RegionHeadRecorder',
-    'TargetRecorder'
+    'StageError', 'StageMapsRecorder', 'TargetRecorder'
 ]
