@@ -58,6 +58,15 @@ class ContrastiveLoss(WeightedLoss):
         ...         teacher_channels=256,
         ...         num_data=50000,
         ...         loss_weight=0.8))
+        >>> pooled = dict(pooled=dict(type='ModuleOutputs', source='neck.gap'))
+        >>> student_recorders = dict(index=dict(type='ImageIndex'), **pooled)
+        >>> teacher_recorders = pooled
+        >>> loss_forward_mappings = dict(
+        ...     loss_crd=dict(
+        ...         student=dict(recorder='pooled', from_student=True),
+        ...         teacher=dict(recorder='pooled', from_student=False),
+        ...         index=dict(recorder='index', from_student=True)))
+        >>> custom_hooks = [dict(type='TrainingLabelsHook')]
     """
 
     def __init__(self,
@@ -125,6 +134,7 @@ class ContrastiveLoss(WeightedLoss):
         Returns:
             Tensor: A scalar.
         """
+        index = index.to(self.labels.device, non_blocking=True)
         negatives = self.draw_negatives(index)
         return self.weighted(self.contrast(student, teacher, index, negatives))
 
@@ -133,7 +143,7 @@ class ContrastiveLoss(WeightedLoss):
         if not self._knows_labels:
             raise NegativesError(
                 'ContrastiveLoss does not know the labels of the training '
-                'set: call its set_labels() before training')
+                'set: add dict(type=\'TrainingLabelsHook\') to custom_hooks')
         size = max(1, CHUNK // self.num_data)
         return torch.cat([self._draw(rows) for rows in index.split(size)])
 

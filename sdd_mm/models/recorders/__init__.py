@@ -2,10 +2,11 @@
 from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
 from .find_head import FeatureHeadError
 from .find_stages import StageError
+from .image_index_recorder import ImageIndexRecorder
 from .stage_maps_recorder import StageMapsRecorder
 from .target_recorder import TargetRecorder
 
 __all__ = [
-    'FeatureHeadError', 'FeatureHeadRecorder', 'RegionHeadRecorder',
-    'StageError', 'StageMapsRecorder', 'TargetRecorder'
+    'FeatureHeadError', 'FeatureHeadRecorder', 'ImageIndexRecorder',
+    'RegionHeadRecorder', 'StageError', 'StageMapsRecorder', 'TargetRecorder'
 ]

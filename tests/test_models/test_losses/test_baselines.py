@@ -204,7 +204,7 @@ def test_negatives_are_drawn_in_chunks(monkeypatch):
     (torch.zeros(29), 20, 'num_data'),
     (torch.arange(30) % 5, 25, 'at most 24'),
     (torch.zeros(30), 1, 'at most 0'),
-    (None, 20, 'set_labels'),
+    (None, 20, 'TrainingLabelsHook'),
 ])
 def test_too_few_negatives_are_refused(labels, negatives, message):
     loss = MODELS.build(dict(CRD, num_negatives=negatives))
