@@ -1,33 +1,16 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Two processes train what one does."""
 import math
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import commands
 import pytest
 import ranks
 import torch
 
 
 def launch(folder, processes, *args):
-    command = [
-        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node',
-        processes, '--master_port', '29531', ranks.__file__, folder, *args
-    ]
-    root = Path(__file__).resolve().parents[1]
-    environ = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1')
-    if 'sync' not in args:
-        environ['CUDA_VISIBLE_DEVICES'] = ''
-    return subprocess.run(
-        list(map(str, command)),
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-        text=True)
+    return commands.run(ranks.__file__, processes, folder, *args)
 
 
 def both(tmp_path_factory, *args):
