@@ -112,8 +112,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                                 teacher.get('data_preprocessor') is not None)
         super().__init__(
             distiller=distiller,
-            teacher=_mmpretrain(teacher),
-            architecture=_mmpretrain(architecture),
+            teacher=mmpretrain(teacher),
+            architecture=mmpretrain(architecture),
             data_preprocessor=_as_mmpretrain_does(data_preprocessor,
                                                   architecture),
             **kwargs)
@@ -150,10 +150,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # TeacherCacheHook puts a TeacherCache in its place
         self.teacher_source = LiveTeacher(self.teacher, self.distiller,
                                           self.teacher_inference, self.convert)
-        self._register_state_dict_hook(_drop_teacher)
+        self._register_state_dict_hook(drop_teacher)
         self._register_load_state_dict_pre_hook(
-            _drop_teacher, with_module=True)
-        self.register_load_state_dict_post_hook(_excuse_teacher)
+            drop_teacher, with_module=True)
+        self.register_load_state_dict_post_hook(excuse_teacher)
 
     def _check_classes(self) -> None:
         counts = {
@@ -299,7 +299,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return copy
 
 
-def _drop_teacher(module, state_dict, prefix, *args) -> None:
+def drop_teacher(module, state_dict, prefix, *args) -> None:
     """Keep the teacher's weights out of a state dict.
 
     A hook, because MMEngine's checkpoint writer and loader call hooks where
@@ -310,7 +310,7 @@ def _drop_teacher(module, state_dict, prefix, *args) -> None:
         del state_dict[name]
 
 
-def _excuse_teacher(module, incompatible_keys) -> None:
+def excuse_teacher(module, incompatible_keys) -> None:
     """Do not report the teacher's weights as missing."""
     own = {f'teacher.{name}' for name in module.teacher.state_dict()}
     missing = incompatible_keys.missing_keys
@@ -320,7 +320,7 @@ def _excuse_teacher(module, incompatible_keys) -> None:
     ]
 
 
-def _mmpretrain(model: Union[BaseModel, Dict, None]):
+def mmpretrain(model: Union[BaseModel, Dict, None]):
     """A model config, in MMPretrain's scope if it names none."""
     if isinstance(model, dict) and 'cfg_path' in model:
         # MMEngine takes other keys as defaults, which the file overrides

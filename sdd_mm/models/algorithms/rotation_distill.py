@@ -6,9 +6,12 @@ from mmengine.structures import BaseDataElement
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional.rotations import VIEWS, rotated_views
+from ...functional.rotated_views import rotated_views
+from ...functional.rotation_relations import VIEWS
+from ...weights import WeightsError, misfits, read_checkpoint, select
+from ..losses.rotation_relation_loss import RotationRelationLoss
 from .frozen_teacher_distill import FrozenTeacherDistill
-from .teacher import TeacherError
+from .teacher import TEACHER_META, TeacherError
 
 
 @MODELS.register_module()
@@ -31,7 +34,9 @@ class RotationDistill(FrozenTeacherDistill):
         **kwargs: The arguments of :class:`FrozenTeacherDistill`.
 
     Raises:
-        TeacherError: If the student has no head whose loss takes logits.
+        TeacherError: If the student has no head whose loss takes logits, or
+            there is no checkpoint of the teacher's rotation head, or it is
+            another teacher's.
 
     Examples:
         >>> # in a config
@@ -50,7 +55,9 @@ class RotationDistill(FrozenTeacherDistill):
         ...                 loss_weight=0.9),
         ...             loss_relation=dict(
         ...                 type='RotationRelationLoss',
-        ...                 teacher_head='work_dirs/head/epoch_60.pth',
+        ...                 student_channels=1280,
+        ...                 teacher_channels=256,
+        ...                 teacher_head='work_dirs/sskd-head/epoch_60.pth',
         ...                 loss_weight=10.))))
     """
 
@@ -64,6 +71,41 @@ class RotationDistill(FrozenTeacherDistill):
                 f'logits, which the head {type(head).__name__} of the student '
                 'does not do: set model.architecture.head.type to one such as '
                 'LinearClsHead')
+
+    def load_teacher(self) -> None:
+        """Load the teacher's checkpoint, and its rotation heads."""
+        super().load_teacher()
+        for name, loss in self.distiller.distill_losses.items():
+            if isinstance(loss, RotationRelationLoss):
+                self._load_head(
+                    f'model.distiller.distill_losses.{name}.teacher_head',
+                    loss)
+
+    def _load_head(self, key: str, loss: RotationRelationLoss) -> None:
+        if loss.teacher_head is None and self.allow_untrained_teacher:
+            return
+        if loss.teacher_head is None:
+            raise TeacherError(
+                f'{key} is None: train a head for this teacher with a model '
+                'of type RotationHead, and set the key to its checkpoint')
+        try:
+            content = read_checkpoint(loss.teacher_head)
+        except WeightsError as error:
+            raise TeacherError(f'{key} {error}: train it with a model of type '
+                               'RotationHead') from error
+        weights = select(content['state_dict'], 'head.')
+        found = misfits(weights, loss.teacher_projection)
+        if found:
+            raise TeacherError(
+                f'{key} {loss.teacher_head} does not fit: {found}. It must be '
+                'a checkpoint of a RotationHead of this teacher')
+        theirs = content['meta'].get(TEACHER_META)
+        if theirs != self.teacher_hash:
+            raise TeacherError(
+                f'{key} {loss.teacher_head} is of another teacher: SHA-256 '
+                f'{theirs}, that of model.teacher_ckpt is {self.teacher_hash}. '
+                'Train a RotationHead of this teacher')
+        loss.teacher_projection.load_state_dict(weights)
 
     def loss(
         self,

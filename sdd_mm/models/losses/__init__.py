@@ -8,10 +8,11 @@ from .review_loss import ReviewLoss
 from .rotation_relation_loss import RotationRelationLoss
 from .scale_decoupled_loss import ScaleDecoupledLoss
 from .semantic_calibration_loss import SemanticCalibrationLoss
+from .view_loss import ViewLoss
 
 __all__ = [
     'ContrastiveLoss', 'DKDCriterion', 'HintLoss', 'KDCriterion', 'LogitLoss',
     'MaskedGenerationLoss', 'NKDCriterion', 'PKTLoss', 'RelationalLoss',
     'ReviewLoss', 'RotationRelationLoss', 'ScaleDecoupledLoss',
-    'SemanticCalibrationLoss', 'SimilarityLoss'
+    'SemanticCalibrationLoss', 'SimilarityLoss', 'ViewLoss'
 ]

@@ -1,4 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from typing import Optional
+
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -18,11 +20,13 @@ class RotationRelationLoss(FeatureLoss):
     with the best ranks counts.
 
     The teacher's projection is not trained here: it comes from a run of its
-    own.
+    own, of :class:`RotationHead`. ``RotationDistill`` loads it.
 
     Args:
         student_channels (int): Channels of the student's pooled features.
         teacher_channels (int): Channels of the teacher's.
+        teacher_head (str, optional): Path of the checkpoint of the teacher's
+            projection. Defaults to None, which ``RotationDistill`` refuses.
         ratio (float): Share of the wrong views that count, from 0 to 1.
             Defaults to 0.75.
         tau (float): Temperature. Defaults to 0.5.
@@ -35,16 +39,19 @@ class RotationRelationLoss(FeatureLoss):
         ...         type='RotationRelationLoss',
         ...         student_channels=1280,
         ...         teacher_channels=256,
+        ...         teacher_head='work_dirs/sskd-head/epoch_60.pth',
         ...         loss_weight=10.))
     """
 
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
+                 teacher_head: Optional[str] = None,
                  ratio: float = 0.75,
                  tau: float = 0.5,
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
+        self.teacher_head = teacher_head
         self.ratio = ratio
         self.tau = tau
         self.student_projection = projection(student_channels)

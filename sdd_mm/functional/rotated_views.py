@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-VIEWS = 4
+from .rotation_relations import VIEWS
 
 
 def rotated_views(images: Tensor, fill: Tensor, padding: int = 4) -> Tensor:
