@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from .base import DistillLossError
 from .contrastive_loss import ContrastiveLoss
 from .criteria import DKDCriterion, KDCriterion, NKDCriterion
 from .feature_losses import HintLoss, PKTLoss, RelationalLoss, SimilarityLoss
@@ -10,8 +11,8 @@ from .scale_decoupled_loss import ScaleDecoupledLoss
 from .semantic_calibration_loss import SemanticCalibrationLoss
 
 __all__ = [
-    'ContrastiveLoss', 'DKDCriterion', 'HintLoss', 'KDCriterion', 'LogitLoss',
-    'MaskedGenerationLoss', 'NKDCriterion', 'PKTLoss', 'RelationalLoss',
-    'ReviewLoss', 'RotationRelationLoss', 'ScaleDecoupledLoss',
-    'SemanticCalibrationLoss', 'SimilarityLoss'
+    'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'HintLoss',
+    'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss', 'NKDCriterion',
+    'PKTLoss', 'RelationalLoss', 'ReviewLoss', 'RotationRelationLoss',
+    'ScaleDecoupledLoss', 'SemanticCalibrationLoss', 'SimilarityLoss'
 ]
