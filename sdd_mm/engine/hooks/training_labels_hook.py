@@ -1,8 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ...models.losses.contrastive_loss import NegativesError
+from ...models.losses.base import DistillLossError
 from ...runtime.utils import bare_model
 
 
@@ -12,14 +13,21 @@ class TrainingLabelsHook(Hook):
 
     ``ContrastiveLoss`` needs them, to draw images of other classes.
 
+    Args:
+        smoke (bool): Whether the labels of fewer images than the loss was
+            built for are repeated, as in a smoke run. Defaults to False.
+
     Raises:
-        NegativesError: If the model has no such loss, or the images of a
+        DistillLossError: If the model has no such loss, or the images of a
             batch cannot be found in one data set.
 
     Examples:
         >>> # in a config
         >>> custom_hooks = [dict(type='TrainingLabelsHook')]
     """
+
+    def __init__(self, smoke: bool = False) -> None:
+        self.smoke = smoke
 
     def before_train(self, runner) -> None:
         """Tell the labels."""
@@ -30,15 +38,17 @@ class TrainingLabelsHook(Hook):
             if hasattr(loss, 'set_labels')
         ]
         if not losses:
-            raise NegativesError(
+            raise DistillLossError(
                 'TrainingLabelsHook found no ContrastiveLoss in '
                 'model.distiller.distill_losses: remove it from custom_hooks')
         if getattr(model.data_preprocessor, 'batch_augments', None):
-            raise NegativesError(
+            raise DistillLossError(
                 'ContrastiveLoss contrasts single images, but Mixup or CutMix '
                 'blends them: remove train_cfg.augments of the student')
         labels = self._labels(runner.train_dataloader.dataset)
         for loss in losses:
+            if self.smoke:
+                labels = np.resize(labels, loss.num_data)
             loss.set_labels(labels)
 
     @staticmethod
@@ -49,7 +59,7 @@ class TrainingLabelsHook(Hook):
             dataset = dataset.dataset
         if hasattr(dataset,
                    'datasets') or not hasattr(dataset, 'get_gt_labels'):
-            raise NegativesError(
+            raise DistillLossError(
                 'ContrastiveLoss needs one data set whose images have '
                 'labels and places of their own, but train_dataloader has a '
                 f'{type(dataset).__name__}: use a single data set of '

@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from .base import DistillLossError
 from .contrastive_loss import ContrastiveLoss
 from .criteria import DKDCriterion, KDCriterion, NKDCriterion
 from .feature_losses import HintLoss, PKTLoss, RelationalLoss, SimilarityLoss
@@ -11,8 +12,9 @@ from .semantic_calibration_loss import SemanticCalibrationLoss
 from .view_loss import ViewLoss
 
 __all__ = [
-    'ContrastiveLoss', 'DKDCriterion', 'HintLoss', 'KDCriterion', 'LogitLoss',
-    'MaskedGenerationLoss', 'NKDCriterion', 'PKTLoss', 'RelationalLoss',
-    'ReviewLoss', 'RotationRelationLoss', 'ScaleDecoupledLoss',
-    'SemanticCalibrationLoss', 'SimilarityLoss', 'ViewLoss'
+    'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'HintLoss',
+    'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss', 'NKDCriterion',
+    'PKTLoss', 'RelationalLoss', 'ReviewLoss', 'RotationRelationLoss',
+    'ScaleDecoupledLoss', 'SemanticCalibrationLoss', 'SimilarityLoss',
+    'ViewLoss'
 ]

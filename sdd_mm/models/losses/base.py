@@ -6,9 +6,14 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import SDDError
 from ...functional._tensors import full_precision
 
 Features = Union[Tensor, Sequence[Tensor]]
+
+
+class DistillLossError(SDDError, ValueError):
+    """A loss cannot be computed with what the config gives it."""
 
 
 class WeightedLoss(nn.Module, metaclass=ABCMeta):
@@ -107,16 +112,24 @@ class FeatureLoss(WeightedLoss):
         """The loss before its weights, a scalar."""
 
 
-def check_number(loss: nn.Module, student: Sequence, teacher: Sequence,
-                 student_channels: Sequence,
-                 teacher_channels: Sequence) -> None:
-    """Refuse other numbers of maps than a loss was built for."""
-    found, built = ([len(x) for x in pair]
-                    for pair in ((student, teacher), (student_channels,
-                                                      teacher_channels)))
-    if found != built:
-        raise ValueError(
-            f'{type(loss).__name__} was built for {built[0]} maps of the '
-            f'student and {built[1]} of the teacher (student_channels, '
-            f'teacher_channels), got {found[0]} and {found[1]}: record as '
-            'many as it has channels for')
+def check_channels(loss: nn.Module, student: Features,
+                   teacher: Features) -> None:
+    """Refuse features that a loss was not built for.
+
+    Args:
+        loss (nn.Module): It has ``student_channels`` and
+            ``teacher_channels``: one number, or one per feature.
+        student (Tensor | Sequence[Tensor]): The student's features.
+        teacher (Tensor | Sequence[Tensor]): The teacher's features.
+    """
+    for role, features in (('student', student), ('teacher', teacher)):
+        built = getattr(loss, f'{role}_channels')
+        if isinstance(features, Tensor):
+            found = features.shape[1]
+        else:
+            found = tuple(feature.shape[1] for feature in features)
+        if found != built:
+            raise DistillLossError(
+                f'{type(loss).__name__}.{role}_channels is {built}, but the '
+                f'features of the {role} have {found} channels: set it to '
+                f'{found}, or record other features')

@@ -4,15 +4,10 @@ from mmengine.dist import all_gather, all_reduce
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...errors import SDDError
 from ...functional import contrastive_loss, contrastive_scores
 from ...functional._tensors import full_precision, unit
 from ...functional.contrastive import CHUNK
-from .base import WeightedLoss
-
-
-class NegativesError(SDDError, ValueError):
-    """There is nothing to contrast an image with."""
+from .base import DistillLossError, WeightedLoss, check_channels
 
 
 @MODELS.register_module()
@@ -46,8 +41,9 @@ class ContrastiveLoss(WeightedLoss):
         loss_weight (float): Weight of the loss. Defaults to 1.0.
 
     Raises:
-        NegativesError: If a class leaves fewer than ``num_negatives`` images
-            of other classes, or the labels of the training set are not known.
+        DistillLossError: If a class leaves fewer than ``num_negatives`` images
+            of other classes, the labels of the training set are not known, or
+            the features have other channels than these.
 
     Examples:
         >>> # in a config
@@ -79,6 +75,8 @@ class ContrastiveLoss(WeightedLoss):
                  momentum: float = 0.5,
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
+        self.student_channels = student_channels
+        self.teacher_channels = teacher_channels
         self.num_data = num_data
         self.num_negatives = num_negatives
         self.temperature = temperature
@@ -106,14 +104,14 @@ class ContrastiveLoss(WeightedLoss):
         """
         labels = torch.as_tensor(labels)
         if labels.shape != self.labels.shape:
-            raise NegativesError(
+            raise DistillLossError(
                 f'ContrastiveLoss was built for {self.num_data} training '
                 f'images, but there are {labels.numel()} labels: set its '
                 'num_data to the size of the training set')
         others = self.num_data - int(
             labels.unique(return_counts=True)[1].max())
         if others < self.num_negatives:
-            raise NegativesError(
+            raise DistillLossError(
                 f'ContrastiveLoss needs {self.num_negatives} images of other '
                 f'classes, but the largest class leaves {others}: set its '
                 f'num_negatives to at most {others}')
@@ -134,6 +132,7 @@ class ContrastiveLoss(WeightedLoss):
         Returns:
             Tensor: A scalar.
         """
+        check_channels(self, student, teacher)
         index = index.to(self.labels.device, non_blocking=True)
         negatives = self.draw_negatives(index)
         return self.weighted(self.contrast(student, teacher, index, negatives))
@@ -141,7 +140,7 @@ class ContrastiveLoss(WeightedLoss):
     def draw_negatives(self, index: Tensor) -> Tensor:
         """Images of other classes for every sample, (B, K)."""
         if not self._knows_labels:
-            raise NegativesError(
+            raise DistillLossError(
                 'ContrastiveLoss does not know the labels of the training '
                 'set: add dict(type=\'TrainingLabelsHook\') to custom_hooks')
         size = max(1, CHUNK // self.num_data)

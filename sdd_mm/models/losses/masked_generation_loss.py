@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...functional import masked_generation_loss
 from ...functional.feature_maps import shrink
-from .base import FeatureLoss
+from .base import DistillLossError, FeatureLoss, check_channels
 
 
 @MODELS.register_module()
@@ -30,6 +30,8 @@ class MaskedGenerationLoss(FeatureLoss):
 
     Raises:
         ValueError: If ``mask_ratio`` is not as above.
+        DistillLossError: If the sizes of the maps differ without
+            ``match_sizes``, or they have other channels than these.
 
     Examples:
         >>> # in a config, of the last maps
@@ -51,6 +53,8 @@ class MaskedGenerationLoss(FeatureLoss):
         if not 0 <= mask_ratio <= 1:
             raise ValueError(
                 f'mask_ratio must be from 0 to 1, got {mask_ratio!r}')
+        self.student_channels = student_channels
+        self.teacher_channels = teacher_channels
         self.mask_ratio = mask_ratio
         self.match_sizes = match_sizes
         self.align = nn.Identity()
@@ -62,9 +66,10 @@ class MaskedGenerationLoss(FeatureLoss):
             nn.Conv2d(teacher_channels, teacher_channels, 3, padding=1))
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        check_channels(self, student, teacher)
         if student.shape[2:] != teacher.shape[2:]:
             if not self.match_sizes:
-                raise ValueError(
+                raise DistillLossError(
                     'MaskedGenerationLoss needs maps of one size, got '
                     f'{tuple(student.shape[2:])} of the student and '
                     f'{tuple(teacher.shape[2:])} of the teacher: set its '

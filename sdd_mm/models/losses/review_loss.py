@@ -7,7 +7,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import hierarchical_context_loss
-from .base import FeatureLoss, check_number
+from .base import DistillLossError, FeatureLoss, check_channels
 
 
 @MODELS.register_module()
@@ -33,7 +33,8 @@ class ReviewLoss(FeatureLoss):
         loss_weight (float): Weight of the loss. Defaults to 1.0.
 
     Raises:
-        ValueError: If student and teacher have different numbers of maps.
+        DistillLossError: If student and teacher have different numbers of
+            maps, or other channels than these.
 
     Examples:
         >>> # in a config: resnet32x4 and ShuffleNetV1
@@ -52,7 +53,7 @@ class ReviewLoss(FeatureLoss):
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
         if len(student_channels) != len(teacher_channels):
-            raise ValueError(
+            raise DistillLossError(
                 'ReviewLoss compares stage by stage, but student_channels has '
                 f'{len(student_channels)} numbers and teacher_channels has '
                 f'{len(teacher_channels)}: it cannot distill between networks '
@@ -68,8 +69,7 @@ class ReviewLoss(FeatureLoss):
 
     def compute(self, student: Sequence[Tensor],
                 teacher: Sequence[Tensor]) -> Tensor:
-        check_number(self, student, teacher, self.student_channels,
-                     self.teacher_channels)
+        check_channels(self, student, teacher)
         teacher = [as_map(x) for x in teacher]
         sizes = [x.shape[2:] for x in teacher]
         return sum(

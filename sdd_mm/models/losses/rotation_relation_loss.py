@@ -6,7 +6,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import keep_ranked, relation_loss, rotation_relations
-from .base import FeatureLoss
+from .base import FeatureLoss, check_channels
 
 
 @MODELS.register_module()
@@ -32,6 +32,9 @@ class RotationRelationLoss(FeatureLoss):
         tau (float): Temperature. Defaults to 0.5.
         loss_weight (float): Weight of the loss. Defaults to 1.0.
 
+    Raises:
+        DistillLossError: If the features have other channels than these.
+
     Examples:
         >>> # in a config, of the pooled features of all views
         >>> distill_losses = dict(
@@ -52,6 +55,8 @@ class RotationRelationLoss(FeatureLoss):
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
         self.teacher_head = teacher_head
+        self.student_channels = student_channels
+        self.teacher_channels = teacher_channels
         self.ratio = ratio
         self.tau = tau
         self.student_projection = projection(student_channels)
@@ -59,6 +64,7 @@ class RotationRelationLoss(FeatureLoss):
         self.teacher_projection.requires_grad_(False)
 
     def compute(self, student: Tensor, teacher: Tensor) -> Tensor:
+        check_channels(self, student, teacher)
         student = rotation_relations(
             self.student_projection(student.flatten(1)))
         teacher = rotation_relations(

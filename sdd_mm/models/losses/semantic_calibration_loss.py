@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...functional._tensors import unit
 from ...functional.feature_maps import shrink
-from .base import FeatureLoss, check_number
+from .base import DistillLossError, FeatureLoss, check_channels
 
 
 @MODELS.register_module()
@@ -37,6 +37,8 @@ class SemanticCalibrationLoss(FeatureLoss):
 
     Raises:
         ValueError: If ``batch_size`` is less than 4.
+        DistillLossError: If a batch has another size, or the maps have other
+            channels than these.
 
     Examples:
         >>> # in a config, with drop_last=True in train_dataloader
@@ -71,11 +73,10 @@ class SemanticCalibrationLoss(FeatureLoss):
 
     def compute(self, student: Sequence[Tensor],
                 teacher: Sequence[Tensor]) -> Tensor:
-        check_number(self, student, teacher, self.student_channels,
-                     self.teacher_channels)
+        check_channels(self, student, teacher)
         batch = len(student[0])
         if batch != self.batch_size:
-            raise ValueError(
+            raise DistillLossError(
                 'SemanticCalibrationLoss was built for batches of '
                 f'{self.batch_size} samples (its batch_size), got {batch}: '
                 'give it the batch size of train_dataloader, and set '

@@ -9,7 +9,7 @@ from mmrazor.registry import MODELS
 from reads import Recorder
 from test_functional.cases import case
 
-from sdd_mm.models.losses.contrastive_loss import NegativesError
+from sdd_mm.models.losses import DistillLossError
 
 CRD = dict(
     type='ContrastiveLoss',
@@ -147,11 +147,15 @@ def test_copies_and_saved_states(name):
     ('mgd', dict(mask_ratio=15), 'mask_ratio'),
     ('review', dict(student_channels=(3, 4)), 'numbers of stages'),
     ('review',
-     dict(student_channels=(3, 4, 4, 4),
-          teacher_channels=(5, 6, 7, 7)), 'built for 4 maps'),
-    ('calibration', dict(teacher_channels=(5, 6)), 'and 2 of the teacher'),
+     dict(student_channels=(3, 4, 4, 4), teacher_channels=(5, 6, 7, 7)),
+     r'student_channels is \(3, 4, 4, 4\).*\(3, 4, 4\)'),
+    ('calibration', dict(teacher_channels=(5, 6)),
+     r'teacher_channels is \(5, 6\), but.*\(5, 6, 7\)'),
     ('calibration', dict(batch_size=8), 'drop_last=True'),
     ('calibration', dict(batch_size=3), 'at least 4'),
+    ('mgd', dict(student_channels=4), 'set it to 3'),
+    ('crd', dict(teacher_channels=7), 'set it to 8'),
+    ('rotations', dict(student_channels=5), 'set it to 3'),
     ('rotations', dict(ratio=75), 'ratio'),
 ])
 def test_what_cannot_be_distilled_is_refused(name, change, message):
@@ -208,7 +212,7 @@ def test_negatives_are_drawn_in_chunks(monkeypatch):
 ])
 def test_too_few_negatives_are_refused(labels, negatives, message):
     loss = MODELS.build(dict(CRD, num_negatives=negatives))
-    with pytest.raises(NegativesError, match=message):
+    with pytest.raises(DistillLossError, match=message):
         if labels is not None:
             loss.set_labels(labels)
         loss(*maps(2, (6, ), (8, )), torch.tensor([0, 1]))

@@ -1,18 +1,21 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The baselines inside an algorithm and a run."""
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from baselines import BASELINES, distiller
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from short_run import SGD, loader
 from toy import algorithm, batch, build, losses
 
-from sdd_mm.models.losses.contrastive_loss import NegativesError
+from sdd_mm.engine.smoke import to_smoke
+from sdd_mm.models.losses import DistillLossError
 
+ROOT = Path(__file__).resolve().parents[3]
 on_every_baseline = pytest.mark.parametrize('name', BASELINES)
 
 
@@ -159,7 +162,7 @@ def test_data_that_cannot_be_contrasted_is_refused(dataset, augments, message,
     model = algorithm(distiller=distiller('crd'))
     if augments:
         model['architecture']['train_cfg'] = augments
-    with pytest.raises(NegativesError, match=message):
+    with pytest.raises(DistillLossError, match=message):
         run(tmp_path,
             'crd',
             until=1,
@@ -179,8 +182,21 @@ def test_repeated_data_keep_their_places(tmp_path):
 
 
 def test_labels_without_a_loss_that_wants_them(tmp_path):
-    with pytest.raises(NegativesError, match='remove it'):
+    with pytest.raises(DistillLossError, match='remove it'):
         run(tmp_path,
             'mgd',
             until=1,
             custom_hooks=[dict(type='TrainingLabelsHook')])
+
+
+def test_a_smoke_run_has_fewer_images_than_the_loss_was_built_for(tmp_path):
+    config = Config.fromfile(ROOT / 'configs/demo/kd.py')
+    config.custom_hooks = [dict(type='TrainingLabelsHook')]
+    config.work_dir = str(tmp_path)
+    to_smoke(config, 1)
+    hook = config.custom_hooks[0]
+    few = dict(loader(), dataset=dict(SCENES, num_scenes=8))
+    model = run(
+        tmp_path, 'crd', until=1, train_dataloader=few, custom_hooks=[hook])
+    labels = model.distiller.distill_losses['loss_own'].labels
+    assert len(labels) == 24 and torch.equal(labels[:8], labels[8:16])
