@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...weights import network_hash, weights_hash
 from ..distillers import SDDDistiller
+from ..distillers.dry_run import fill_shapes, open_shapes
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
@@ -57,6 +58,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             student's backbone, or its arguments, such as
             ``dict(mode='max-autotune')``. Names in checkpoints stay the same;
             copies (EMA makes one) run uncompiled. Defaults to False.
+        image_size (int | tuple[int, int], optional): Height and width of the
+            training images, for losses and connectors with weights whose
+            ``student_channels`` and ``teacher_channels`` (or ``_shape``) the
+            config leaves open: a forward pass finds them. Defaults to None.
         on_normalization_mismatch (str): What to do with a teacher whose mean,
             std or channel order differs from the student's: 'error',
             'convert' (it gets images in its own format) or 'ignore' (it gets
@@ -93,6 +98,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher_inference: Optional[dict] = None,
                  student_channels_last: bool = False,
                  compile_student: Union[bool, dict] = False,
+                 image_size: Union[int, Tuple[int, int], None] = None,
                  on_normalization_mismatch: str = 'error',
                  architecture: Union[BaseModel, Dict, None] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
@@ -110,10 +116,19 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         stated = isinstance(
             teacher, dict) and ('cfg_path' in teacher or
                                 teacher.get('data_preprocessor') is not None)
+        networks = dict(
+            architecture=mmpretrain(architecture), teacher=mmpretrain(teacher))
+        if any(open_shapes(distiller)):
+            distiller = deepcopy(distiller)
+            networks = {
+                role: MODELS.build(one) if isinstance(one, dict) else one
+                for role, one in networks.items()
+            }
+            fill_shapes(distiller, networks['architecture'],
+                        networks['teacher'], image_size)
         super().__init__(
             distiller=distiller,
-            teacher=mmpretrain(teacher),
-            architecture=mmpretrain(architecture),
+            **networks,
             data_preprocessor=_as_mmpretrain_does(data_preprocessor,
                                                   architecture),
             **kwargs)

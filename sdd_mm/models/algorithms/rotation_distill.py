@@ -75,6 +75,8 @@ class RotationDistill(FrozenTeacherDistill):
     def load_teacher(self) -> None:
         """Load the teacher's checkpoint, and its rotation heads."""
         super().load_teacher()
+        if self.teacher_ckpt is None and self.allow_untrained_teacher:
+            return  # no head is of a random teacher
         for name, loss in self.distiller.distill_losses.items():
             if isinstance(loss, RotationRelationLoss):
                 self._load_head(
@@ -82,8 +84,6 @@ class RotationDistill(FrozenTeacherDistill):
                     loss)
 
     def _load_head(self, key: str, loss: RotationRelationLoss) -> None:
-        if loss.teacher_head is None and self.allow_untrained_teacher:
-            return
         if loss.teacher_head is None:
             raise TeacherError(
                 f'{key} is None: train a head for this teacher with a model '
