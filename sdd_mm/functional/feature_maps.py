@@ -9,7 +9,7 @@ from ._tensors import check_samples, full_precision
 from .local_logits import pool_cells
 
 GRIDS = (4, 2, 1)
-"""Grids of the hierarchical context loss; each weighs half of the one before."""
+"""Grids of the hierarchical context loss; each weighs half of the last."""
 
 
 def check_maps(student: Tensor, teacher: Tensor) -> None:

@@ -11,6 +11,7 @@ or batch norm is synchronized, on GPUs (sync).
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 sys.path[:0] = map(str, Path(__file__).resolve().parents[:3])
@@ -133,6 +134,28 @@ def train(work_dir, criterion, world_size, trouble):
     return model.student.state_dict(), counted
 
 
+def launch(function):
+    """Call a function in processes of torchrun, as the command line says."""
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=int(sys.argv[1]),
+        rdzv_backend='static',
+        rdzv_endpoint='127.0.0.1:29531',
+        rdzv_configs=dict(rank=0),
+        max_restarts=0,
+        start_method='fork')
+
+    def run(*args):
+        try:
+            function(*args)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    elastic_launch(settings, run)(*sys.argv[2:])
+
+
 def main(out, trouble=None):
     out = Path(out)
     torch.set_default_dtype(torch.float64)
@@ -147,13 +170,4 @@ def main(out, trouble=None):
 
 
 if __name__ == '__main__':
-    settings = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=int(sys.argv[1]),
-        rdzv_backend='static',
-        rdzv_endpoint='127.0.0.1:29531',
-        rdzv_configs=dict(rank=0),
-        max_restarts=0,
-        start_method='fork')
-    elastic_launch(settings, main)(*sys.argv[2:])
+    launch(main)

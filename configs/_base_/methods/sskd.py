@@ -1,38 +1,7 @@
 # SSKD: 0.1 CE + 0.9 KD + 2.7 KD of rotated views + 10 times their relations
-pooled = dict(pooled=dict(type='ModuleOutputs', source='neck.gap'))
+_base_ = './_rotation.py'
+loss = dict(type='LogitLoss', criterion=dict(type='KDCriterion', tau=4.0))
 method = dict(
-    type='RotationDistill',
-    student_loss_weight=0.1,
     distiller=dict(
-        type='SDDDistiller',
-        student_recorders=pooled,
-        teacher_recorders=pooled,
         distill_losses=dict(
-            loss_kd=dict(
-                type='ViewLoss',
-                views='normal',
-                loss=dict(
-                    type='LogitLoss',
-                    criterion=dict(type='KDCriterion', tau=4.0)),
-                loss_weight=0.9),
-            loss_rotated=dict(
-                type='ViewLoss',
-                views='rotated',
-                loss=dict(
-                    type='LogitLoss',
-                    criterion=dict(type='KDCriterion', tau=4.0)),
-                loss_weight=2.7),
-            loss_relation=dict(
-                type='RotationRelationLoss',
-                ratio=0.75,
-                tau=0.5,
-                loss_weight=10.0)),
-        loss_forward_mappings=dict(
-            loss_relation=dict(
-                student=dict(recorder='pooled', from_student=True),
-                teacher=dict(recorder='pooled', from_student=False)))))
-# the algorithm crops every view by itself
-pipeline = [
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
+            loss_kd=dict(loss=loss), loss_rotated=dict(loss=loss))))

@@ -39,7 +39,8 @@ class StageMapsRecorder(BaseRecorder):
 
     Examples:
         >>> # in a config: ReviewKD
-        >>> student_recorders = dict(stages=dict(type='StageMaps', pooled=True))
+        >>> student_recorders = dict(
+        ...     stages=dict(type='StageMaps', pooled=True))
         >>> teacher_recorders = dict(
         ...     stages=dict(type='StageMaps', pooled=True, preact=True))
     """

@@ -256,3 +256,36 @@ def test_memories_start_evenly_and_are_not_trained():
     assert set(loss.state_dict()) >= {
         'memory_student', 'memory_teacher', 'normalizers'
     }
+
+
+def test_what_a_review_hands_on_has_the_size_of_the_teachers_map():
+    loss = MODELS.build(
+        dict(
+            type='ReviewLoss',
+            student_channels=(3, 4, 4),
+            teacher_channels=(5, 6, 7)))
+    sizes = []
+    for fusion in loss.fusions:
+        fusion.register_forward_pre_hook(
+            lambda module, args: sizes.append(args[1]))
+    loss.review(maps(4, (3, 4, 4), (4, 3, 3), (4, )), [(8, 8), (5, 5), (1, 1)])
+    # from the pooled features, which get nothing, to the shallowest
+    assert [x if x is None else x.shape[2:]
+            for x in sizes] == [None, (1, 1), (5, 5)]
+
+
+def test_reviews_start_as_released():
+    torch.manual_seed(0)
+    loss = MODELS.build(
+        dict(
+            type='ReviewLoss',
+            student_channels=(12, 48),
+            teacher_channels=(5, 40)))
+    reduce, expand = loss.fusions[0].reduce[0], loss.fusions[0].expand[0]
+    for layer, inputs in ((reduce, 12), (expand, 48 * 9)):
+        # uniform, of variance 1 / inputs
+        bound = (3 / inputs)**0.5
+        assert 0.95 * bound < layer.weight.abs().max() <= bound
+        assert layer.bias is None
+    assert loss.fusions[1].attend is None
+    assert loss.fusions[0].attend.bias is not None

@@ -14,6 +14,7 @@ from toy import algorithm, batch, build, losses
 
 from sdd_mm.engine.smoke import to_smoke
 from sdd_mm.models.losses import DistillLossError
+from sdd_mm.teacher_cache import TeacherCacheError
 
 ROOT = Path(__file__).resolve().parents[3]
 on_every_baseline = pytest.mark.parametrize('name', BASELINES)
@@ -200,3 +201,31 @@ def test_a_smoke_run_has_fewer_images_than_the_loss_was_built_for(tmp_path):
         tmp_path, 'crd', until=1, train_dataloader=few, custom_hooks=[hook])
     labels = model.distiller.distill_losses['loss_own'].labels
     assert len(labels) == 24 and torch.equal(labels[:8], labels[8:16])
+
+
+@pytest.mark.parametrize('name', ['crd', 'reviewkd'])
+def test_a_compiled_student_is_distilled_the_same(name):
+    values = []
+    for compiled in (False, dict(backend='eager')):
+        torch.manual_seed(0)
+        model = build(distiller=distiller(name), compile_student=compiled)
+        found = step(model)
+        values.append([
+            found['distill.loss_own'],
+            *(p.grad for p in model.architecture.parameters())
+        ])
+    for one, other in zip(*values):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize('name', ['sp', 'crd'])
+def test_a_teacher_cache_has_no_features(name, tmp_path):
+    scenes = dict(type='InMemoryDataset', dataset=SCENES)
+    train = dict(
+        loader(), dataset=scenes, collate_fn=dict(type='batch_or_collate'))
+    with pytest.raises(TeacherCacheError, match='loss_own'):
+        run(tmp_path,
+            name,
+            until=1,
+            train_dataloader=train,
+            custom_hooks=[dict(type='TeacherCacheHook')])
