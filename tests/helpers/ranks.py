@@ -140,9 +140,9 @@ def launch(function):
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=int(sys.argv[1]),
-        rdzv_backend='static',
-        rdzv_endpoint='127.0.0.1:29531',
-        rdzv_configs=dict(rank=0),
+        run_id='ranks',
+        rdzv_backend='c10d',
+        rdzv_endpoint='localhost:0',  # a port that is free
         max_restarts=0,
         start_method='fork')
 
