@@ -289,3 +289,43 @@ def test_reviews_start_as_released():
         assert layer.bias is None
     assert loss.fusions[1].attend is None
     assert loss.fusions[0].attend.bias is not None
+
+
+def test_numbers_of_parameters():
+    # of the papers' pairs on CIFAR-100; 1.81 M and 16.8 k are in figure 1 of
+    # Zhao et al., CVPR 2022, for resnet32x4 and resnet8x4
+    stages, shuffle = (64, 128, 256, 256), (240, 480, 960, 960)
+    expected = {
+        1808774:
+        dict(type='ReviewLoss', s=stages, t=stages),
+        4607366:
+        dict(type='ReviewLoss', s=shuffle, t=stages),
+        10233632:
+        dict(
+            type='SemanticCalibrationLoss',
+            s=stages[:3],
+            t=stages[:3],
+            batch_size=64),
+        648056656:
+        dict(
+            type='SemanticCalibrationLoss',
+            s=shuffle[:3],
+            t=(256, 512, 1024, 2048),
+            batch_size=64),
+        1180160:
+        dict(type='MaskedGenerationLoss', s=256, t=256),
+        65792:
+        dict(type='ContrastiveLoss', s=256, t=256, num_data=50000),
+    }
+    for count, config in expected.items():
+        config.update(
+            student_channels=config.pop('s'), teacher_channels=config.pop('t'))
+        with torch.device('meta'), case(config=config):
+            loss = MODELS.build(config)
+            assert sum(p.numel() for p in loss.parameters()) == count
+    regressor = MODELS.build(
+        dict(
+            type='ConvRegressor',
+            student_shape=(128, 16, 16),
+            teacher_shape=(128, 16, 16)))
+    assert sum(p.numel() for p in regressor.parameters()) == 16768
