@@ -575,7 +575,7 @@ VALUES = {
         ('model.student_loss_weight', -1, 'a number >= 0'),
         ('model.teacher_inference', 'abc', 'a dict'),
         ('data_preprocessor.std', [64.0, 0.0, 64.0], 'positive numbers'),
-        ('data_preprocessor.mean', [64.0, 64.0], '1 or 3 numbers'),
+        ('data_preprocessor.mean', [64.0, 'a', 64.0], 'numbers'),
     )
 }
 CASES.update(VALUES)
@@ -648,6 +648,55 @@ CASES.update({
     'a default hook of ours that is left out': ({
         'default_hooks.labels': None
     }, 'default_hooks.labels is None.*delete the key'),
+    'Mixup of another number of classes': ({
+        'data_preprocessor.num_classes':
+        1000,
+        'model.architecture.train_cfg':
+        dict(augments=[dict(type='Mixup', alpha=0.8)])
+    }, 'data_preprocessor.num_classes is 1000, model.architecture.head.num_c'
+                                           'lasses is 10'),
+    'scores of another number of classes': ({
+        'data_preprocessor.num_classes': 9,
+        'data_preprocessor.to_onehot': True
+    }, 'data_preprocessor.num_classes is 9, .*head.num_classes is 10'),
+    'CutMix later of another number of classes': ({
+        'data_preprocessor.num_classes':
+        100,
+        'custom_hooks': [
+            dict(
+                type='SwitchRecipeHook',
+                schedule=[
+                    dict(
+                        action_epoch=2,
+                        batch_augments=dict(
+                            augments=[dict(type='CutMix', alpha=1.)]))
+                ])
+        ]
+    }, 'data_preprocessor.num_classes is 100, .*head.num_classes is 10'),
+    'a pipeline of 0.x': ({
+        'train_dataloader.dataset.pipeline': [
+            dict(type='ImageToTensor', keys=['img']),
+            dict(type='ToTensor', keys=['gt_label']),
+            dict(type='Collect', keys=['img', 'gt_label'])
+        ]
+    }, r"train_dataloader.dataset yields \['gt_label', 'img'\] .*must end with "
+                          r"dict\(type='PackInputs'\)"),
+    'validation images that are not packed': ({
+        'val_dataloader.dataset.pipeline': [dict(type='Resize', scale=32)]
+    }, "val_dataloader.dataset yields .*must end with dict.type='PackInputs'"),
+    'images that are normalized twice': ({
+        'train_dataloader.dataset.pipeline': [
+            dict(type='Normalize', mean=[9.] * 3, std=[9.] * 3),
+            dict(type='PackInputs')
+        ]
+    }, r'train_dataloader.dataset.pipeline.0 normalizes images, and data_prep'
+                                         ),
+    'a mean of four channels': ({
+        'data_preprocessor.mean': [1.] * 4,
+        'data_preprocessor.std': [1.] * 4,
+        'model.teacher.data_preprocessor.mean': [1.] * 4,
+        'model.teacher.data_preprocessor.std': [1.] * 4
+    }, 'mean has 4 numbers, and images of train_dataloader have 3 channels'),
     'type of a visualizer': ({
         'visualizer.type': 'UniversalVisualiser'
     }, "visualizer.type: .* Did you mean 'UniversalVisualizer'"),

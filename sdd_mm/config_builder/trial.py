@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from ..engine.preflight import check_training
+from ..engine.preflight.methods import without_meaning
 from ..engine.smoke import to_smoke
 
 
@@ -46,6 +47,8 @@ def _forward(cfg: Config) -> None:
     _drop_weights(cfg.model)
     to_smoke(cfg, 1)
     model = check_training(cfg).model
+    for sentence in without_meaning(model):
+        print(f'WARNING: {sentence}')
     # without what needs a GPU
     wrapper = {
         key: cfg.optim_wrapper[key]

@@ -10,8 +10,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ..images import (LOADERS, RGB_ARRAYS, channel_order, innermost,
-                      loads_grayscale)
+from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost
+from ..loaded_image import loaded_image
 from .checkpoint import ConversionError
 
 # two sizes before the pipeline: one that resizes gives the same size for both
@@ -41,11 +41,11 @@ def sample_images(cfg: Config,
         raise ConversionError('--image-size must be positive, got '
                               f'{size[0]} x {size[1]} pixels')
     loader = _test_loader(cfg)
-    image = _run_pipeline(loader) if loader else None
+    image = _run_pipeline(cfg, loader) if loader else None
     channels = 3 if image is None else image.shape[0]
     generator = torch.Generator().manual_seed(0)
     return torch.randint(
-        256, (count, channels, *(size or _image_size(loader))),
+        256, (count, channels, *(size or _image_size(cfg, loader))),
         generator=generator).float()
 
 
@@ -60,7 +60,7 @@ def describe_images(cfg: Config) -> str:
         name for kind, name in names
         if kind not in LOADERS and not name.startswith('Pack')
     ]
-    image, order = _run_pipeline(loader), channel_order(loader)
+    image, order = _run_pipeline(cfg, loader), channel_order(loader)
     floats = image is not None and image.is_floating_point()
     return (('' if floats else ' from 0 to 255') +
             (f', {order}' if order and not floats else ', as its pipeline '
@@ -71,30 +71,29 @@ def _test_loader(cfg: Config) -> Optional[dict]:
     return cfg.get('test_dataloader') or cfg.get('val_dataloader')
 
 
-def _run_pipeline(loader: dict,
+def _run_pipeline(cfg: Config,
+                  loader: dict,
                   size: Tuple[int, int] = RAW_SIZES[0]) -> Optional[Tensor]:
     """A black image behind the pipeline, if that needs nothing but images."""
-    pipeline = innermost(loader['dataset']).get('pipeline', ())
-    image = np.zeros(
-        size if loads_grayscale(loader) else (*size, 3), dtype=np.uint8)
+    kind = loaded_image(cfg, loader, size)
+    image = np.zeros(kind.shape(size), dtype=kind.dtype)
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            return Compose([
-                step for step in pipeline if step['type'] not in LOADERS
-            ])(dict(img=image, img_shape=size, ori_shape=size,
-                    gt_label=0))['inputs']
+            return Compose(kind.rest)(dict(
+                img=image, img_shape=size, ori_shape=size,
+                gt_label=0))['inputs']
     except Exception:  # a pipeline may need anything
         return None
 
 
-def _image_size(loader: Optional[dict]) -> Tuple[int, int]:
+def _image_size(cfg: Config, loader: Optional[dict]) -> Tuple[int, int]:
     if not loader or not innermost(loader['dataset']).get('pipeline'):
         raise ConversionError('the config has no test_dataloader with a '
                               f'pipeline: {ADVICE}')
     dataset = innermost(loader['dataset'])
     is_cifar = dataset['type'].split('.')[-1] in RGB_ARRAYS
     images = [
-        _run_pipeline(loader, size)
+        _run_pipeline(cfg, loader, size)
         for size in ((CIFAR_SIZE, ) if is_cifar else RAW_SIZES)
     ]
     sizes = {

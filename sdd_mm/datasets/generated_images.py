@@ -13,22 +13,22 @@ class GeneratedImages(BaseDataset):
     Args:
         num_images (int): Number of images.
         num_classes (int): Number of classes.
-        image_size (tuple[int]): Height and width in pixels, before the
-            pipeline.
-        grayscale (bool): Whether images have one channel. Defaults to False.
+        image_shape (tuple[int]): Shape of an image before the pipeline,
+            (H, W) or (H, W, C).
+        dtype (str): Type of its values, from 0 to 255. Defaults to 'uint8'.
         **kwargs: The other arguments of ``BaseDataset``.
     """
 
     def __init__(self,
                  num_images: int,
                  num_classes: int,
-                 image_size: tuple,
-                 grayscale: bool = False,
+                 image_shape: tuple,
+                 dtype: str = 'uint8',
                  **kwargs) -> None:
         self.num_images = num_images
         self.num_classes = num_classes
-        self.image_size = image_size
-        self.grayscale = grayscale
+        self.image_shape = tuple(image_shape)
+        self.dtype = dtype
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -41,9 +41,8 @@ class GeneratedImages(BaseDataset):
         """Label and image of a sample."""
         info = super().get_data_info(idx)
         rng = np.random.default_rng(idx)
-        height, width = self.image_size
-        shape = (height, width) if self.grayscale else (height, width, 3)
-        img = rng.integers(256, size=shape, dtype=np.uint8)
+        img = rng.integers(256, size=self.image_shape, dtype=np.uint8)
+        size = self.image_shape[:2]
         info.update(
-            img=img, img_shape=(height, width), ori_shape=(height, width))
+            img=img.astype(self.dtype), img_shape=size, ori_shape=size)
         return info

@@ -18,6 +18,7 @@ from ..analysis import evenly_spaced, labels_of
 from ..engine.errors import PreflightError
 from ..engine.hooks.sdd_report_hook import report
 from ..engine.preflight import check_training
+from ..engine.preflight.methods import without_meaning
 from ..images import datasets_of
 from ..input_format import InputFormat
 from ..memory import size_text
@@ -54,6 +55,8 @@ def set_up(cfg: Config, batches: Optional[int],
         yield Finding(BAD, 'config', str(error))
         return
     yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
+    for sentence in without_meaning(model):
+        yield Finding(FACT, 'method', sentence)
     try:
         yield from _try(cfg, model, batches, steps)
     except Exception as error:  # data and networks may do anything

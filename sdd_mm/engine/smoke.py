@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..images import LOADERS, innermost, loads_files, loads_grayscale
+from ..images import LOADERS, loads_files
+from ..loaded_image import loaded_image
 from .errors import PreflightError
 from .preflight.values import items
 
@@ -68,8 +69,8 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     """
     notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
     loader = cfg.train_dataloader
-    pipeline = innermost(loader.dataset)['pipeline']
-    from_file = loads_files(loader)
+    image = loaded_image(cfg, loader,
+                         FILE_SIZE if loads_files(loader) else ARRAY_SIZE)
     # the processes of a launcher that has not been joined yet
     world = int(
         os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
@@ -77,9 +78,9 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         type='GeneratedImages',
         num_images=iterations * loader.batch_size * world,
         num_classes=num_classes(cfg),
-        image_size=FILE_SIZE if from_file else ARRAY_SIZE,
-        grayscale=loads_grayscale(loader),
-        pipeline=_without_loaders(pipeline))
+        image_shape=image.shape(),
+        dtype=str(image.dtype),
+        pipeline=image.rest)
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
         loader.dataset.dataset = generated
     else:
@@ -110,7 +111,9 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     if 'teacher' in cfg.model and not _at_hand(checkpoint):
         cfg.model.teacher_ckpt = None
         cfg.model.allow_untrained_teacher = True
-        notes.append(f'UNTRAINED TEACHER: there is no {checkpoint}.')
+        why = f'there is no {checkpoint}' if checkpoint else (
+            'model.teacher_ckpt is None')
+        notes.append(f'UNTRAINED TEACHER: {why}.')
     notes.append('The losses mean nothing, and no checkpoint is saved.')
     return ' '.join(notes)
 

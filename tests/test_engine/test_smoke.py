@@ -1,13 +1,17 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""A smoke run never fails because of when a hook or a schedule begins."""
+"""A smoke run fails neither because of when a hook begins nor of its images."""
 import copy
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, TRANSFORMS
 
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.smoke import to_smoke
@@ -88,3 +92,67 @@ def test_a_hook_among_the_default_hooks_begins_at_once(tmp_path):
     cfg.default_hooks.ema = dict(type='EMAHook', begin_epoch=3)
     assert 'EMAHook has begin_epoch=0 instead of 3' in to_smoke(cfg, 1)
     assert cfg.default_hooks.ema.begin_epoch == 0
+
+
+@TRANSFORMS.register_module()
+class LoadFourChannels(BaseTransform):
+    """A loader of somebody's own."""
+
+    def transform(self, results):
+        image = cv2.imread(results['img_path'])
+        image = np.concatenate([image, image[..., :1]], 2).astype('float32')
+        results.update(
+            img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+
+
+def images_of(cfg):
+    """What a smoke run of a config trains with."""
+    cfg = Config(cfg)
+    to_smoke(cfg, 2)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    return dataset.get_data_info(0)['img'], dataset[0]['inputs']
+
+
+def own_config(dataset, **backbone):
+    return dict(
+        work_dir='none',
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, **backbone),
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=512)),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        train_dataloader=dict(batch_size=2, dataset=dataset))
+
+
+def test_images_are_as_ones_own_loader_gives_them(tmp_path):
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        cv2.imwrite(
+            str(tmp_path / name / '1.png'), np.zeros((20, 24, 3), 'uint8'))
+    img, inputs = images_of(
+        own_config(
+            dict(
+                type='CustomDataset',
+                data_root=str(tmp_path),
+                pipeline=[
+                    dict(type='LoadFourChannels'),
+                    dict(type='Resize', scale=(16, 12)),
+                    dict(type='PackInputs')
+                ]),
+            in_channels=4))
+    assert img.shape == (20, 24, 4) and img.dtype == 'float32'
+    assert inputs.shape == (4, 12, 16)
+
+
+def test_absent_arrays_have_the_channels_of_the_network():
+    img, inputs = images_of(
+        own_config(
+            dict(
+                type='MNIST',
+                data_root='/nowhere',
+                split='train',
+                pipeline=[dict(type='PackInputs')]),
+            in_channels=1))
+    assert img.shape == (32, 32, 1) and inputs.shape == (1, 32, 32)

@@ -1,8 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What must be right before a run may touch its work directory."""
+import logging
 import os
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from ...images import channel_order
@@ -12,6 +14,8 @@ from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
 from .data import check_data
 from .handover import Checked, RandomState, hand_over
+from .methods import (check_channels, check_mixing, check_normalized_once,
+                      without_meaning)
 from .parts import build_loops, build_model, build_parts
 from .values import check_values
 
@@ -39,9 +43,14 @@ def check_training(cfg: Config) -> Checked:
         before = RandomState.seeded((cfg.get('randomness') or {}).get('seed'))
         model = build_model(cfg)
         checked = Checked(model, before, RandomState.now())
+        check_mixing(cfg, model)
         runner = build_parts(cfg, model)
         loaders = check_data(cfg, model,
                              ('train_dataloader', 'val_dataloader'))
+        for field in ('train_dataloader', 'val_dataloader'):
+            if loaders.get(field) is not None:
+                check_channels(field, loaders[field], model)
+                check_normalized_once(field, cfg[field].dataset, model)
         if None not in loaders.values():
             build_loops(cfg, runner, loaders)
     loaded = channel_order(cfg.train_dataloader)
@@ -50,6 +59,8 @@ def check_training(cfg: Config) -> Checked:
         _check_teacher(model, loaded)
     check_pretrained(model, loaded)
     check_start(cfg, model, loaded)
+    for sentence in without_meaning(model):
+        print_log(sentence, logger='current', level=logging.WARNING)
     return checked
 
 
@@ -64,7 +75,12 @@ def check_testing(cfg: Config) -> None:
     """
     with _scope(cfg), RandomState.kept():
         model = build_model(cfg)
-        check_data(cfg, model, ('test_dataloader', ))
+        loaders = check_data(cfg, model, ('test_dataloader', ))
+        if loaders['test_dataloader'] is not None:
+            check_channels('test_dataloader', loaders['test_dataloader'],
+                           model)
+        check_normalized_once('test_dataloader', cfg.test_dataloader.dataset,
+                              model)
     check_tested(cfg.load_from, model, channel_order(cfg.test_dataloader))
 
 

@@ -20,8 +20,8 @@ def check_batch(field: str, config: dict, loader: DataLoader) -> None:
         loader (DataLoader): The dataloader.
 
     Raises:
-        PreflightError: If there is no batch, a sample cannot be loaded, or
-            the samples cannot be collated, such as images of unequal shapes.
+        PreflightError: If there is no batch, a sample cannot be loaded or
+            was not packed, or the samples cannot be collated, such as images of unequal shapes.
     """
     dataset = loader.dataset
     if not len(loader):
@@ -33,6 +33,15 @@ def check_batch(field: str, config: dict, loader: DataLoader) -> None:
     indices = np.linspace(0, len(dataset) - 1, min(size, MOST, len(dataset)))
     with building(f'{field}.dataset', config['dataset']):
         samples = [dataset[int(index)] for index in indices]
+    for sample in samples:
+        if not isinstance(sample, dict) or 'inputs' not in sample:
+            found = sorted(sample) if isinstance(
+                sample, dict) else type(sample).__name__
+            raise PreflightError(
+                f"{field}.dataset yields {found} instead of 'inputs' and "
+                "'data_samples': its pipeline must end with "
+                "dict(type='PackInputs'), in place of ImageToTensor, ToTensor "
+                'and Collect; mean and std belong to data_preprocessor')
     try:
         loader.collate_fn(samples)
     except Exception as error:  # a collate function may raise anything

@@ -63,9 +63,8 @@ RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
      lambda value: value is None or whole(value, 0) and value < 2**32),
     (PREPROCESSOR + 'std', 'positive numbers', lambda value: value is None or
      all(number(one) and one > 0 for one in value)),
-    (PREPROCESSOR + 'mean', '1 or 3 numbers',
-     lambda value: value is None or len(value) in
-     (1, 3) and all(map(number, value))),
+    (PREPROCESSOR + 'mean', 'numbers',
+     lambda value: value is None or all(map(number, value))),
 )
 NEEDED = ('model', 'train_dataloader', 'train_dataloader.dataset',
           'train_dataloader.dataset.type', 'train_cfg', 'optim_wrapper')
