@@ -23,10 +23,10 @@ class LoadedImage(NamedTuple):
     dtype: np.dtype
     rest: list
 
-    def shape(self, size: Optional[Tuple[int, int]] = None) -> Tuple[int, ...]:
-        """Shape of an image of this kind, of this or another size."""
-        channels = (self.channels, ) if self.channels else ()
-        return (*(size or self.size), *channels)
+    def black(self, size: Tuple[int, int]) -> np.ndarray:
+        """A black image of this kind."""
+        shape = (*size, self.channels) if self.channels else size
+        return np.zeros(shape, self.dtype)
 
 
 def loaded_image(cfg: dict, loader: dict, size: Tuple[int,

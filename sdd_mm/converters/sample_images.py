@@ -2,7 +2,6 @@
 """Images as a config's test pipeline gives them."""
 from typing import Optional, Tuple
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -76,7 +75,7 @@ def _run_pipeline(cfg: Config,
                   size: Tuple[int, int] = RAW_SIZES[0]) -> Optional[Tensor]:
     """A black image behind the pipeline, if that needs nothing but images."""
     kind = loaded_image(cfg, loader, size)
-    image = np.zeros(kind.shape(size), dtype=kind.dtype)
+    image = kind.black(size)
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             return Compose(kind.rest)(dict(

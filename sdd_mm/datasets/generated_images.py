@@ -13,8 +13,10 @@ class GeneratedImages(BaseDataset):
     Args:
         num_images (int): Number of images.
         num_classes (int): Number of classes.
-        image_shape (tuple[int]): Shape of an image before the pipeline,
-            (H, W) or (H, W, C).
+        image_size (tuple[int]): Height and width in pixels, before the
+            pipeline.
+        channels (int): Number of channels; 0: images are (H, W). Defaults to
+            3.
         dtype (str): Type of its values, from 0 to 255. Defaults to 'uint8'.
         **kwargs: The other arguments of ``BaseDataset``.
     """
@@ -22,12 +24,14 @@ class GeneratedImages(BaseDataset):
     def __init__(self,
                  num_images: int,
                  num_classes: int,
-                 image_shape: tuple,
+                 image_size: tuple,
+                 channels: int = 3,
                  dtype: str = 'uint8',
                  **kwargs) -> None:
         self.num_images = num_images
         self.num_classes = num_classes
-        self.image_shape = tuple(image_shape)
+        self.image_size = tuple(image_size)
+        self.channels = channels
         self.dtype = dtype
         super().__init__(ann_file='', **kwargs)
 
@@ -41,8 +45,9 @@ class GeneratedImages(BaseDataset):
         """Label and image of a sample."""
         info = super().get_data_info(idx)
         rng = np.random.default_rng(idx)
-        img = rng.integers(256, size=self.image_shape, dtype=np.uint8)
-        size = self.image_shape[:2]
+        size = self.image_size
+        shape = (*size, self.channels) if self.channels else size
+        img = rng.integers(256, size=shape, dtype=np.uint8)
         info.update(
             img=img.astype(self.dtype), img_shape=size, ori_shape=size)
         return info

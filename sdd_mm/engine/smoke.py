@@ -78,7 +78,8 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         type='GeneratedImages',
         num_images=iterations * loader.batch_size * world,
         num_classes=num_classes(cfg),
-        image_shape=image.shape(),
+        image_size=image.size,
+        channels=image.channels,
         dtype=str(image.dtype),
         pipeline=image.rest)
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
