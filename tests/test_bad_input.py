@@ -454,14 +454,19 @@ CASES = {
     (images(lambda root, dataset: shutil.rmtree(root / 'b')),
      'has 9 class folders .a, c, .*has 10 classes: .*num_classes'),
     'one class folder too many':
-    (images(lambda root, dataset: [(root / name).mkdir() or shutil.copy(
-        root / 'b' / 'one.jpg', root / name) for name in ('.x', 'aa')]),
+    (images(lambda root, dataset: shutil.copytree(root / 'b', root / 'aa')),
      'has 11 class folders .a, aa, b'),
+    'a hidden class folder':
+    (images(lambda root, dataset: (root / '.ipynb_checkpoints').mkdir()),
+     'hidden folder .*images/.ipynb_checkpoints as a class: remove it'),
+    'a hidden folder with images': (images(
+        lambda root, dataset: shutil.copytree(root / 'b', root / 'b' / '.x')),
+                                    'hidden folder .*b/.x as .*class b: '
+                                    'remove it'),
     'other classes to validate':
-    (other_classes,
-     'val_dataloader.dataset has 10 class folders, train_dataloader.dataset '
-     'has 10.*Absent from val_dataloader.dataset: b; absent from '
-     'train_dataloader.dataset: aa'),
+    (other_classes, 'val_dataloader.dataset must have the class folders of '
+     'train_dataloader.dataset .*no folder b: create it.*mkdir .*others/b.*'
+     'a folder aa, .* rename or remove it'),
     'no scenes': ({
         f'{DATA}.num_scenes': 0
     }, 'num_scenes must be a positive integer, got 0'),
