@@ -15,6 +15,21 @@ from ..errors import PreflightError
 PURE = 0.9  # of the images in a folder have the label that the folder means
 
 
+class Saying(NamedTuple):
+    """The numbers of some names.
+
+    Args:
+        key (str): The config key of the data set or of the checkpoint.
+        title (str): What says so.
+        numbers (dict[str, int]): The numbers.
+        by_folders (bool): Whether the data set's folders number its classes.
+    """
+    key: str
+    title: str
+    numbers: Dict[str, int]
+    by_folders: bool
+
+
 class Classes(NamedTuple):
     """The classes of a data set or a checkpoint, and where that is said.
 
@@ -84,16 +99,17 @@ class Classes(NamedTuple):
             return str(number)
         return f'{number} ({self.names[number]})'
 
-    def sayings(self) -> List[Tuple[str, Dict[str, int]]]:
-        """What it says of names and numbers, and by what."""
-        says = []
+    def sayings(self) -> List[Saying]:
+        """All that it says of names and numbers."""
+        says, where = [], f'{self.source} ({self.key})'
         if self.folders:
-            says.append((f'the folders of {self.source}'
-                         if self.by_folders else self.source, self.folders))
-        if self.names and not (self.by_folders
-                               and list(self.names) == list(self.folders)):
-            says.append((f'the classes of {self.key} ({self.source})',
-                         _numbers(self.names)))
+            says.append(
+                Saying(self.key, f'the folders of {where}', self.folders,
+                       self.by_folders))
+        if self.names and [*self.names] != [*self.folders]:
+            says.append(
+                Saying(self.key, f'the classes of {where}',
+                       _numbers(self.names), self.by_folders))
         return says
 
 
@@ -152,7 +168,7 @@ def _labels(key: str, source: str, infos: List[dict]) -> Optional[list]:
         if type(label) is int:
             found.append((label, ))
             continue
-        kind = np.asarray(label).dtype.kind
+        kind = np.asarray(label).dtype.kind if np.size(label) else 'i'
         if kind in 'US' or isinstance(label, float) or (label is None
                                                         and found):
             raise PreflightError(

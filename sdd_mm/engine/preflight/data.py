@@ -112,13 +112,13 @@ def _later_test(cfg: Config, fields: tuple) -> Dict[str, BaseDataset]:
     """The data sets of a later test, if they are others and are there."""
     field, loader = 'test_dataloader', cfg.get('test_dataloader') or {}
     used = [cfg[one].dataset for one in fields if cfg.get(one)]
-    if field in fields or 'dataset' not in loader or loader.dataset in used:
+    if field in fields or 'dataset' not in loader or loader['dataset'] in used:
         return {}
     try:
         parts = _parts(field, loader)
         _load(field, loader, parts)
     except PreflightError as error:
-        if error.__cause__ is None or isinstance(error.__cause__, ValueError):
+        if error.__cause__ is None:  # it is one of ours
             raise
         return {}
     return parts
@@ -126,18 +126,15 @@ def _later_test(cfg: Config, fields: tuple) -> Dict[str, BaseDataset]:
 
 def _unsorted(cfg: Config) -> Optional[str]:
     """What to do about folds of data that are sorted by class."""
-    keys = [
-        key.rpartition('.')[0] for key, value in items(cfg.train_dataloader)
-        if key.endswith('type') and str(value).endswith('KFoldDataset')
-    ] if cfg.get('train_dataloader') else []
-    dataset: Any = cfg.train_dataloader if keys else None
-    for name in keys[0].split('.') if keys else ():
-        dataset = dataset[int(name) if name.isdigit() else name]
-    if dataset is None or dataset.get('seed') is not None:
-        return None
-    return (f'Set train_dataloader.{keys[0]}.seed, and that of the other '
-            'dataloaders, to one number: KFoldDataset does not shuffle '
-            'without it, and the images are sorted by class')
+    entries = dict(items(cfg.get('train_dataloader') or {}))
+    for key, value in entries.items():
+        where = key.removesuffix('.type')
+        if (str(value).endswith('KFoldDataset')
+                and entries.get(f'{where}.seed') is None):
+            return (f'Set train_dataloader.{where}.seed, and that of the other'
+                    ' dataloaders, to one number: KFoldDataset does not '
+                    'shuffle without it, and the images are sorted by class')
+    return None
 
 
 def _kind(key: str, config: dict) -> type:

@@ -5,7 +5,7 @@ import os
 import os.path as osp
 import re
 from collections import Counter
-from typing import Any, List
+from typing import List
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -14,7 +14,6 @@ from mmengine.fileio import LocalBackend, get_file_backend, list_from_file
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
-from PIL import Image
 
 from ..errors import PreflightError
 from .classes import by_folders, samples
@@ -35,14 +34,16 @@ def check_folders(key: str, dataset: BaseDataset, trains: bool) -> None:
 
     Raises:
         PreflightError: If there is a hidden folder, which MMPretrain takes
-            for a class or for a part of one, or a training class has no image.
+            for a class or for a part of one, if a training class has no image,
+            or if there are more or fewer names than folders.
     """
     if not by_folders(dataset):
         return
     root = dataset.img_prefix.rstrip('/')
     empty: list = []
     unread: Counter = Counter()
-    for name in find_folders(root)[0]:
+    folders, _ = find_folders(root)
+    for name in folders:
         hidden = name.startswith('.')
         read = 0
         others: Counter = Counter()
@@ -62,6 +63,12 @@ def check_folders(key: str, dataset: BaseDataset, trains: bool) -> None:
         unread += others
         if not read:
             empty.append(f'{name} ({_kinds(others)})' if others else name)
+    names = dataset.CLASSES
+    if names is not None and len(names) != len(folders):
+        raise PreflightError(
+            f'{key} has {len(names)} classes ({some([*names])}), {root} has '
+            f'{len(folders)} class folders ({some(folders)}): give one name '
+            'for each folder, in their sorted order, or leave out `classes`')
     if empty and trains:
         raise PreflightError(
             f'{key}: {len(empty)} class folders in {root} are empty: '
@@ -98,7 +105,7 @@ def check_list(key: str, dataset: BaseDataset) -> None:
     except UnicodeDecodeError as error:
         raise PreflightError(
             f'{title} is not a text in UTF-8 ({error}): save it as UTF-8, '
-            'without a byte order mark') from error
+            'without a byte order mark') from None
     except OSError:
         return  # loading it says what is absent
     if lines and lines[0].startswith('\ufeff'):
@@ -142,7 +149,6 @@ def check_images(key: str, dataset: BaseDataset) -> None:
     for path in _spread(suspects, DECODED):
         try:
             load.transform(dict(img_path=path))
-            _read_to_the_end(path)
         except Exception as error:  # decoders may raise anything
             broken[path] = error
     if broken:
@@ -186,21 +192,11 @@ def _looks_whole(path: str) -> bool:
     return bool(BEGINNINGS.match(start))
 
 
-def _read_to_the_end(path: str) -> None:
-    """OpenCV fills what is missing with gray; Pillow refuses it."""
-    try:
-        image = Image.open(path)
-    except OSError:
-        return  # a format that only OpenCV knows
-    with image:
-        image.load()
-
-
-def some(names: list) -> str:
+def some(names: list, most: int = 5) -> str:
     """The first few names for a message."""
-    return ', '.join(map(str, names[:5])) + ', ...' * (len(names) > 5)
+    return ', '.join(map(str, names[:most])) + ', ...' * (len(names) > most)
 
 
-def warn(text: Any) -> None:
+def warn(text: str) -> None:
     """One line in the log."""
     print_log(text, logger='current', level=logging.WARNING)

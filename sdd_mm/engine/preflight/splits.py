@@ -26,7 +26,7 @@ def check_split(key: str, config: dict, kind: type) -> None:
             raise PreflightError(
                 f'{key}: split={split!r}, but {kind.__name__} reads test_mode '
                 f'alone, and that is {tests}: set {key}.test_mode='
-                f'{not tests}, or leave out split')
+                f'{not tests}, or split to what test_mode says')
         return
     if (tests and split is None and issubclass(kind, (CIFAR10, CUB, VOC))
             and 'image_set_path' not in config):
