@@ -19,6 +19,7 @@ from ..errors import PreflightError
 from .classes import by_folders, samples
 
 LOOKED_AT = 20000  # images of a data set, whose first and last bytes are read
+MANY = 100000  # images, which a slow disk needs time to find
 DECODED = 1000  # of those that look damaged
 # how other images than JPEG and PNG begin: BMP, TIFF, GIF, WebP, PNM
 BEGINNINGS = re.compile(rb'BM|II\*\0|MM\0\*|GIF8|RIFF|P[1-7]\s')
@@ -136,6 +137,9 @@ def check_images(key: str, dataset: BaseDataset) -> None:
             or not _is_local(load, paths[0])):
         return
     if not by_folders(dataset):  # they have just been found there
+        if len(paths) > MANY:
+            print_log(
+                f'{key}: looking for {len(paths)} images', logger='current')
         absent = [path for path in paths if not osp.isfile(path)]
         if absent:
             raise PreflightError(
