@@ -265,6 +265,16 @@ WRONG = {
     'a class that is only validated':
     (lambda data: data.write('train', 'cat/0.png 0\ndog/0.png 1\n'),
      'train_dataloader has none: 2 .owl.*Add training images'),
+    # images that are trained on
+    'two folds that overlap':
+    (lambda data: [folds(data, seed=1), data.cfg[VAL].dataset.update(seed=2)],
+     r'images of val_dataloader are training images: set fold, num_splits '
+     'and seed of KFoldDataset .*train_dataloader'
+     '.dataset'),
+    'folds that only train':
+    (lambda data:
+     [folds(data, seed=1), data.cfg[VAL].dataset.update(test_mode=False)],
+     '8 of the 8 images of val_dataloader are training images.*test_mode'),
     # splits
     'a split that MNIST does not read':
     (lambda data: data.cfg.
@@ -388,6 +398,9 @@ RIGHT = {
     (lambda data: data.set('train', indices=5),
      'train_dataloader has none: 2 .owl'),
     'wrappers': (wrapped, ''),
+    'accuracy on training images':
+    (lambda data: data.cfg[VAL].update(dataset=data.cfg[TRAIN].dataset),
+     '12 of the 12 images of val_dataloader are training images'),
     'in memory': (in_memory, ''),
     'folders that are concatenated': (sorted_apart, ''),
     'data of a later test that are absent':

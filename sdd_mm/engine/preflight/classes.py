@@ -115,8 +115,15 @@ class Classes(NamedTuple):
 
 def by_folders(dataset: BaseDataset) -> bool:
     """Whether the folders of a data set number its classes."""
-    return (isinstance(dataset, CustomDataset) and dataset.with_label
-            and not dataset.ann_file and osp.isdir(dataset.img_prefix))
+    return (reads_as_custom(dataset) and not dataset.ann_file
+            and osp.isdir(dataset.img_prefix))
+
+
+def reads_as_custom(dataset: BaseDataset) -> bool:
+    """Whether a data set reads labels as MMPretrain's ``CustomDataset``."""
+    return isinstance(dataset, CustomDataset) and dataset.with_label and all(
+        getattr(type(dataset), name) is getattr(CustomDataset, name)
+        for name in ('load_data_list', '_find_samples'))
 
 
 def samples(dataset: BaseDataset) -> List[dict]:

@@ -20,7 +20,7 @@ from ..errors import PreflightError
 from .batch import check_batch
 from .building import building, look_up, parameters, says
 from .classes import Classes
-from .files import check_folders, check_images, check_list
+from .files import check_apart, check_folders, check_images, check_list
 from .same_classes import (check_checkpoint, check_classes, check_presence,
                            check_range)
 from .splits import check_split
@@ -73,7 +73,9 @@ def check_data(cfg: Config,
     check_classes(found, model)
     for one, dataset in zip(found, datasets.values()):
         check_range(one, dataset, num_classes(model))
-    check_presence(found, num_classes(model), _unsorted(cfg))
+    folds, remedy = _folds(cfg)
+    check_apart(datasets, folds)
+    check_presence(found, num_classes(model), remedy)
     for field, loader in loaders.items():
         for key, dataset in datasets.items():
             if key.startswith(field):
@@ -124,17 +126,21 @@ def _later_test(cfg: Config, fields: tuple) -> Dict[str, BaseDataset]:
     return parts
 
 
-def _unsorted(cfg: Config) -> Optional[str]:
-    """What to do about folds of data that are sorted by class."""
-    entries = dict(items(cfg.get('train_dataloader') or {}))
+def _folds(cfg: Config) -> Tuple[Optional[str], Optional[str]]:
+    """The key of a KFoldDataset, and what to do if its folds are sorted."""
+    field = 'train_dataloader'
+    entries = dict(items(cfg.get(field) or {}, f'{field}.'))
     for key, value in entries.items():
-        where = key.removesuffix('.type')
-        if (str(value).endswith('KFoldDataset')
-                and entries.get(f'{where}.seed') is None):
-            return (f'Set train_dataloader.{where}.seed, and that of the other'
-                    ' dataloaders, to one number: KFoldDataset does not '
-                    'shuffle without it, and the images are sorted by class')
-    return None
+        if not str(value).endswith('KFoldDataset'):
+            continue
+        key = key.removesuffix('.type')
+        if entries.get(f'{key}.seed') is None:
+            return key, (
+                f'Set {key}.seed, and that of the other dataloaders, to one '
+                'number: KFoldDataset does not shuffle without it, and the '
+                'images are sorted by class')
+        return key, None
+    return None, None
 
 
 def _kind(key: str, config: dict) -> type:

@@ -5,7 +5,7 @@ import os
 import os.path as osp
 import re
 from collections import Counter
-from typing import List
+from typing import Dict, List, Optional
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -16,7 +16,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
 
 from ..errors import PreflightError
-from .classes import by_folders, samples
+from .classes import by_folders, reads_as_custom, samples
 
 LOOKED_AT = 20000  # images of a data set, whose first and last bytes are read
 MANY = 100000  # images, which a slow disk needs time to find
@@ -96,9 +96,7 @@ def check_list(key: str, dataset: BaseDataset) -> None:
     Raises:
         PreflightError: With the first line that is not.
     """
-    kind = getattr(type(dataset), 'load_data_list', None)
-    if (kind is not CustomDataset.load_data_list or not dataset.ann_file
-            or not dataset.with_label):
+    if not reads_as_custom(dataset) or not dataset.ann_file:
         return
     title = f'{key}.ann_file {dataset.ann_file}'
     try:
@@ -165,6 +163,40 @@ def check_images(key: str, dataset: BaseDataset) -> None:
         more = [path for path in broken if path != first]
         raise PreflightError(f'{key}: {len(broken)} broken images: {text}' +
                              f'. The others: {some(more)}' * bool(more))
+
+
+def check_apart(datasets: Dict[str, BaseDataset],
+                folds: Optional[str]) -> None:
+    """What is evaluated are no training images.
+
+    Args:
+        datasets (dict[str, BaseDataset]): The data sets, by their keys.
+        folds (str, optional): The key of a ``KFoldDataset``. Defaults to
+            None: someone may want to know the accuracy on training images.
+
+    Raises:
+        PreflightError: If most are, and there are folds.
+    """
+    images: dict = {}
+    for key, dataset in datasets.items():
+        images.setdefault(key.split('.')[0], []).extend(
+            hash(info.get('img_path') or info['img'].tobytes())
+            for info in samples(dataset)
+            if isinstance(info.get('img_path', ''), str) and (
+                'img_path' in info or isinstance(info.get('img'), np.ndarray)))
+    trained = set(images.pop('train_dataloader', ()))
+    for field, own in images.items():
+        count = len(trained.intersection(own))
+        if 2 * count <= len(own):
+            continue
+        text = f'{count} of the {len(own)} images of {field} are training ' \
+            'images'
+        if folds is None:
+            warn(text)
+        else:
+            raise PreflightError(
+                f'{text}: set fold, num_splits and seed of KFoldDataset to '
+                f'the same as in {folds}, and its test_mode to True')
 
 
 def _is_local(load: LoadImageFromFile, path: str) -> bool:
