@@ -170,7 +170,7 @@ WRONG = {
     # names
     'names in another order': (lambda data: data.both(classes=NAMES[::-1]),
                                "'cat' is class 0 in the folders of .*class 2 "
-                               'in the classes of .*or leave them out'),
+                               'in the classes of .*or leave out'),
     'names in another order and spelling':
     (lambda data: data.both(classes=['1. Dog', '2. Cat', '3. Owl']),
      "'cat' is class 0 .*'1. Dog'|'cat' is class 0 .*'2. Cat' class 1"),

@@ -19,15 +19,11 @@ class Saying(NamedTuple):
     """The numbers of some names.
 
     Args:
-        key (str): The config key of the data set or of the checkpoint.
         title (str): What says so.
         numbers (dict[str, int]): The numbers.
-        by_folders (bool): Whether the data set's folders number its classes.
     """
-    key: str
     title: str
     numbers: Dict[str, int]
-    by_folders: bool
 
 
 class Classes(NamedTuple):
@@ -103,13 +99,10 @@ class Classes(NamedTuple):
         """All that it says of names and numbers."""
         says, where = [], f'{self.source} ({self.key})'
         if self.folders:
-            says.append(
-                Saying(self.key, f'the folders of {where}', self.folders,
-                       self.by_folders))
+            says.append(Saying(f'the folders of {where}', self.folders))
         if self.names and [*self.names] != [*self.folders]:
             says.append(
-                Saying(self.key, f'the classes of {where}',
-                       _numbers(self.names), self.by_folders))
+                Saying(f'the classes of {where}', _numbers(self.names)))
         return says
 
 

@@ -154,15 +154,10 @@ def check_images(key: str, dataset: BaseDataset) -> None:
         except Exception as error:  # decoders may raise anything
             broken[path] = error
     if broken:
-        first = next(iter(broken))
-        text = str(broken[first])
-        if 'cannot be read as an image' not in text:
-            text = (f'{first} cannot be read as an image ({text}): replace '
-                    'the file, or take it out of the annotations of the data '
-                    'set')
-        more = [path for path in broken if path != first]
-        raise PreflightError(f'{key}: {len(broken)} broken images: {text}' +
-                             f'. The others: {some(more)}' * bool(more))
+        first, *more = broken
+        raise PreflightError(
+            f'{key}: {len(broken)} broken images: {broken[first]}' +
+            f'. The others: {some(more)}' * bool(more))
 
 
 def check_apart(datasets: Dict[str, BaseDataset],
@@ -189,14 +184,13 @@ def check_apart(datasets: Dict[str, BaseDataset],
         count = len(trained.intersection(own))
         if 2 * count <= len(own):
             continue
-        text = f'{count} of the {len(own)} images of {field} are training ' \
-            'images'
-        if folds is None:
-            warn(text)
-        else:
+        text = (f'{count} of the {len(own)} images of {field} are training '
+                'images')
+        if folds is not None:
             raise PreflightError(
                 f'{text}: set fold, num_splits and seed of KFoldDataset to '
                 f'the same as in {folds}, and its test_mode to True')
+        warn(text)
 
 
 def _is_local(load: LoadImageFromFile, path: str) -> bool:

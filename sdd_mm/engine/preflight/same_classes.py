@@ -30,7 +30,10 @@ def check_classes(found: List[Classes], model: nn.Module) -> None:
             _check_folders([*one.folders], one, other)
     says = [saying for one in found for saying in one.sayings()]
     for ours, theirs in combinations(says, 2):
-        _check_numbers(ours, theirs, _remedy(ours, theirs))
+        _check_numbers(
+            ours, theirs, 'MMPretrain numbers folders by their sorted names, '
+            'whatever `classes` says, and lists by their labels: give each '
+            'class one number, or leave out `classes` where it disagrees')
     for one, other in combinations(found, 2):
         if not (one.by_folders or other.by_folders):
             _check_stated(one, other)
@@ -145,16 +148,6 @@ def check_presence(found: List[Classes], outputs: Optional[int],
         if absent:
             warn(f'{field} has no image of {len(absent)} of the {outputs} '
                  f'classes: {some([*map(named, absent)])}')
-
-
-def _remedy(ours: Saying, theirs: Saying) -> str:
-    if ours.key != theirs.key:
-        return ('Give the same classes the same numbers in both: folders are '
-                'numbered by their sorted names, lists by their labels')
-    if ours.by_folders:
-        return ('MMPretrain numbers the classes by their folders, in sorted '
-                'order: list the classes in that order, or leave them out')
-    return f'Correct the labels of the list, or the order of {ours.key}.classes'
 
 
 def _check_numbers(ours: Saying, theirs: Saying, remedy: str) -> None:
