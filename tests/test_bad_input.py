@@ -532,6 +532,12 @@ CASES = {
                           'message_hub, optimizer.*epoch_N.pth'),
     'meta that is damaged': (resumed(saved(dict(state_dict={}, meta=5))),
                              'its meta is a int, not a dict'),
+    'a teacher of the same classes in another order':
+    (teacher_file(lambda content, cfg: dict(
+        state_dict=content,
+        meta=dict(dataset_meta=dict(classes=[*'1023456789'])))),
+     "'0' is class 0 in the classes of DigitScenes .*class 1 in .*teacher.pth"
+     '.*model.teacher_ckpt'),
     'a number for the teacher': ({
         'model.teacher_ckpt': 5
     }, 'model.teacher_ckpt must be text'),

@@ -63,10 +63,10 @@ def check_start(cfg: Config, model: nn.Module, loaded: Optional[str],
         _check_fit(f'{key} {checkpoint}', content['state_dict'], model,
                    'Resume it with its own config')
         _check_teacher(checkpoint, content['meta'], model)
-        _check_resumable(cfg, checkpoint, content)
         check_checkpoint(
             Classes.of_checkpoint(key, checkpoint, content['meta']), data,
             'Resume it with the data that the run began with')
+        _check_resumable(cfg, checkpoint, content)
         return
     advice = CONVERTERS
     if isinstance(model, FrozenTeacherDistill):
