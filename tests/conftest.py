@@ -12,7 +12,7 @@ from mmengine.config import config as mmengine_config
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import DefaultScope
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @lru_cache(maxsize=None)

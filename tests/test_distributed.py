@@ -1,41 +1,25 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Two processes train what one does."""
 import math
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import commands
+import contrast_ranks
 import pytest
 import ranks
 import torch
 
 
-def launch(folder, processes, *args):
-    command = [
-        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node',
-        processes, '--master_port', '29531', ranks.__file__, folder, *args
-    ]
-    root = Path(__file__).resolve().parents[1]
-    environ = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1')
-    if 'sync' not in args:
-        environ['CUDA_VISIBLE_DEVICES'] = ''
-    return subprocess.run(
-        list(map(str, command)),
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-        text=True)
+def launch(folder, processes, *args, script=ranks.__file__):
+    return commands.run(script, processes, folder, *args)
 
 
-def both(tmp_path_factory, *args):
+def both(tmp_path_factory, *args, **kwargs):
     """What one process found, and what two did."""
     found = []
     for processes in (1, 2):
         folder = tmp_path_factory.mktemp('run')
-        result = launch(folder, processes, *args)
+        result = launch(folder, processes, *args, **kwargs)
         assert result.returncode == 0, result.stdout
         found.append(torch.load(folder / 'found.pth'))
     return found
@@ -96,3 +80,10 @@ def test_a_loss_of_one_rank_ends_all_and_each_keeps_its_own(tmp_path):
         torch.load(tmp_path / f'non_finite_iter_4_rank_{rank}.pth')['losses']
         for rank in (0, 1))
     assert math.isfinite(healthy['loss']) and math.isnan(ill['student.loss'])
+
+
+def test_two_processes_contrast_with_one_memory(tmp_path_factory):
+    one, two = both(tmp_path_factory, script=contrast_ranks.__file__)
+    for name, value in one.items():
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-12, atol=0, msg=name)

@@ -105,3 +105,24 @@ def test_no_room_imports_one_that_stands_above_it():
             levels.add((own, theirs))
             assert None in (own, theirs) or theirs <= own, (name, other)
     assert {(2, 1), (1, 0), (2, 0), (1, 1)} <= levels
+
+
+def test_a_core_room_imports_what_its_row_allows():
+    text = DESIGN.read_text().split('**The core**')[1].split('\n\n**')[0]
+    rows = re.findall(r'^\| `([^`]+)` \|.*\| ([^|]+) \|$', text, re.M)
+    rooms = [name for name, _ in rows]
+    short = {name.split('/')[-1].removesuffix('.py'): name for name in rooms}
+    used = set()
+    for place, (room, cell) in enumerate(rows):
+        allowed = rooms[place:] if cell == 'all below' else [
+            room, *(short[name] for name in re.findall(r'\w+', cell)
+                    if name in short)
+        ]
+        path = ROOT / 'sdd_mm' / room
+        for file in [path] if path.is_file() else path.rglob('*.py'):
+            for other in imported(file):
+                theirs = next((one for one in rooms if f'{other}/'.startswith(
+                    one.removesuffix('.py') + '/')), None)
+                assert theirs in (None, *allowed), (room, other)
+                used.add((room, theirs))
+    assert ('models/losses', 'functional') in used

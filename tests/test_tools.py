@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import mmpretrain
 import pytest
 import torch
@@ -23,14 +24,18 @@ SMALL = [
 ]
 
 
-def command(script, *args, check=True, cwd=ROOT):
-    result = subprocess.run(
-        [sys.executable, str(script), *map(str, args)],
-        cwd=cwd,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True)
+def command(script, *args, check=True, cwd=ROOT, imported=True):
+    """Run a script, by itself if what was imported before it matters."""
+    if imported:
+        result = commands.run(script, *args, cwd=cwd)
+    else:
+        result = subprocess.run(
+            [sys.executable, str(script), *map(str, args)],
+            cwd=cwd,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True)
     if check:
         assert result.returncode == 0, result.stdout
     return result
@@ -45,7 +50,7 @@ def train(config, work_dir, *args, options=(), **kwargs):
 def teacher(tmp_path_factory):
     """A teacher that is really trained, if not for long."""
     work_dir = tmp_path_factory.mktemp('teacher')
-    train(DEMO / 'teacher.py', work_dir)
+    train(DEMO / 'teacher.py', work_dir, imported=False)
     return work_dir / 'epoch_2.pth'
 
 
@@ -107,8 +112,15 @@ def test_test_needs_no_teacher_and_finds_the_same_accuracy(run, tmp_path):
 def test_mmpretrains_own_train_command_and_teacher(teacher, tmp_path):
     """custom_imports alone repair the stack in time."""
     script = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
-    result = command(script, DEMO / 'sd-kd.py', '--work-dir', tmp_path,
-                     '--cfg-options', *SMALL, f'model.teacher_ckpt={teacher}')
+    result = command(
+        script,
+        DEMO / 'sd-kd.py',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        *SMALL,
+        f'model.teacher_ckpt={teacher}',
+        imported=False)
     assert 'distill.loss_sdd' in result.stdout
     assert (tmp_path / 'epoch_2.pth').is_file()
 
@@ -121,12 +133,20 @@ def test_as_mim_trains_an_installed_package(teacher, tmp_path):
     script = mim / 'tools' / 'train.py'
     assert '--gpus' not in script.read_text()  # or it would pass --device
     config = (mim / 'configs' / 'demo' / 'sd-kd.py').resolve()
-    result = command(script, config, '--launcher', 'none', '--work-dir',
-                     tmp_path, '--cfg-options',
-                     'train_dataloader.dataset.num_scenes=64',
-                     'val_dataloader.dataset.num_scenes=20',
-                     'train_cfg.max_epochs=1', 'param_scheduler.total_steps=2',
-                     f'model.teacher_ckpt={teacher}')
+    result = command(
+        script,
+        config,
+        '--launcher',
+        'none',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_dataloader.dataset.num_scenes=64',
+        'val_dataloader.dataset.num_scenes=20',
+        'train_cfg.max_epochs=1',
+        'param_scheduler.total_steps=2',
+        f'model.teacher_ckpt={teacher}',
+        imported=False)
     assert 'distill.loss_sdd' in result.stdout
     assert (tmp_path / 'epoch_1.pth').is_file()
 

@@ -119,7 +119,6 @@ def main() -> None:
     from sdd_mm.engine.smoke import to_smoke
     from sdd_mm.errors import SDDError
     from sdd_mm.runtime.checkpoints import newest_checkpoint
-    from sdd_mm.runtime.errors import LabelError, NonFiniteError
     from sdd_mm.runtime.work_dir import lock_work_dir
     try:
         cfg = configure(args)
@@ -133,7 +132,7 @@ def main() -> None:
         runner.logger.warning(note)
     try:
         runner.train()
-    except (LabelError, NonFiniteError) as error:
+    except SDDError as error:
         refuse(args, f'{type(error).__name__}: {error}')
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -13,10 +13,9 @@ from torch import Tensor
 from ..config_file import run_config
 from ..engine.config_keys import check_options
 from ..engine.errors import PreflightError
-from ..engine.hooks.frozen_teacher_hook import META
 from ..functional.local_logits import check_scales
 from ..images import loads_files, preprocessor_of
-from ..models.algorithms import FrozenTeacherDistill
+from ..models.algorithms import TEACHER_META, FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
 from ..weights import WeightsError, read_checkpoint
@@ -187,7 +186,7 @@ def load_run(checkpoint: str,
         raise PreflightError(f'{checkpoint} does not fit its config: '
                              f'{error}') from error
     model.load_teacher()
-    trained_with = meta.get(META)
+    trained_with = meta.get(TEACHER_META)
     if trained_with is not None and trained_with != model.teacher_hash:
         raise PreflightError(
             f'{checkpoint} was trained by the teacher with SHA-256 '

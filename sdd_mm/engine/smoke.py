@@ -123,6 +123,8 @@ def _bring_forward(hook: Any, iterations: int) -> Iterator[str]:
     now = dict(begin_epoch=0, begin_iter=0, start_iters=0)
     if name == 'TeacherCacheHook':
         hook['cache_dir'] = None
+    elif name == 'TrainingLabelsHook':
+        hook['smoke'] = True
     elif name == 'PreciseBNHook':
         now['interval'] = 1
     elif name == 'ProfilerHook' and not hook.get('by_epoch', True):

@@ -1,10 +1,18 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""SDD as pure tensor functions, in the order of the paper's equations."""
+"""The paper's equations, and those of its baselines, as tensor functions."""
+from .contrastive import contrastive_loss, contrastive_scores
 from .criteria import dkd_loss, kd_loss, nkd_loss
+from .feature_maps import (hierarchical_context_loss, hint_loss,
+                           masked_generation_loss)
 from .local_logits import local_logits
+from .rotation_relations import keep_ranked, relation_loss, rotation_relations
+from .sample_relations import pkt_loss, rkd_loss, similarity_loss
 from .scale_decoupled import cell_weights, scale_decoupled_loss
 
 __all__ = [
-    'cell_weights', 'dkd_loss', 'kd_loss', 'local_logits', 'nkd_loss',
-    'scale_decoupled_loss'
+    'cell_weights', 'contrastive_loss', 'contrastive_scores', 'dkd_loss',
+    'hierarchical_context_loss', 'hint_loss', 'kd_loss', 'keep_ranked',
+    'local_logits', 'masked_generation_loss', 'nkd_loss', 'pkt_loss',
+    'relation_loss', 'rkd_loss', 'rotation_relations', 'scale_decoupled_loss',
+    'similarity_loss'
 ]

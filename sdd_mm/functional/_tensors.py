@@ -19,17 +19,17 @@ def full_precision(function):
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        tensors = [
-            value for value in (*args, *kwargs.values())
-            if isinstance(value, Tensor) and value.is_floating_point()
-        ]
+        tensors = _floating([*args, *kwargs.values()])
         dtype = functools.reduce(torch.promote_types,
                                  (tensor.dtype for tensor in tensors),
                                  torch.float32)
 
         def widen(value):
-            wide = isinstance(value, Tensor) and value.is_floating_point()
-            return value.to(dtype) if wide else value
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return value.to(dtype)
+            if type(value) in (list, tuple):
+                return type(value)(map(widen, value))
+            return value
 
         with _no_autocast(tensors):
             return function(
@@ -39,6 +39,17 @@ def full_precision(function):
                 })
 
     return wrapper
+
+
+def _floating(values) -> list:
+    """The floating-point tensors among values and in lists of them."""
+    found = []
+    for value in values:
+        if type(value) in (list, tuple):
+            found += _floating(value)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            found.append(value)
+    return found
 
 
 def _no_autocast(tensors):
@@ -95,3 +106,22 @@ def class_index(target: Tensor, logits: Tensor) -> Tensor:
         raise ValueError('labels must be integers, got a target of shape '
                          f'{tuple(target.shape)} and dtype {target.dtype}')
     return target.long()
+
+
+def check_samples(student: Tensor, teacher: Tensor) -> None:
+    """Refuse features, (B, ...), of other or no samples."""
+    if student.ndim < 2 or teacher.ndim < 2 or (
+            len(student) != len(teacher)) or not len(student):
+        raise ValueError(
+            'student and teacher must be features (B, ...) of the same '
+            f'samples, got {tuple(student.shape)} and {tuple(teacher.shape)}')
+
+
+def unit(rows: Tensor, epsilon: float = 0.) -> Tensor:
+    """Rows divided by their length plus ``epsilon``.
+
+    A row of zeros has no direction: it stays, and gets no gradient, which
+    would otherwise be infinite.
+    """
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / (length + epsilon).masked_fill(length == 0, math.inf)

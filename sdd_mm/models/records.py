@@ -2,18 +2,21 @@
 """What a recorder yields and a loss asks.
 
 Every record answers ``local_logits(scales, pooling)``, (N, B, K), and
-``logits()``, the network's true global logits, (B, K). ``samples(start,
-stop)`` is the record of these samples of the batch, ``num_samples`` their
-number B, ``num_classes`` the number K.
+``logits()``, the network's true global logits, (B, K). ``samples(rows)`` is
+the record of these samples of the batch, ``num_samples`` their number B,
+``num_classes`` the number K.
 """
 from dataclasses import dataclass, replace
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
 from ..functional.local_logits import (check_pooling, check_scales,
                                        global_cell, local_logits, pool_cells)
+
+Rows = Union[slice, Tensor]
+"""Which samples: a slice, or their places, (R,)."""
 
 
 class MapRecord:
@@ -23,9 +26,9 @@ class MapRecord:
         """The global logits, (B, K) (equations 2 and 3)."""
         return self.local_logits((1, ), 'direct')[0]
 
-    def samples(self, start: int, stop: int) -> 'MapRecord':
-        """The record of the samples from ``start`` up to ``stop``."""
-        return replace(self, feature=self.feature[start:stop])
+    def samples(self, rows: Rows) -> 'MapRecord':
+        """The record of some samples."""
+        return replace(self, feature=self.feature[rows])
 
     @property
     def num_samples(self) -> int:
@@ -98,11 +101,11 @@ class RegionHead(MapRecord):
             return self.global_logits
         return super().logits()
 
-    def samples(self, start: int, stop: int) -> 'RegionHead':
-        """The record of the samples from ``start`` up to ``stop``."""
+    def samples(self, rows: Rows) -> 'RegionHead':
+        """The record of some samples."""
         return replace(
-            super().samples(start, stop),
-            global_logits=_rows(self.global_logits, start, stop))
+            super().samples(rows),
+            global_logits=_select(self.global_logits, rows))
 
     @property
     def num_classes(self) -> Optional[int]:
@@ -178,11 +181,10 @@ class LocalLogits:
                 'or record scale 1 with direct pooling')
         return self._logits[global_cell(self.scales)]
 
-    def samples(self, start: int, stop: int) -> 'LocalLogits':
-        """The record of the samples from ``start`` up to ``stop``."""
-        return LocalLogits(self._logits[:, start:stop],
-                           self.scales, self.pooling,
-                           _rows(self.global_logits, start, stop))
+    def samples(self, rows: Rows) -> 'LocalLogits':
+        """The record of some samples."""
+        return LocalLogits(self._logits[:, rows], self.scales, self.pooling,
+                           _select(self.global_logits, rows))
 
     @property
     def num_samples(self) -> int:
@@ -195,5 +197,5 @@ class LocalLogits:
         return self._logits.shape[2]
 
 
-def _rows(tensor: Optional[Tensor], start: int, stop: int) -> Optional[Tensor]:
-    return None if tensor is None else tensor[start:stop]
+def _select(tensor: Optional[Tensor], rows: Rows) -> Optional[Tensor]:
+    return None if tensor is None else tensor[rows]

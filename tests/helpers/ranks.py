@@ -1,7 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A run of 20 steps, for test_distributed.py.
 
-    torchrun --nproc_per_node 2 tests/helpers/ranks.py OUT [MODE]
+    python tests/helpers/ranks.py PROCESSES OUT [MODE]
+
+The processes are those of torchrun, forked once everything is imported.
 
 MODE: one rank fails (fail), gets SIGTERM (signal) or a loss that is NaN (nan);
 or batch norm is synchronized, on GPUs (sync).
@@ -9,6 +11,7 @@ or batch norm is synchronized, on GPUs (sync).
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 sys.path[:0] = map(str, Path(__file__).resolve().parents[:3])
@@ -21,6 +24,8 @@ from mmengine.evaluator import BaseMetric  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.registry import METRICS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
+from torch.distributed.launcher.api import LaunchConfig  # noqa: E402
+from torch.distributed.launcher.api import elastic_launch  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 CRITERIA = ('KDCriterion', 'DKDCriterion', 'NKDCriterion')
@@ -129,9 +134,30 @@ def train(work_dir, criterion, world_size, trouble):
     return model.student.state_dict(), counted
 
 
-def main():
-    out = Path(sys.argv[1])
-    trouble = sys.argv[2] if len(sys.argv) > 2 else None
+def launch(function):
+    """Call a function in processes of torchrun, as the command line says."""
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=int(sys.argv[1]),
+        run_id='ranks',
+        rdzv_backend='c10d',
+        rdzv_endpoint='localhost:0',  # a port that is free
+        max_restarts=0,
+        start_method='fork')
+
+    def run(*args):
+        try:
+            function(*args)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    elastic_launch(settings, run)(*sys.argv[2:])
+
+
+def main(out, trouble=None):
+    out = Path(out)
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     world_size = int(os.environ['WORLD_SIZE'])
@@ -144,4 +170,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    launch(main)

@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 from toy import PREPROCESSOR, algorithm, classifier, sdd_loss
 
+from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks import DistillWarmupHook, FrozenTeacherHook
 from sdd_mm.engine.hooks.sdd_report_hook import CASES, prefixes
 from sdd_mm.functional.scale_decoupled import complementary_cells
@@ -106,7 +107,7 @@ def test_warmup_scales_the_loss():
 
 def test_warmup_of_an_absent_loss_is_an_error(tmp_path):
     run = runner(tmp_path, hooks=[dict(WARM, loss='loss_sd')])
-    with pytest.raises(KeyError, match="'loss_sd'.*loss_sdd"):
+    with pytest.raises(PreflightError, match="'loss_sd'.*loss_sdd"):
         run.train()
     with pytest.raises(ValueError, match='epochs'):
         DistillWarmupHook(loss='loss_sdd', epochs=0)

@@ -6,13 +6,12 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 from mmengine.config import Config
@@ -477,21 +476,15 @@ def test_a_flipped_bit_loads_no_other_values(tmp_path, step):
     assert refused * step > 8 * 50 * 4  # the values' own bits at least
 
 
-@pytest.mark.parametrize('kills',
+@pytest.mark.parametrize('count',
                          [3, pytest.param(50, marks=pytest.mark.long)])
-def test_killed_at_random_moments(kills):
+def test_killed_at_random_moments(count):
     """In a process of its own, which may fork."""
-    root = Path(__file__).resolve().parents[2]
-    result = subprocess.run(
-        [sys.executable, root / 'tests' / 'helpers' / 'kills.py',
-         str(kills)],
-        env=dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True)
+    result = commands.run(
+        commands.ROOT / 'tests' / 'helpers' / 'kills.py', count)
     assert result.returncode == 0, result.stdout
     seen = ast.literal_eval(result.stdout.splitlines()[-1])
-    assert seen['kills'] >= kills and seen['runs'] >= 1
+    assert seen['kills'] >= count and seen['runs'] >= 1
 
 
 class SignalAll(StopAt):

@@ -15,3 +15,4 @@ model = dict(
 optim_wrapper = dict(clip_grad=dict(max_norm=40))
 scales = (1, 2)  # the paper's M
 dkd = dict(beta=8.0, tau=4.0)
+reviewkd = 5.0  # ReviewKD's weight: dvlab-research/ReviewKD

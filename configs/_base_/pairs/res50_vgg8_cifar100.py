@@ -17,3 +17,4 @@ scales = (1, 2, 4)  # the paper's M
 # the authors' scripts have {1, 2} here for SD-NKD alone
 sd_nkd_scales = (1, 2)
 dkd = dict(beta=8.0, tau=4.0)
+reviewkd = 5.0  # ReviewKD's weight: ours

@@ -14,3 +14,4 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=40))
 scales = (1, 2, 4)  # the paper's M
 dkd = dict(beta=6.0, tau=4.0)
+reviewkd = 5.0  # ReviewKD's weight: ours

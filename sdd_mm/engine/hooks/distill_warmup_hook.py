@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ...runtime.utils import bare_model
+from ..errors import PreflightError
 
 
 @HOOKS.register_module()
@@ -26,7 +27,7 @@ class DistillWarmupHook(Hook):
 
     Raises:
         ValueError: If ``epochs`` is not positive.
-        KeyError: If the model has no such loss.
+        PreflightError: If the model has no such loss.
 
     Examples:
         >>> # in a config
@@ -55,7 +56,7 @@ class DistillWarmupHook(Hook):
         distiller = getattr(bare_model(runner), 'distiller', None)
         losses = getattr(distiller, 'distill_losses', {})
         if self.loss not in losses or not hasattr(losses[self.loss], 'warmup'):
-            raise KeyError(
+            raise PreflightError(
                 f'DistillWarmupHook.loss is {self.loss!r}, but the model has '
                 f'the losses {sorted(losses)}: set it to the name of a '
                 'ScaleDecoupledLoss or LogitLoss in '

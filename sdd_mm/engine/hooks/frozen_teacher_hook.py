@@ -7,10 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 
-from ...models.algorithms import TeacherError
+from ...models.algorithms import TEACHER_META, TeacherError
 from ...runtime.utils import bare_model
-
-META = 'teacher_sha256'
 
 
 @HOOKS.register_module()
@@ -41,14 +39,14 @@ class FrozenTeacherHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Write the teacher's hash."""
-        checkpoint['meta'][META] = self._hash(runner)
+        checkpoint['meta'][TEACHER_META] = self._hash(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Refuse to resume with another teacher."""
         mine = self._hash(runner)
         if not runner._resume or mine is None:
             return
-        theirs = checkpoint.get('meta', {}).get(META)
+        theirs = checkpoint.get('meta', {}).get(TEACHER_META)
         if theirs is None:
             print_log(
                 'The checkpoint has no hash of its teacher, so it cannot be '

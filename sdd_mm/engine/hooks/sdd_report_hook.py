@@ -37,9 +37,8 @@ class SDDReportHook(Hook):
       logs the mean of ten iterations for the losses themselves.
 
     With several losses the names are ``sdd/NAME/...``, such as
-    ``sdd/fine/part_scale4``
-    for a loss named ``loss_fine``, because MMEngine averages every scalar
-    with ``loss`` in its name.
+    ``sdd/fine/part_scale4`` for ``loss_fine``. ``loss_`` is left out because
+    MMEngine averages every scalar with ``loss`` in its name.
 
     Args:
         interval (int, optional): Iterations between two reports. Defaults to

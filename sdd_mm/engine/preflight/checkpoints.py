@@ -10,12 +10,11 @@ from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from ...input_format import stated_mismatch
-from ...models.algorithms import FrozenTeacherDistill
+from ...models.algorithms import TEACHER_META, FrozenTeacherDistill
 from ...weights import (CONVERTERS, Weights, WeightsError, misfits,
                         read_checkpoint, select)
 from ..config_keys import as_list
 from ..errors import PreflightError
-from ..hooks.frozen_teacher_hook import META
 from .classes import Classes
 from .same_classes import check_checkpoint
 
@@ -140,7 +139,7 @@ def _check_fit(title: str, weights: Weights, model: nn.Module,
 
 
 def _check_teacher(checkpoint: str, meta: dict, model: nn.Module) -> None:
-    teacher, theirs = getattr(model, 'teacher_hash', None), meta.get(META)
+    teacher, theirs = getattr(model, 'teacher_hash', None), meta.get(TEACHER_META)
     if not teacher or not theirs or teacher == theirs:
         return
     if model.teacher_ckpt is None:

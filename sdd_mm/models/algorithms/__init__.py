@@ -1,5 +1,10 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .frozen_teacher_distill import FrozenTeacherDistill
-from .teacher import TeacherError
+from .rotation_distill import RotationDistill
+from .rotation_head import RotationHead
+from .teacher import TEACHER_META, TeacherError
 
-__all__ = ['FrozenTeacherDistill', 'TeacherError']
+__all__ = [
+    'TEACHER_META', 'FrozenTeacherDistill', 'RotationDistill', 'RotationHead',
+    'TeacherError'
+]

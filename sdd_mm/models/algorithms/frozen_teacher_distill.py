@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...weights import network_hash, weights_hash
 from ..distillers import SDDDistiller
+from ..distillers.dry_run import fill_shapes, open_shapes
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
@@ -57,6 +58,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             student's backbone, or its arguments, such as
             ``dict(mode='max-autotune')``. Names in checkpoints stay the same;
             copies (EMA makes one) run uncompiled. Defaults to False.
+        image_size (int | tuple[int, int], optional): Height and width of the
+            training images, for losses and connectors with weights whose
+            ``student_channels`` and ``teacher_channels`` (or ``_shape``) the
+            config leaves open: a forward pass finds them. Defaults to None.
         on_normalization_mismatch (str): What to do with a teacher whose mean,
             std or channel order differs from the student's: 'error',
             'convert' (it gets images in its own format) or 'ignore' (it gets
@@ -93,6 +98,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher_inference: Optional[dict] = None,
                  student_channels_last: bool = False,
                  compile_student: Union[bool, dict] = False,
+                 image_size: Union[int, Tuple[int, int], None] = None,
                  on_normalization_mismatch: str = 'error',
                  architecture: Union[BaseModel, Dict, None] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
@@ -110,10 +116,19 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         stated = isinstance(
             teacher, dict) and ('cfg_path' in teacher or
                                 teacher.get('data_preprocessor') is not None)
+        networks = dict(
+            architecture=mmpretrain(architecture), teacher=mmpretrain(teacher))
+        if any(open_shapes(distiller)):
+            distiller = deepcopy(distiller)
+            networks = {
+                role: MODELS.build(one) if isinstance(one, dict) else one
+                for role, one in networks.items()
+            }
+            fill_shapes(distiller, networks['architecture'],
+                        networks['teacher'], image_size)
         super().__init__(
             distiller=distiller,
-            teacher=_mmpretrain(teacher),
-            architecture=_mmpretrain(architecture),
+            **networks,
             data_preprocessor=_as_mmpretrain_does(data_preprocessor,
                                                   architecture),
             **kwargs)
@@ -150,10 +165,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # TeacherCacheHook puts a TeacherCache in its place
         self.teacher_source = LiveTeacher(self.teacher, self.distiller,
                                           self.teacher_inference, self.convert)
-        self._register_state_dict_hook(_drop_teacher)
+        self._register_state_dict_hook(drop_teacher)
         self._register_load_state_dict_pre_hook(
-            _drop_teacher, with_module=True)
-        self.register_load_state_dict_post_hook(_excuse_teacher)
+            drop_teacher, with_module=True)
+        self.register_load_state_dict_post_hook(excuse_teacher)
 
     def _check_classes(self) -> None:
         counts = {
@@ -244,7 +259,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _student_losses(self, batch_inputs: Tensor,
                         data_samples) -> Dict[str, Tensor]:
-        losses = self.student(batch_inputs, data_samples, mode='loss')
+        losses = self._own_losses(batch_inputs, data_samples)
         if not self.calculate_student_loss:
             return dict()
         return {
@@ -252,6 +267,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             value * self.student_loss_weight if 'loss' in name else value
             for name, value in losses.items()
         }
+
+    def _own_losses(self, batch_inputs: Tensor,
+                    data_samples) -> Dict[str, Tensor]:
+        return self.student(batch_inputs, data_samples, mode='loss')
 
     def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
         """Set the student's mode; the teacher stays in eval."""
@@ -295,7 +314,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return copy
 
 
-def _drop_teacher(module, state_dict, prefix, *args) -> None:
+def drop_teacher(module, state_dict, prefix, *args) -> None:
     """Keep the teacher's weights out of a state dict.
 
     A hook, because MMEngine's checkpoint writer and loader call hooks where
@@ -306,7 +325,7 @@ def _drop_teacher(module, state_dict, prefix, *args) -> None:
         del state_dict[name]
 
 
-def _excuse_teacher(module, incompatible_keys) -> None:
+def excuse_teacher(module, incompatible_keys) -> None:
     """Do not report the teacher's weights as missing."""
     own = {f'teacher.{name}' for name in module.teacher.state_dict()}
     missing = incompatible_keys.missing_keys
@@ -316,7 +335,7 @@ def _excuse_teacher(module, incompatible_keys) -> None:
     ]
 
 
-def _mmpretrain(model: Union[BaseModel, Dict, None]):
+def mmpretrain(model: Union[BaseModel, Dict, None]):
     """A model config, in MMPretrain's scope if it names none."""
     if isinstance(model, dict) and 'cfg_path' in model:
         # MMEngine takes other keys as defaults, which the file overrides

@@ -13,6 +13,9 @@ from ..distillers import SDDDistiller
 from ..recorders.feature_head_recorder import MapReached
 from .teacher_inference import TeacherError, TeacherInference
 
+TEACHER_META = 'teacher_sha256'
+"""The hash of a run's teacher, in the meta of its checkpoints."""
+
 
 class LiveTeacher:
     """The teacher source that runs the teacher.

@@ -1,9 +1,20 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from .base import DistillLossError
+from .contrastive_loss import ContrastiveLoss
 from .criteria import DKDCriterion, KDCriterion, NKDCriterion
+from .feature_losses import HintLoss, PKTLoss, RelationalLoss, SimilarityLoss
 from .logit_loss import LogitLoss
+from .masked_generation_loss import MaskedGenerationLoss
+from .review_loss import ReviewLoss
+from .rotation_relation_loss import RotationRelationLoss
 from .scale_decoupled_loss import ScaleDecoupledLoss
+from .semantic_calibration_loss import SemanticCalibrationLoss
+from .view_loss import ViewLoss
 
 __all__ = [
-    'DKDCriterion', 'KDCriterion', 'LogitLoss', 'NKDCriterion',
-    'ScaleDecoupledLoss'
+    'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'HintLoss',
+    'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss', 'NKDCriterion',
+    'PKTLoss', 'RelationalLoss', 'ReviewLoss', 'RotationRelationLoss',
+    'ScaleDecoupledLoss', 'SemanticCalibrationLoss', 'SimilarityLoss',
+    'ViewLoss'
 ]

@@ -1,13 +1,41 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from abc import ABCMeta, abstractmethod
-from typing import Optional, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import SDDError
+from ...functional._tensors import full_precision
 
-class RecordLoss(nn.Module, metaclass=ABCMeta):
+Features = Union[Tensor, Sequence[Tensor]]
+
+
+class DistillLossError(SDDError, ValueError):
+    """A loss cannot be computed with what the config gives it."""
+
+
+class WeightedLoss(nn.Module, metaclass=ABCMeta):
+    """A distillation loss with a weight and a warm-up.
+
+    Args:
+        loss_weight (float): Weight of the loss. Defaults to 1.0.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        # what DistillWarmupHook sets; a tensor, so that a compiled step need
+        # not be compiled anew when it changes
+        self.register_buffer('warmup', torch.ones(()), persistent=False)
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """A loss times its weight and warm-up."""
+        return (self.loss_weight * self.warmup) * loss
+
+
+class RecordLoss(WeightedLoss):
     """A distillation loss over the records of student and teacher.
 
     Args:
@@ -20,14 +48,10 @@ class RecordLoss(nn.Module, metaclass=ABCMeta):
     def __init__(self,
                  criterion: Union[dict, nn.Module],
                  loss_weight: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(loss_weight)
         if isinstance(criterion, dict):
             criterion = MODELS.build(criterion)
         self.criterion = criterion
-        self.loss_weight = loss_weight
-        # what DistillWarmupHook sets; a tensor, so that a compiled step need
-        # not be compiled anew when it changes
-        self.register_buffer('warmup', torch.ones(()), persistent=False)
 
     def forward(self, student, teacher, target: Tensor) -> Tensor:
         """The weighted loss.
@@ -42,8 +66,7 @@ class RecordLoss(nn.Module, metaclass=ABCMeta):
         Returns:
             Tensor: A scalar.
         """
-        return (self.loss_weight * self.warmup) * self.compute(
-            student, teacher, target)
+        return self.weighted(self.compute(student, teacher, target))
 
     @property
     @abstractmethod
@@ -58,3 +81,55 @@ class RecordLoss(nn.Module, metaclass=ABCMeta):
     @abstractmethod
     def compute(self, student, teacher, target: Tensor) -> Tensor:
         """The loss before its weights, a scalar."""
+
+
+class FeatureLoss(WeightedLoss):
+    """A distillation loss over features of student and teacher.
+
+    Features are what MMRazor's recorders yield. A loss computes in float32
+    (float64 if given), with autocast disabled.
+
+    Args:
+        loss_weight (float): Weight of the loss. Defaults to 1.0.
+    """
+
+    def forward(self, student: Features, teacher: Features) -> Tensor:
+        """The weighted loss.
+
+        Args:
+            student (Tensor | Sequence[Tensor]): The student's features.
+            teacher (Tensor | Sequence[Tensor]): The teacher's features. No
+                gradient flows into them.
+
+        Returns:
+            Tensor: A scalar.
+        """
+        compute = full_precision(self.compute)
+        return self.weighted(compute(student, teacher))
+
+    @abstractmethod
+    def compute(self, student: Features, teacher: Features) -> Tensor:
+        """The loss before its weights, a scalar."""
+
+
+def check_channels(loss: nn.Module, student: Features,
+                   teacher: Features) -> None:
+    """Refuse features that a loss was not built for.
+
+    Args:
+        loss (nn.Module): It has ``student_channels`` and
+            ``teacher_channels``: one number, or one per feature.
+        student (Tensor | Sequence[Tensor]): The student's features.
+        teacher (Tensor | Sequence[Tensor]): The teacher's features.
+    """
+    for role, features in (('student', student), ('teacher', teacher)):
+        built = getattr(loss, f'{role}_channels')
+        if isinstance(features, Tensor):
+            found = features.shape[1]
+        else:
+            found = tuple(feature.shape[1] for feature in features)
+        if found != built:
+            raise DistillLossError(
+                f'{type(loss).__name__}.{role}_channels is {built}, but the '
+                f'features of the {role} have {found} channels: set it to '
+                f'{found}, or record other features')

@@ -207,6 +207,5 @@ class ScaleDecoupledLoss(RecordLoss):
 def _chunks(size: int, student, teacher, target: Tensor) -> Iterator[tuple]:
     """Records and targets of ``size`` samples at a time."""
     for start in range(0, len(target), size):
-        yield (student.samples(start, start + size),
-               teacher.samples(start,
-                               start + size), target[start:start + size])
+        rows = slice(start, start + size)
+        yield student.samples(rows), teacher.samples(rows), target[rows]

@@ -1,9 +1,12 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
 from .find_head import FeatureHeadError
+from .find_stages import StageError
+from .image_index_recorder import ImageIndexRecorder
+from .stage_maps_recorder import StageMapsRecorder
 from .target_recorder import TargetRecorder
 
 __all__ = [
-    'FeatureHeadError', 'FeatureHeadRecorder', 'RegionHeadRecorder',
-    'TargetRecorder'
+    'FeatureHeadError', 'FeatureHeadRecorder', 'ImageIndexRecorder',
+    'RegionHeadRecorder', 'StageError', 'StageMapsRecorder', 'TargetRecorder'
 ]

@@ -1,18 +1,17 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-import inspect
-from typing import Optional, Sequence
+from typing import Sequence
 
 import torch
 from mmengine.logging import print_log
-from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...structures import DataSampleBatch
+from .data_samples_recorder import DataSamplesRecorder
 
 
 @TASK_UTILS.register_module()
-class TargetRecorder(BaseRecorder):
+class TargetRecorder(DataSamplesRecorder):
     """Records the targets in the data samples that a model is called with.
 
     ``gt_score`` (B, K) if the samples have it (Mixup, CutMix, label smoothing
@@ -32,34 +31,11 @@ class TargetRecorder(BaseRecorder):
     """
 
     def __init__(self) -> None:
-        super().__init__(source='')
-        self._recording = False
+        super().__init__()
         self._logged = False
 
-    def prepare_from_model(self, model: Optional[nn.Module] = None) -> None:
-        """Record what the model's ``forward`` is called with."""
-        self._title = type(model).__name__
-        parameters = list(inspect.signature(model.forward).parameters)
-        if 'data_samples' not in parameters:
-            raise ValueError(
-                f'{self._title}.forward takes no `data_samples`, so the '
-                'Target recorder cannot read labels from it')
-        self._position = parameters.index('data_samples')
-        model.register_forward_pre_hook(self._keep_target, with_kwargs=True)
-
-    def _keep_target(self, module: nn.Module, args: tuple,
-                     kwargs: dict) -> None:
-        if not self._recording:
-            return
-        samples = kwargs.get('data_samples')
-        if samples is None and len(args) > self._position:
-            samples = args[self._position]
-        self.data_buffer.append(self._target(samples))
-
-    def _target(self, samples: Optional[Sequence]) -> Tensor:
-        if not samples:
-            raise ValueError(f'{self._title} was called without data_samples, '
-                             'so the distillation has no target')
+    def read(self, samples: Sequence) -> Tensor:
+        """The targets of a batch."""
         if 'gt_score' in samples[0]:
             if not self._logged:
                 self._logged = True
@@ -80,11 +56,3 @@ class TargetRecorder(BaseRecorder):
                 f'{len(samples)} data samples have {len(target)} labels: SDD '
                 'needs exactly one label per image')
         return target
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._recording = True
-
-    def __exit__(self, exc_type, exc_value, traceback) -> None:
-        super().__exit__(exc_type, exc_value, traceback)
-        self._recording = False

@@ -244,7 +244,7 @@ def kinds(scales=(1, 2), pooling='direct'):
 @pytest.mark.parametrize('kind', list(kinds()))
 def test_records_give_samples(kind):
     record = kinds()[kind]
-    part = record.samples(2, 5)
+    part = record.samples(slice(2, 5))
     assert type(part) is type(record)
     assert (record.num_samples, part.num_samples) == (B, 3)
     assert record.num_classes == (None if kind == 'region' else K)

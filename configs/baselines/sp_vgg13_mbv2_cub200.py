@@ -1,0 +1,3 @@
+_base_ = ['../_base_/pairs/vgg13_mbv2_cub200.py', '../_base_/methods/sp.py']
+model = _base_.method
+optim_wrapper = dict(clip_grad=None)
