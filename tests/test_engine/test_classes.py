@@ -176,7 +176,7 @@ WRONG = {
      "'cat' is class 0 .*'1. Dog'|'cat' is class 0 .*'2. Cat' class 1"),
     'too few names':
     (lambda data: data.both(classes=['Felis', 'Canis']),
-     'has 2 classes .Felis, Canis., .*train has 3 class folders .cat, dog, owl.'
+     'has 2 classes .Felis, Canis., .*train has 3 class folders .cat, dog, owl'
      ),
     'numbers as folders, in the order of numbers':
     (lambda data: [[(data.root / split / old).rename(data.root / split / new)

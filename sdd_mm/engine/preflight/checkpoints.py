@@ -139,7 +139,8 @@ def _check_fit(title: str, weights: Weights, model: nn.Module,
 
 
 def _check_teacher(checkpoint: str, meta: dict, model: nn.Module) -> None:
-    teacher, theirs = getattr(model, 'teacher_hash', None), meta.get(TEACHER_META)
+    teacher, theirs = getattr(model, 'teacher_hash',
+                              None), meta.get(TEACHER_META)
     if not teacher or not theirs or teacher == theirs:
         return
     if model.teacher_ckpt is None:

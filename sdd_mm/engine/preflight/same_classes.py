@@ -203,7 +203,8 @@ def _check_count(one: Classes, model: nn.Module) -> None:
     count = len(one.folders if one.by_folders else one.names)
     if outputs is None or count == outputs:
         return
-    head = f'the head of {type(getattr(model, "architecture", model)).__name__}'
+    student = type(getattr(model, 'architecture', model)).__name__
+    head = f'the head of {student}'
     if not one.by_folders:
         if count > outputs:
             raise PreflightError(
