@@ -72,12 +72,12 @@ def check_folders(key: str, dataset: BaseDataset, trains: bool) -> None:
             'for each folder, in their sorted order, or leave out `classes`')
     if empty and trains:
         raise PreflightError(
-            f'{key}: {len(empty)} class folders in {root} are empty: '
+            f'{key}: class folders in {root} are empty: '
             f'{some(empty)}. Each is a class of its own: fill them or remove '
             f'them, or set {key}.data_root to the whole data' +
             _extensions(key, dataset) * bool(unread))
     if unread:
-        warn(f'{key}: {sum(unread.values())} files in {root} are not read: '
+        warn(f'{key}: some files in {root} are not read: '
              f'{_kinds(unread)}' + _extensions(key, dataset))
 
 
@@ -155,9 +155,9 @@ def check_images(key: str, dataset: BaseDataset) -> None:
             broken[path] = error
     if broken:
         first, *more = broken
-        raise PreflightError(
-            f'{key}: {len(broken)} broken images: {broken[first]}' +
-            f'. The others: {some(more)}' * bool(more))
+        raise PreflightError(f'{key}: {broken[first]}' +
+                             f'. It is not the only one: {some(more)}' *
+                             bool(more))
 
 
 def check_apart(datasets: Dict[str, BaseDataset],

@@ -136,7 +136,7 @@ def check_presence(found: List[Classes], outputs: Optional[int],
             continue
         unseen = sorted(set(counts) - set(trained or counts))
         if unseen:
-            text = (f'{field} has images of {len(unseen)} classes of which '
+            text = (f'{field} has images of classes of which '
                     f'train_dataloader has none: '
                     f'{some([*map(named, unseen)])}. ' +
                     (remedy or 'Add training images of these classes, or '
