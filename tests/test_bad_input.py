@@ -448,20 +448,25 @@ CASES = {
     }, 'RandomCropp'),
     'an empty class folder':
     (images(lambda root, dataset: (root / 'b' / 'one.jpg').unlink()),
-     'train_dataloader.dataset: 1 class folders in .*images are empty: b'
+     'train_dataloader.dataset: class folders in .*images are empty: b'
      '.*data_root'),
     'a class folder too few':
     (images(lambda root, dataset: shutil.rmtree(root / 'b')),
      'has 9 class folders .a, c, .*has 10 classes: .*num_classes'),
     'one class folder too many':
-    (images(lambda root, dataset: [(root / name).mkdir() or shutil.copy(
-        root / 'b' / 'one.jpg', root / name) for name in ('.x', 'aa')]),
+    (images(lambda root, dataset: shutil.copytree(root / 'b', root / 'aa')),
      'has 11 class folders .a, aa, b'),
+    'a hidden class folder':
+    (images(lambda root, dataset: (root / '.ipynb_checkpoints').mkdir()),
+     'hidden folder .*images/.ipynb_checkpoints as a class: remove it'),
+    'a hidden folder with images': (images(
+        lambda root, dataset: shutil.copytree(root / 'b', root / 'b' / '.x')),
+                                    'hidden folder .*b/.x as .*class b: '
+                                    'remove it'),
     'other classes to validate':
-    (other_classes,
-     'val_dataloader.dataset has 10 class folders, train_dataloader.dataset '
-     'has 10.*Absent from val_dataloader.dataset: b; absent from '
-     'train_dataloader.dataset: aa'),
+    (other_classes, 'val_dataloader.dataset must have the class folders of '
+     'train_dataloader.dataset .*no folder b: create it.*mkdir .*others/b.*'
+     'a folder aa, .* rename or remove it'),
     'no scenes': ({
         f'{DATA}.num_scenes': 0
     }, 'num_scenes must be a positive integer, got 0'),
@@ -527,6 +532,12 @@ CASES = {
                           'message_hub, optimizer.*epoch_N.pth'),
     'meta that is damaged': (resumed(saved(dict(state_dict={}, meta=5))),
                              'its meta is a int, not a dict'),
+    'a teacher of the same classes in another order':
+    (teacher_file(lambda content, cfg: dict(
+        state_dict=content,
+        meta=dict(dataset_meta=dict(classes=[*'1023456789'])))),
+     "'0' is class 0 in the classes of DigitScenes .*class 1 in .*teacher.pth"
+     '.*model.teacher_ckpt'),
     'a number for the teacher': ({
         'model.teacher_ckpt': 5
     }, 'model.teacher_ckpt must be text'),

@@ -20,6 +20,7 @@ from mmpretrain.datasets import PackInputs
 from mmpretrain.models.backbones.mixmim import MixMIMBlock
 from mmpretrain.models.utils import ShiftWindowMSA
 from mmrazor.registry import MODELS
+from toy import PREPROCESSOR, algorithm, classifier
 
 from sdd_mm.converters import ConversionError, export_student
 from sdd_mm.converters.graph import (StudentGraph, to_onnx, to_torchscript,
@@ -28,6 +29,7 @@ from sdd_mm.converters.plain_config import plain_config
 from sdd_mm.converters.sample_images import describe_images, sample_images
 from sdd_mm.converters.windows import traceable_windows, window_reverse
 from sdd_mm.datasets import DigitScenes
+from sdd_mm.engine.preflight import check_training
 from sdd_mm.input_format import stated_mismatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +103,55 @@ def test_the_student_has_the_accuracy_of_its_run(run, tmp_path):
         wanted = validated.val_step(pseudo_collate(data))
     for one, other in zip(found, wanted):
         assert np.allclose(one['pred_scores'], other.pred_score, atol=1e-6)
+
+
+def test_an_image_gets_the_name_of_its_folder(tmp_path):
+    colors = dict(red=(200, 40, 40), green=(40, 200, 40), blue=(40, 40, 200))
+    rng = np.random.default_rng(0)
+    for name, color in colors.items():
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        for index in range(8):
+            image = color[::-1] + rng.normal(0, 10, (16, 16, 3))
+            cv2.imwrite(
+                str(tmp_path / 'data' / name / f'{index}.png'),
+                image.clip(0, 255).astype(np.uint8))
+    model = algorithm(
+        architecture=classifier(num_classes=3),
+        teacher=classifier(
+            num_classes=3, data_preprocessor=dict(PREPROCESSOR)))
+    model['distiller']['distill_losses']['loss_sdd']['loss_weight'] = 0.01
+    loader = dict(
+        batch_size=8,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(
+            type='CustomDataset',
+            data_root=str(tmp_path / 'data'),
+            pipeline=[dict(type='LoadImageFromFile'),
+                      dict(type='PackInputs')]))
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=model,
+            train_dataloader=loader,
+            test_dataloader=loader,
+            test_evaluator=dict(type='Accuracy'),
+            test_cfg=dict(),
+            train_cfg=dict(by_epoch=True, max_epochs=8),
+            optim_wrapper=dict(optimizer=dict(type='Adam', lr=1e-2)),
+            randomness=dict(seed=0),
+            work_dir=str(tmp_path / 'run'),
+            experiment_name='folders'))
+    check_training(cfg)
+    Runner.from_cfg(cfg).train()
+    path, _ = export_student(
+        str(tmp_path / 'run' / 'epoch_8.pth'), str(tmp_path / 'student.pth'))
+    model = get_model(str(path.with_suffix('.py')), pretrained=str(path))
+    images = sorted((tmp_path / 'data').rglob('*.png'))
+    found = ImageClassificationInferencer(model)([*map(str, images)],
+                                                 batch_size=8)
+    assert [result['pred_class']
+            for result in found] == [image.parent.name for image in images]
 
 
 def test_the_plain_config_trains_by_itself(run, tmp_path):

@@ -171,6 +171,12 @@ def test_another_teacher_on_resume_and_a_start_that_loads_nothing(
         path)
     with pytest.raises(PreflightError, match='another teacher.*other'):
         check_training(cfg)
+    meta = dict(dataset_meta=dict(classes=[*'0123456798']))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    with pytest.raises(PreflightError, match="'8' is class 8 .*--resume"):
+        check_training(cfg)
+    with pytest.raises(PreflightError, match="'8' is class 8 .*checkpoint"):
+        check_testing(cfg)
     torch.save(dict(state_dict=model.architecture.state_dict()), path)
     with pytest.raises(PreflightError, match='weights are missing'):
         check_training(cfg)

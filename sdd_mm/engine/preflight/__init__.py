@@ -2,6 +2,7 @@
 """What must be right before a run may touch its work directory."""
 import logging
 import os
+from typing import List
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -12,11 +13,12 @@ from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill, TeacherError
 from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
+from .classes import Classes
 from .data import check_data
 from .handover import Checked, RandomState, hand_over
-from .methods import (check_channels, check_mixing, check_normalized_once,
-                      without_meaning)
+from .methods import check_mixing, without_meaning
 from .parts import build_loops, build_model, build_parts
+from .same_classes import check_checkpoint
 from .values import check_values
 
 __all__ = ['Checked', 'check_testing', 'check_training', 'hand_over']
@@ -45,20 +47,17 @@ def check_training(cfg: Config) -> Checked:
         checked = Checked(model, before, RandomState.now())
         check_mixing(cfg, model)
         runner = build_parts(cfg, model)
-        loaders = check_data(cfg, model,
-                             ('train_dataloader', 'val_dataloader'))
-        for field in ('train_dataloader', 'val_dataloader'):
-            if loaders.get(field) is not None:
-                check_channels(field, loaders[field], model)
-                check_normalized_once(field, cfg[field].dataset, model)
+        loaders, found = check_data(cfg, model,
+                                    ('train_dataloader', 'val_dataloader'))
         if None not in loaders.values():
             build_loops(cfg, runner, loaders)
     loaded = channel_order(cfg.train_dataloader)
+    trained = [one for one in found if one.field == 'train_dataloader']
     if isinstance(model, FrozenTeacherDistill):
         _check_ema(cfg)
-        _check_teacher(model, loaded)
+        _check_teacher(model, loaded, trained)
     check_pretrained(model, loaded)
-    check_start(cfg, model, loaded)
+    check_start(cfg, model, loaded, trained)
     for sentence in without_meaning(model):
         print_log(sentence, logger='current', level=logging.WARNING)
     return checked
@@ -75,16 +74,13 @@ def check_testing(cfg: Config) -> None:
     """
     with _scope(cfg), RandomState.kept():
         model = build_model(cfg)
-        loaders = check_data(cfg, model, ('test_dataloader', ))
-        if loaders['test_dataloader'] is not None:
-            check_channels('test_dataloader', loaders['test_dataloader'],
-                           model)
-        check_normalized_once('test_dataloader', cfg.test_dataloader.dataset,
-                              model)
-    check_tested(cfg.load_from, model, channel_order(cfg.test_dataloader))
+        tested = check_tested(cfg.load_from, model,
+                              channel_order(cfg.test_dataloader))
+        check_data(cfg, model, ('test_dataloader', ), tested)
 
 
-def _check_teacher(model: FrozenTeacherDistill, loaded) -> None:
+def _check_teacher(model: FrozenTeacherDistill, loaded,
+                   data: List[Classes]) -> None:
     # one process of a machine downloads it, the others find it there
     if '://' in (model.teacher_ckpt or '') and os.environ.get(
             'LOCAL_RANK', '0') != '0':
@@ -99,6 +95,12 @@ def _check_teacher(model: FrozenTeacherDistill, loaded) -> None:
             f'teacher checkpoint {model.teacher_ckpt}: {mismatch}. Set '
             "model.teacher.data_preprocessor.to_rgb, and the student's "
             'data_preprocessor.to_rgb, to what the data set needs')
+    check_checkpoint(
+        Classes.of_checkpoint('teacher checkpoint', str(model.teacher_ckpt),
+                              model.teacher_meta), data,
+        'The student would learn the outputs of other classes: number the '
+        "classes of the data as the teacher's training did, or set "
+        'model.teacher_ckpt to a teacher of these')
 
 
 def _check_ema(cfg: Config) -> None:

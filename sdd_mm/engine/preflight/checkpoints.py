@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The checkpoints of a config: those that it starts from, resumes or tests."""
 import logging
-from typing import Optional
+from typing import List, Optional
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -15,6 +15,8 @@ from ...weights import (CONVERTERS, Weights, WeightsError, misfits,
                         read_checkpoint, select)
 from ..config_keys import as_list
 from ..errors import PreflightError
+from .classes import Classes
+from .same_classes import check_checkpoint
 
 
 def check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
@@ -43,8 +45,12 @@ def check_pretrained(model: nn.Module, loaded: Optional[str]) -> None:
                 f'{CONVERTERS}')
 
 
-def check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
-    """Check the checkpoint that a run resumes, or starts from."""
+def check_start(cfg: Config, model: nn.Module, loaded: Optional[str],
+                data: List[Classes]) -> None:
+    """Check the checkpoint that a run resumes, or starts from.
+
+    ``data`` are the classes of the training images.
+    """
     checkpoint, resume = cfg.get('load_from'), cfg.get('resume', False)
     if resume and checkpoint is None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)
@@ -56,6 +62,9 @@ def check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
         _check_fit(f'{key} {checkpoint}', content['state_dict'], model,
                    'Resume it with its own config')
         _check_teacher(checkpoint, content['meta'], model)
+        check_checkpoint(
+            Classes.of_checkpoint(key, checkpoint, content['meta']), data,
+            'Resume it with the data that the run began with')
         _check_resumable(cfg, checkpoint, content)
         return
     advice = CONVERTERS
@@ -67,13 +76,18 @@ def check_start(cfg: Config, model: nn.Module, loaded: Optional[str]) -> None:
 
 
 def check_tested(checkpoint: str, model: nn.Module,
-                 loaded: Optional[str]) -> None:
-    """Check the checkpoint that is tested, every weight of it."""
+                 loaded: Optional[str]) -> Classes:
+    """Check the checkpoint that is tested, every weight of it.
+
+    Returns:
+        Classes: The classes that it states.
+    """
     content = _read('checkpoint', checkpoint, model, loaded)
     _check_fit(
         f'checkpoint {checkpoint}', content['state_dict'], model,
         "Test a run's student with the config of the run, and an exported "
         'one with the config beside it')
+    return Classes.of_checkpoint('checkpoint', checkpoint, content['meta'])
 
 
 def _read(key: str, checkpoint: str, model: nn.Module,

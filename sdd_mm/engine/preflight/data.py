@@ -4,10 +4,8 @@ import copy
 import os
 import os.path as osp
 import warnings
-from contextlib import suppress
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -21,43 +19,131 @@ from ...runtime.utils import num_classes
 from ..errors import PreflightError
 from .batch import check_batch
 from .building import building, look_up, parameters, says
-from .classes import (by_folders, check_classes, check_folders,
-                      check_same_classes)
+from .classes import Classes
+from .files import check_apart, check_folders, check_images, check_list
+from .methods import check_channels, check_normalized_once
+from .same_classes import (check_checkpoint, check_classes, check_presence,
+                           check_range)
+from .splits import check_split
+from .values import items
 
 
-def check_data(cfg: Config, model: nn.Module,
-               fields: tuple) -> Dict[str, Optional[DataLoader]]:
+def check_data(cfg: Config,
+               model: nn.Module,
+               fields: tuple,
+               tested: Optional[Classes] = None) -> Tuple[dict, List[Classes]]:
     """Load data sets, look at their labels, and collate a batch of each.
 
+    The data of a later test need not be there yet: only what numbers their
+    classes is looked at.
+
+    Args:
+        cfg (Config): The config.
+        model (nn.Module): Its model.
+        fields (tuple[str]): Keys of the dataloaders that are used.
+        tested (Classes, optional): Those of the checkpoint that is tested.
+            Defaults to None.
+
     Returns:
-        dict[str, DataLoader | None]: The dataloaders that the config has, by
-        their keys; None where the run will download the data.
+        tuple: The dataloaders that the config has, by their keys, None where
+        the run will download the data; and the classes of each data set.
+
+    Raises:
+        PreflightError: If something is absent, unreadable, or does not fit.
     """
     datasets: Dict[str, BaseDataset] = {}
     loaders: Dict[str, Optional[DataLoader]] = {}
     for field in fields:
         if cfg.get(field) is None:
             continue
-        downloads = False
-        for key, config in datasets_of(f'{field}.dataset', cfg[field].dataset):
-            if issubclass(_kind(key, config), BaseDataset):
-                dataset = _build_lazily(key, config)
-                check_folders(key, dataset, model)
-                datasets[key] = dataset
-                downloads |= getattr(dataset, 'download', False)
+        parts = _parts(field, cfg[field])
         if _kind(f'{field}.dataset', cfg[field].dataset) is InMemoryDataset:
             _check_in_memory(field, cfg[field], model)
-        loaders[field] = _load(field, cfg[field], downloads)
-    seen: dict = {}
+        loaders[field] = _load(field, cfg[field], parts)
+        datasets.update(parts)
+    datasets.update(_later_test(cfg, fields))
     for key, dataset in datasets.items():
-        check_classes(key, dataset, model)
-    for key, dataset in (*datasets.items(), *_test_datasets(cfg)):
-        check_same_classes(key, dataset, seen)
+        if not dataset.pipeline.transforms:
+            raise PreflightError(f'{key}.pipeline is empty: it must end with '
+                                 "dict(type='PackInputs')")
+    found = [Classes.of_dataset(*item) for item in datasets.items()]
+    if tested is not None:
+        check_checkpoint(
+            tested, found, 'Test it on data whose classes have the numbers of '
+            'its training')
+    check_classes(found, model)
+    for one, dataset in zip(found, datasets.values()):
+        check_range(one, dataset, num_classes(model))
+    folds, remedy = _folds(cfg)
+    check_apart(datasets, folds)
+    check_presence(found, num_classes(model), remedy)
     for field, loader in loaders.items():
+        for key, dataset in datasets.items():
+            if key.startswith(field):
+                check_images(key, dataset)
         if loader is not None:
-            _check_labels(field, loader.dataset, num_classes(model))
             check_batch(field, cfg[field], loader)
-    return loaders
+            check_channels(field, loader, model)
+            check_normalized_once(field, cfg[field].dataset, model)
+    return loaders, found
+
+
+def _parts(field: str, loader: dict) -> Dict[str, BaseDataset]:
+    """The data sets inside wrappers, with files that can be read."""
+    parts = {}
+    configs = list(datasets_of(f'{field}.dataset', loader['dataset']))
+    for key, config in configs:
+        if issubclass(_kind(key, config), BaseDataset):
+            check_split(key, config, _kind(key, config))
+            parts[key] = _build_lazily(key, config)
+            # others may have the images of an empty folder
+            trains = field == 'train_dataloader' and len(configs) == 1
+            check_folders(key, parts[key], trains)
+            check_list(key, parts[key])
+    return parts
+
+
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """The data sets inside wrappers, in the order of the config."""
+    inner = getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)])
+    if isinstance(dataset, BaseDataset) or inner == [None]:
+        yield dataset
+        return
+    for part in inner:
+        yield from _leaves(part)
+
+
+def _later_test(cfg: Config, fields: tuple) -> Dict[str, BaseDataset]:
+    """The data sets of a later test, if they are others and are there."""
+    field, loader = 'test_dataloader', cfg.get('test_dataloader') or {}
+    used = [cfg[one].dataset for one in fields if cfg.get(one)]
+    if field in fields or 'dataset' not in loader or loader['dataset'] in used:
+        return {}
+    try:
+        parts = _parts(field, loader)
+        _load(field, loader, parts)
+    except PreflightError as error:
+        if error.__cause__ is None:  # it is one of ours
+            raise
+        return {}
+    return parts
+
+
+def _folds(cfg: Config) -> Tuple[Optional[str], Optional[str]]:
+    """The key of a KFoldDataset, and what to do if its folds are sorted."""
+    field = 'train_dataloader'
+    entries = dict(items(cfg.get(field) or {}, f'{field}.'))
+    for key, value in entries.items():
+        if not str(value).endswith('KFoldDataset'):
+            continue
+        key = key.removesuffix('.type')
+        if entries.get(f'{key}.seed') is None:
+            return key, (
+                f'Set {key}.seed, and that of the other dataloaders, to one '
+                'number: KFoldDataset does not shuffle without it, and the '
+                'images are sorted by class')
+        return key, None
+    return None, None
 
 
 def _kind(key: str, config: dict) -> type:
@@ -78,18 +164,6 @@ def _build_lazily(key: str, config: dict) -> Any:
             'it is read. If it is your own, make a JSON of it: '
             'mmengine.dump(mmengine.load(OLD), NEW)')
     return dataset
-
-
-def _test_datasets(cfg: Config) -> Iterator[Tuple[str, BaseDataset]]:
-    """Data sets of a later test, which need not be there yet."""
-    loader = cfg.get('test_dataloader') or {}
-    for key, config in datasets_of(
-            'test_dataloader.dataset',
-            loader['dataset']) if 'dataset' in loader else ():
-        with suppress(Exception):
-            dataset = DATASETS.build(dict(config, lazy_init=True))
-            check_same_classes(key, dataset, {})
-            yield key, dataset
 
 
 def _check_in_memory(field: str, loader: dict, model: nn.Module) -> None:
@@ -117,11 +191,15 @@ def _check_in_memory(field: str, loader: dict, model: nn.Module) -> None:
             "CutMix) of the student's train_cfg.augments")
 
 
-def _load(field: str, loader: dict, downloads: bool) -> Optional[DataLoader]:
+def _load(field: str, loader: dict,
+          parts: Dict[str, BaseDataset]) -> Optional[DataLoader]:
     """Build a dataloader as the runner does. It starts no workers.
 
-    The data set of an ``InMemoryDataset`` is loaded without it.
+    The data set of an ``InMemoryDataset`` is loaded without it. The loaded
+    data sets take the places of ``parts``.
     """
+    downloads = any(
+        getattr(part, 'download', False) for part in parts.values())
     loader = copy.deepcopy(dict(loader))
     loader.setdefault('collate_fn', dict(type='default_collate'))
     key, dataset = f'{field}.dataset', loader['dataset']
@@ -129,15 +207,16 @@ def _load(field: str, loader: dict, downloads: bool) -> Optional[DataLoader]:
         key, dataset = f'{key}.dataset', dataset['dataset']
         loader['dataset'] = dataset
     for inner, config in datasets_of(key, dataset):
-        if downloads:
+        if downloads and 'download' in parameters(_kind(inner, config)):
             config['download'] = False
         if 'serialize_data' in parameters(_kind(inner, config)):
             config['serialize_data'] = False  # that is for workers
+    keys = [inner for inner, _ in datasets_of(key, dataset)]
     with building(field, copy.deepcopy(loader), DataLoader):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # the run gives them, too
-                return Runner.build_dataloader(loader, seed=0)
+                built = Runner.build_dataloader(loader, seed=0)
         except (OSError, RuntimeError) as error:
             if downloads:
                 return None
@@ -150,30 +229,7 @@ def _load(field: str, loader: dict, downloads: bool) -> Optional[DataLoader]:
             if not osp.isabs(config.get('data_root') or os.sep):
                 text += f'; relative paths start at {os.getcwd()}'
             raise PreflightError(text) from error
-
-
-def _check_labels(field: str, dataset: Any, classes: Optional[int]) -> None:
-    """Refuse the first label in the annotations that is no class."""
-    for sample, label in _labels(dataset) if classes else ():
-        values = np.ravel(label)
-        if values.dtype.kind in 'iu' and not all(0 <= value < classes
-                                                 for value in values):
-            raise PreflightError(
-                f'{field}.dataset: {sample}: label {label} is not one of the '
-                f'{classes} classes of the student: correct the annotations, '
-                'or set head.num_classes of student and teacher')
-
-
-def _labels(dataset: Any) -> Iterator[Tuple[Any, Any]]:
-    """Names and labels of all samples whose annotations tell both."""
-    if not isinstance(dataset, BaseDataset):
-        for part in getattr(dataset, 'datasets',
-                            [getattr(dataset, 'dataset', None)]):
-            if part is not None:
-                yield from _labels(part)
-    elif not by_folders(dataset):  # whose labels are numbers of folders
-        for index in range(len(dataset)):
-            # without the images that a data set may add
-            info = BaseDataset.get_data_info(dataset, index)
-            if info.get('gt_label') is not None:
-                yield info.get('img_path', f'image {index}'), info['gt_label']
+    parts.update((inner, part)
+                 for inner, part in zip(keys, _leaves(built.dataset))
+                 if inner in parts)
+    return built
