@@ -17,7 +17,7 @@ from sdd_mm.analysis import evenly_spaced
 from sdd_mm.doctor import ENOUGH
 from sdd_mm.doctor.__main__ import main, parse_args
 from sdd_mm.doctor.installation import installation
-from sdd_mm.doctor.trial import set_up
+from sdd_mm.doctor.trial import _renumbered, set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 # digits without others around them and without noise: learnt in two epochs
@@ -113,13 +113,23 @@ def other_classes(teacher, path):
     torch.save(content, path)
 
 
-@pytest.mark.parametrize('change', [other_weights, other_classes])
-def test_a_wrong_teacher(capsys, teacher, tmp_path, change):
+@pytest.mark.parametrize('change, message',
+                         [(other_weights, 'close to chance level.*teacher_ck'),
+                          (other_classes, 'classes have another order')])
+def test_a_wrong_teacher(capsys, teacher, tmp_path, change, message):
     change(teacher, tmp_path / 'wrong.pth')
     code, found = ask(capsys, tmp_path / 'wrong.pth')
     mark, text = found['teacher']
     assert code == 1 and mark == 'BAD' and 'step' not in found
-    assert 'close to chance level' in text and 'teacher_ckpt' in text
+    assert re.search(message, text)
+
+
+def test_few_images_are_sorted_alike_by_anyone():
+    verdicts, labels = torch.arange(40), torch.arange(40).roll(3)
+    assert _renumbered(verdicts, labels) == 0
+    verdicts, labels = torch.arange(40) % 8, (torch.arange(40) + 3) % 8
+    assert _renumbered(verdicts, labels) == 1
+    assert _renumbered(torch.zeros(40).long(), labels) == 1 / 8
 
 
 @pytest.mark.parametrize('options, message', [

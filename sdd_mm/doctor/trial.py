@@ -31,6 +31,8 @@ from . import BAD, ENOUGH, FACT, GOOD, Finding
 
 # a teacher must be at least so far from chance level to all right
 LEAST = 0.1
+# and one that sorts so many alike only has other numbers
+SORTED = 0.25
 FEW = 30  # images, with which a verdict on a teacher begins
 FAR = 20  # mean and standard deviation that normalized pixels do not reach
 
@@ -163,6 +165,13 @@ def _teacher(model: FrozenTeacherDistill, loader,
     same = len(verdicts.unique()) == 1 < len(labels.unique())
     least = guess + LEAST * (1 - guess)
     if seen >= FEW and (same or accuracy < least):
+        agreed = _renumbered(verdicts, labels)
+        if agreed > guess + SORTED * (1 - guess):
+            return Finding(
+                BAD, 'teacher', f'{text}, but it sorts {100 * agreed:.0f} % of '
+                'them alike under other numbers: its classes have another '
+                'order than those of the data set. Give `classes`, or the '
+                'numbers of the annotations, the order of its training')
         return Finding(
             BAD, 'teacher', f'{text}, close to chance level: its weights, its '
             'normalization (model.teacher.data_preprocessor) or the order of '
@@ -175,15 +184,34 @@ def _teacher(model: FrozenTeacherDistill, loader,
     return Finding(GOOD, 'teacher', text)
 
 
+def _renumbered(verdicts: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of images that a teacher gets right if its classes are renamed.
+
+    0 with few images per class, which any teacher would sort alike.
+    """
+    pairs, counts = torch.stack([labels, verdicts]).unique(
+        dim=1, return_counts=True)
+    names: dict = {}
+    for place in counts.argsort(descending=True):
+        label, verdict = pairs[:, place].tolist()
+        if label not in names and verdict not in names.values():
+            names[label] = verdict
+    if len(labels) < 3 * len(names):
+        return 0.
+    right = [names.get(label) for label in labels.tolist()]
+    return sum(map(int.__eq__, verdicts.tolist(),
+                   [-1 if one is None else one for one in right])) / len(right)
+
+
 def _steps(cfg: Config, model: nn.Module, loader,
            steps: int) -> Iterator[Finding]:
     """A few real steps: maps, cells, losses, time and memory."""
-    told = []
+    reports = []
     distiller = getattr(model, 'distiller', None)
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         if isinstance(loss, ScaleDecoupledLoss):
             loss.register_forward_pre_hook(
-                lambda loss, args, kwargs, name=name: told.append(
+                lambda loss, args, kwargs, name=name: reports.append(
                     report(distiller, name, loss, *_records(args, kwargs))),
                 with_kwargs=True)
     try:
@@ -201,8 +229,8 @@ def _steps(cfg: Config, model: nn.Module, loader,
     except (FeatureHeadError, TeacherError, ValueError, RuntimeError) as error:
         yield Finding(BAD, 'step', f'{type(error).__name__}: {error}')
         return
-    if told:
-        text = '\n'.join(dict.fromkeys(told))
+    if reports:
+        text = '\n'.join(dict.fromkeys(reports))
         repeated = 'repeat cells' in text
         yield Finding(FACT if repeated else GOOD, 'cells', text)
         yield _heads(distiller)
