@@ -4,6 +4,7 @@ import os
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from ...images import channel_order
 from ...input_format import stated_mismatch
@@ -12,7 +13,7 @@ from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
 from .data import check_data
 from .handover import Checked, RandomState, hand_over
-from .parts import build_loops, build_model, build_parts
+from .parts import (build_evaluator, build_loops, build_model, build_parts)
 from .values import check_values
 
 __all__ = ['Checked', 'check_testing', 'check_training', 'hand_over']
@@ -64,6 +65,9 @@ def check_testing(cfg: Config) -> None:
     """
     with _scope(cfg), RandomState.kept():
         model = build_model(cfg)
+        runner = Runner.__new__(Runner)
+        runner.model = model
+        build_evaluator(cfg, 'test_evaluator', runner)
         check_data(cfg, model, ('test_dataloader', ))
     check_tested(cfg.load_from, model, channel_order(cfg.test_dataloader))
 
