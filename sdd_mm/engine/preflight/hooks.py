@@ -5,7 +5,6 @@ from typing import Dict
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from torch import nn
 
@@ -42,27 +41,6 @@ def check_hooks(hooks: Dict[str, Hook], model: nn.Module) -> None:
             for epoch, recipe in hook.schedule.items():
                 _check_recipe(f'{key}: the recipe of action_epoch={epoch}',
                               recipe, model)
-
-
-def check_switches(hooks: Dict[str, Hook], loop: BaseLoop) -> None:
-    """Refuse recipes of epochs in a loop that has but one.
-
-    Args:
-        hooks (dict[str, Hook]): Built hooks by their config keys.
-        loop (BaseLoop): The loop that trains.
-
-    Raises:
-        PreflightError: If a recipe would never begin.
-    """
-    for key, hook in hooks.items():
-        if isinstance(hook, SwitchRecipeHook) and isinstance(
-                loop, IterBasedTrainLoop) and max(
-                    hook.schedule, default=1) > 1:
-            raise PreflightError(
-                f'{key}: the recipe of action_epoch={max(hook.schedule)} never '
-                'begins, because train_cfg counts iterations: set '
-                'train_cfg.by_epoch=True with max_epochs, or leave the hook '
-                'out')
 
 
 def _check_recipe(where: str, recipe: dict, model: nn.Module) -> None:

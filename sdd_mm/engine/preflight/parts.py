@@ -19,7 +19,7 @@ from ..config_keys import as_list
 from ..errors import PreflightError
 from .building import building, look_up
 from .evaluators import check_monitored, check_topk, monitors, plateaus
-from .hooks import check_hooks, check_switches
+from .hooks import check_hooks
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -68,7 +68,6 @@ def build_parts(cfg: Config, model: nn.Module) -> Runner:
         for kind in (Visualizer, *Visualizer.__subclasses__()):
             kind._instance_dict.pop('check', None)
     check_hooks(hooks, model)
-    runner.checked_hooks = hooks
     runner._val_evaluator = build_evaluator(cfg, 'val_evaluator', runner)
     build_evaluator(cfg, 'test_evaluator', runner)
     check_monitored(runner._val_evaluator, model, monitors(hooks))
@@ -98,7 +97,6 @@ def build_loops(cfg: Config, runner: Runner,
             f'train_cfg.val_begin is {loop.val_begin}, after the last of '
             f'{getattr(loop, end)} ({end}): nothing would be validated. Set '
             f'it to {getattr(loop, end)} or less')
-    check_switches(runner.checked_hooks, loop)
     schedulers = _build(
         cfg, 'param_scheduler', lambda config: runner.build_param_scheduler(
             config if isinstance(config, dict) else as_list(config)))
