@@ -186,6 +186,13 @@ def absent_image(root, dataset):
     dataset.update(ann_file='labels.txt')
 
 
+def switch(**recipe):
+    """Another recipe from the second epoch on."""
+    return dict(custom_hooks=[
+        dict(type='SwitchRecipeHook', schedule=[dict(recipe, action_epoch=2)])
+    ])
+
+
 def cifar(change, **kwargs):
     """Train on files with the names of CIFAR-100's."""
 
@@ -656,9 +663,6 @@ CASES.update({
     'text for a flag': ({
         'train_dataloader.sampler.shuffle': 'false'
     }, "train_dataloader.sampler.shuffle must be True or False, got 'false'"),
-    'a default hook of ours that is left out': ({
-        'default_hooks.labels': None
-    }, 'default_hooks.labels is None.*delete the key'),
     'Mixup of another number of classes': ({
         'data_preprocessor.num_classes':
         1000,
@@ -708,6 +712,63 @@ CASES.update({
         'model.teacher.data_preprocessor.mean': [1.] * 4,
         'model.teacher.data_preprocessor.std': [1.] * 4
     }, 'mean has 4 numbers, and images of train_dataloader have 3 channels'),
+    'more to test than there are classes': ({
+        'test_evaluator': [dict(type='Accuracy', topk=(1, 20))]
+    }, r'test_evaluator.0.topk is \(1, 20\), and there are 10 classes'),
+    'none of the classes': ({
+        'val_evaluator.topk': 0
+    }, 'val_evaluator.topk must be positive integers, got 0'),
+    'too many classes for a metric of an Evaluator': ({
+        'val_evaluator':
+        dict(
+            _delete_=True,
+            type='Evaluator',
+            metrics=[dict(type='Accuracy', topk=11)])
+    }, 'val_evaluator.metrics.0.topk is 11, and there are 10 classes'),
+    'the best matrix': ({
+        'val_evaluator':
+        dict(_delete_=True, type='ConfusionMatrix'),
+        'default_hooks.checkpoint.save_best':
+        'auto'
+    }, "checkpoint.save_best='auto' takes .*'confusion_matrix/result': it is "
+                        'not a number but a Tensor'),
+    'the best of a metric that nobody yields': ({
+        'default_hooks.checkpoint.save_best':
+        'accuracy/top5'
+    }, "save_best='accuracy/top5' is not a metric .*choose .*accuracy/top1"),
+    'the best of a vector': ({
+        'val_evaluator':
+        dict(_delete_=True, type='SingleLabelMetric', average=None),
+        'default_hooks.checkpoint.save_best':
+        'single-label/f1-score_classwise',
+        'default_hooks.checkpoint.rule':
+        'greater'
+    }, 'is not a number but a'),
+    'a stop by a metric that nobody yields': ({
+        'custom_hooks':
+        [dict(type='EarlyStoppingHook', monitor='top1', rule='greater')]
+    }, "custom_hooks.0.monitor='top1' is not a metric that val_evaluator"),
+    'a schedule by a metric that nobody yields': ({
+        'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='loss')]
+    }, "param_scheduler.monitor='loss' is not a metric that val_evaluator"),
+    'a validation after the last epoch': ({
+        'train_cfg.val_begin': 10**6
+    }, 'train_cfg.val_begin is 1000000, after the last of'),
+    'a hook of a self-supervised model': ({
+        'custom_hooks': [dict(type='DenseCLHook')]
+    }, 'custom_hooks.0: DenseCLHook needs a model with loss_lambda'),
+    'prototypes of a classifier': ({
+        'custom_hooks': [dict(type='PrepareProtoBeforeValLoopHook')]
+    }, 'needs a model with prepare_prototype'),
+    'margins of a linear head': ({
+        'custom_hooks': [dict(type='SetAdaptiveMarginsHook')]
+    }, 'needs a model with head.set_margins'),
+    'a recipe that mixes integer labels':
+    (switch(batch_augments=dict(augments=dict(type='Mixup', alpha=0.2))),
+     'action_epoch=2 mixes images'),
+    'a recipe with a loss of soft labels':
+    (switch(loss=dict(type='CrossEntropyLoss', use_soft=True)),
+     'fails on labels that are integers'),
     'type of a visualizer': ({
         'visualizer.type': 'UniversalVisualiser'
     }, "visualizer.type: .* Did you mean 'UniversalVisualizer'"),

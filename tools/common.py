@@ -21,6 +21,10 @@ from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
 from sdd_mm.engine.preflight import Checked, hand_over  # noqa: E402
 
+# those that MMEngine has by itself, and leaves out where a config has None
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+             'param_scheduler', 'checkpoint')
+
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config file with what every command line may change."""
@@ -74,7 +78,15 @@ def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
 
 
 def build_runner(cfg: Config, checked: Optional[Checked] = None) -> Runner:
-    """The runner that the config asks for, with the model that was checked."""
+    """The runner that the config asks for, with the model that was checked.
+
+    A default hook that is None is left out: MMEngine alone would take that
+    for its own hooks only.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in OWN_HOOKS:
+            del hooks[name]
     kind = RUNNERS.get(cfg.get('runner_type', 'Runner'))
     if checked is not None:
         kind = hand_over(kind, checked)

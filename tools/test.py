@@ -47,7 +47,9 @@ def configure(args: argparse.Namespace) -> 'Config':
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
-        cfg.default_hooks.visualization.update(
+        hooks = cfg.default_hooks = cfg.get('default_hooks') or {}
+        hooks['visualization'] = dict(
+            hooks.get('visualization') or dict(type='VisualizationHook'),
             enable=True,
             show=args.show,
             wait_time=args.wait_time,

@@ -272,3 +272,37 @@ def test_reported_parts_are_those_of_the_loss(tmp_path):
 ])
 def test_no_part_has_a_name_that_is_averaged(names, wanted):
     assert prefixes(names) == wanted
+
+
+def test_a_recipe_switches_the_students_loss(tmp_path):
+    recipe = dict(
+        action_epoch=2, loss=dict(type='LabelSmoothLoss', label_smooth_val=.1))
+    run = runner(
+        tmp_path, hooks=[dict(type='SwitchRecipeHook', schedule=[recipe])])
+    run.train()
+    found = run.model.architecture.head.loss_module
+    assert type(found).__name__ == 'LabelSmoothLoss'
+    assert 'loss_module' not in vars(run.model)['_modules']
+
+
+def test_precise_batch_norms_are_the_students(tmp_path):
+    run = runner(
+        tmp_path,
+        epochs=1,
+        hooks=[
+            dict(type='PreciseBNHook', num_samples=16),
+            dict(type='ExactResumeHook')
+        ])
+    before = {
+        name: value.clone()
+        for name, value in run.model.teacher.state_dict().items()
+    }
+    run.train()
+    after = run.model.teacher.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    logs = ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    norms = [
+        one for one in run.model.architecture.modules()
+        if isinstance(one, torch.nn.BatchNorm2d)
+    ]
+    assert f'{len(norms)} BN found, run 2 iters' in logs

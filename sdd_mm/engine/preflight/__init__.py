@@ -7,6 +7,7 @@ from typing import List
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
 from ...images import channel_order
 from ...input_format import stated_mismatch
@@ -17,7 +18,7 @@ from .classes import Classes
 from .data import check_data
 from .handover import Checked, RandomState, hand_over
 from .methods import check_mixing, without_meaning
-from .parts import build_loops, build_model, build_parts
+from .parts import build_evaluator, build_loops, build_model, build_parts
 from .same_classes import check_checkpoint
 from .values import check_values
 
@@ -74,6 +75,9 @@ def check_testing(cfg: Config) -> None:
     """
     with _scope(cfg), RandomState.kept():
         model = build_model(cfg)
+        runner = Runner.__new__(Runner)
+        runner.model = model
+        build_evaluator(cfg, 'test_evaluator', runner)
         tested = check_tested(cfg.load_from, model,
                               channel_order(cfg.test_dataloader))
         check_data(cfg, model, ('test_dataloader', ), tested)

@@ -3,21 +3,23 @@
 import copy
 import inspect
 import logging
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS, OPTIMIZERS, RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from ...runtime.utils import num_classes
 from ..config_keys import as_list
 from ..errors import PreflightError
 from .building import building, look_up
-from .values import whole
+from .evaluators import check_monitored, check_topk, monitors, plateaus
+from .hooks import check_hooks
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -61,14 +63,23 @@ def build_parts(cfg: Config, model: nn.Module) -> Runner:
     try:
         with building('visualizer', visualizer):
             runner.visualizer = runner.build_visualizer(visualizer)
-        _build_hooks(cfg, runner)
+        hooks = _build_hooks(cfg, runner)
     finally:
         for kind in (Visualizer, *Visualizer.__subclasses__()):
             kind._instance_dict.pop('check', None)
-    runner._val_evaluator = _build(cfg, 'val_evaluator',
-                                   runner.build_evaluator)
-    _check_topk(cfg, model)
+    check_hooks(hooks, model)
+    runner._val_evaluator = build_evaluator(cfg, 'val_evaluator', runner)
+    build_evaluator(cfg, 'test_evaluator', runner)
+    check_monitored(runner._val_evaluator, model, monitors(hooks))
     return runner
+
+
+def build_evaluator(cfg: Config, field: str,
+                    runner: Runner) -> Optional[Evaluator]:
+    """The evaluator of a config, whose top-k fits the runner's model."""
+    evaluator = _build(cfg, field, runner.build_evaluator)
+    check_topk(field, cfg.get(field), runner.model)
+    return evaluator
 
 
 def build_loops(cfg: Config, runner: Runner,
@@ -77,10 +88,19 @@ def build_loops(cfg: Config, runner: Runner,
     runner._train_dataloader = loaders['train_dataloader']
     runner._val_dataloader = loaders.get('val_dataloader')
     runner._train_loop = _build(cfg, 'train_cfg', runner.build_train_loop)
-    _build(cfg, 'val_cfg', runner.build_val_loop)
-    _build(
+    loop, end = runner._train_loop, 'max_iters'
+    if isinstance(loop, EpochBasedTrainLoop):
+        end = 'max_epochs'
+    if _build(cfg, 'val_cfg', runner.build_val_loop) is not None and getattr(
+            loop, 'val_begin', 0) > getattr(loop, end):
+        raise PreflightError(
+            f'train_cfg.val_begin is {loop.val_begin}, after the last of '
+            f'{getattr(loop, end)} ({end}): nothing would be validated. Set '
+            f'it to {getattr(loop, end)} or less')
+    schedulers = _build(
         cfg, 'param_scheduler', lambda config: runner.build_param_scheduler(
             config if isinstance(config, dict) else as_list(config)))
+    check_monitored(runner._val_evaluator, runner.model, plateaus(schedulers))
 
 
 def _build(cfg: Config, key: str, build: Callable, function=None) -> Any:
@@ -104,36 +124,19 @@ def _bind(cfg: Config, key: str, function: Callable) -> None:
     _build(cfg, key, bind, function)
 
 
-def _build_hooks(cfg: Config, runner: Runner) -> None:
+def _build_hooks(cfg: Config, runner: Runner) -> Dict[str, Hook]:
     hooks = {
         f'default_hooks.{name}': hook
         for name, hook in (cfg.get('default_hooks') or {}).items()
     }
     for index, hook in enumerate(cfg.get('custom_hooks') or ()):
         hooks[f'custom_hooks.{index}'] = hook
+    built = {}
     for key, hook in hooks.items():
-        if hook is not None:
-            with building(key, hook):
-                runner.register_hook(copy.deepcopy(hook))
+        if hook is None:  # left out
             continue
-        try:
-            runner.register_default_hooks({key.split('.')[1]: None})
-        except AssertionError as error:
-            raise PreflightError(
-                f'{key} is None, which only leaves out the hooks that '
-                'MMEngine has by itself: delete the key') from error
-
-
-def _check_topk(cfg: Config, model: nn.Module) -> None:
-    """Metrics are built with any topk, and fail after the first epoch."""
-    classes = num_classes(model)
-    for metric in as_list(cfg.get('val_evaluator')):
-        topk = metric.get('topk') if isinstance(metric, dict) else None
-        if topk is None:
-            continue
-        if not all(whole(count, 1) for count in as_list(topk)):
-            raise PreflightError('val_evaluator.topk must be positive '
-                                 f'integers, got {topk!r}')
-        if classes is not None and max(as_list(topk)) > classes:
-            raise PreflightError(f'val_evaluator.topk is {topk}, and there '
-                                 f'are {classes} classes')
+        before = list(runner._hooks)
+        with building(key, hook):
+            runner.register_hook(copy.deepcopy(hook))
+        built[key] = next(one for one in runner._hooks if one not in before)
+    return built

@@ -31,8 +31,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - Its checkpoint is loaded strictly, in ``init_weights()``: testing a
       student needs no teacher. A teacher without weights is an error.
     - It is never saved, and copies of the model (EMA makes one) share it.
-    - It runs without computing its own loss, and no further than its losses
-      need.
+    - It runs without its own loss, and no further than the losses need.
     - Its input normalization must be stated and agree with the student's, and
       so must the number of classes.
 
@@ -185,6 +184,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'model.teacher.head.num_classes or '
                 'model.architecture.head.num_classes')
 
+    @property
+    def head(self) -> nn.Module:
+        """The student's: MMPretrain's hooks look for ``model.head``."""
+        return self.student.head
+
     def teacher_images(self, inputs: Tensor) -> Tensor:
         """The student's images, (B, 3, H, W), in the teacher's format."""
         return inputs if self.convert is None else self.convert(inputs)
@@ -193,8 +197,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         """Initialize the student and load the teacher.
 
         Raises:
-            TeacherError: If the teacher has no checkpoint, or one that is not
-                its own.
+            TeacherError: If the teacher has no checkpoint or another's.
         """
         # MMEngine would initialize the teacher, and warn of a second time
         teacher = self._modules.pop('teacher')
