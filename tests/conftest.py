@@ -32,6 +32,10 @@ def pytest_addoption(parser):
         '--write-families',
         action='store_true',
         help='write docs/en/families.md from what test_families.py measures')
+    parser.addoption(
+        '--write-hooks',
+        action='store_true',
+        help='write docs/en/hooks.md from what test_hooks_of_others.py measures')
 
 
 def pytest_configure(config):

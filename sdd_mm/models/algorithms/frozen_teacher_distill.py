@@ -3,7 +3,6 @@ import logging
 from copy import deepcopy
 from typing import Dict, List, Optional, Tuple, Union
 
-from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
@@ -17,6 +16,7 @@ from ..distillers import SDDDistiller
 from ..distillers.dry_run import fill_shapes, open_shapes
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
+from .configs import mmpretrain, preprocessor_config
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
 from .teacher_inference import TeacherInference
 
@@ -128,7 +128,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         super().__init__(
             distiller=distiller,
             **networks,
-            data_preprocessor=_as_mmpretrain_does(data_preprocessor,
+            data_preprocessor=preprocessor_config(data_preprocessor,
                                                   architecture),
             **kwargs)
         if not isinstance(self.distiller, SDDDistiller):
@@ -151,6 +151,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             lay_out(self.student, True)
         compile_student_in_place(self.student, compile_student)
         self._check_classes()
+        unused = self.student.data_preprocessor
+        if getattr(unused, 'num_classes', 0) is None:  # hooks compare it
+            unused.num_classes = getattr(self.data_preprocessor, 'num_classes',
+                                         None)
         self.convert = input_conversion(self.teacher, self, stated,
                                         on_normalization_mismatch)
         self.teacher.eval()
@@ -336,33 +340,3 @@ def excuse_teacher(module, incompatible_keys) -> None:
         name for name in missing
         if name[max(name.find('teacher.'), 0):] not in own
     ]
-
-
-def mmpretrain(model: Union[BaseModel, Dict, None]):
-    """A model config, in MMPretrain's scope if it names none."""
-    if isinstance(model, dict) and 'cfg_path' in model:
-        # MMEngine takes other keys as defaults, which the file overrides
-        lost = set(model) - {'cfg_path', 'pretrained', '_scope_'}
-        if lost:
-            raise TeacherError(
-                f'{sorted(lost)} beside cfg_path={model["cfg_path"]!r} would '
-                'have no effect: inherit the config and change its `model` '
-                'instead')
-    elif isinstance(model, dict):
-        model = deepcopy(model)
-        model.setdefault('_scope_', 'mmpretrain')
-    return model
-
-
-def _as_mmpretrain_does(preprocessor, architecture):
-    """A data preprocessor's config as ``ImageClassifier`` completes it."""
-    if isinstance(preprocessor, dict):
-        preprocessor = deepcopy(preprocessor)
-        preprocessor.setdefault('_scope_', 'mmpretrain')
-        preprocessor.setdefault('type', 'AsyncClsDataPreprocessor')
-        if isinstance(architecture, dict):
-            if 'cfg_path' in architecture:
-                architecture = get_config(architecture['cfg_path']).model
-            preprocessor.setdefault('batch_augments',
-                                    architecture.get('train_cfg'))
-    return preprocessor

@@ -12,7 +12,8 @@ from ...functional import rotation_relations
 from ...functional.rotated_views import rotated_views
 from ...weights import weights_hash
 from ..losses.rotation_relation_loss import projection
-from .frozen_teacher_distill import drop_teacher, excuse_teacher, mmpretrain
+from .configs import mmpretrain
+from .frozen_teacher_distill import drop_teacher, excuse_teacher
 from .rotation_distill import black
 from .teacher import input_conversion, load_teacher
 

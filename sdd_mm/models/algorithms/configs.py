@@ -1,0 +1,39 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Configs of networks and data preprocessors, completed as MMPretrain's."""
+from copy import deepcopy
+from typing import Dict, Union
+
+from mmengine.hub import get_config
+from mmengine.model import BaseModel
+
+from .teacher import TeacherError
+
+
+def mmpretrain(model: Union[BaseModel, Dict, None]):
+    """A model config, in MMPretrain's scope if it names none."""
+    if isinstance(model, dict) and 'cfg_path' in model:
+        # MMEngine takes other keys as defaults, which the file overrides
+        lost = set(model) - {'cfg_path', 'pretrained', '_scope_'}
+        if lost:
+            raise TeacherError(
+                f'{sorted(lost)} beside cfg_path={model["cfg_path"]!r} would '
+                'have no effect: inherit the config and change its `model` '
+                'instead')
+    elif isinstance(model, dict):
+        model = deepcopy(model)
+        model.setdefault('_scope_', 'mmpretrain')
+    return model
+
+
+def preprocessor_config(preprocessor, architecture):
+    """A data preprocessor's config as ``ImageClassifier`` completes it."""
+    if isinstance(preprocessor, dict):
+        preprocessor = deepcopy(preprocessor)
+        preprocessor.setdefault('_scope_', 'mmpretrain')
+        preprocessor.setdefault('type', 'AsyncClsDataPreprocessor')
+        if isinstance(architecture, dict):
+            if 'cfg_path' in architecture:
+                architecture = get_config(architecture['cfg_path']).model
+            preprocessor.setdefault('batch_augments',
+                                    architecture.get('train_cfg'))
+    return preprocessor
