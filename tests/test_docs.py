@@ -115,14 +115,16 @@ def test_a_core_room_imports_what_its_row_allows():
     used = set()
     for place, (room, cell) in enumerate(rows):
         allowed = rooms[place:] if cell == 'all below' else [
-            room, *(short[name] for name in re.findall(r'\w+', cell)
-                    if name in short)
+            room, *(short[name]
+                    for name in re.findall(r'\w+', cell) if name in short)
         ]
         path = ROOT / 'sdd_mm' / room
         for file in [path] if path.is_file() else path.rglob('*.py'):
             for other in imported(file):
-                theirs = next((one for one in rooms if f'{other}/'.startswith(
-                    one.removesuffix('.py') + '/')), None)
+                theirs = next(
+                    (one for one in rooms
+                     if f'{other}/'.startswith(one.removesuffix('.py') + '/')),
+                    None)
                 assert theirs in (None, *allowed), (room, other)
                 used.add((room, theirs))
     assert ('models/losses', 'functional') in used

@@ -48,6 +48,5 @@ class GeneratedImages(BaseDataset):
         size = self.image_size
         shape = (*size, self.channels) if self.channels else size
         img = rng.integers(256, size=shape, dtype=np.uint8)
-        info.update(
-            img=img.astype(self.dtype), img_shape=size, ori_shape=size)
+        info.update(img=img.astype(self.dtype), img_shape=size, ori_shape=size)
         return info

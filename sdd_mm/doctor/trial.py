@@ -168,7 +168,8 @@ def _teacher(model: FrozenTeacherDistill, loader,
         agreed = _renumbered(verdicts, labels)
         if agreed > guess + SORTED * (1 - guess):
             return Finding(
-                BAD, 'teacher', f'{text}, but it sorts {100 * agreed:.0f} % of '
+                BAD, 'teacher',
+                f'{text}, but it sorts {100 * agreed:.0f} % of '
                 'them alike under other numbers: its classes have another '
                 'order than those of the data set. Give `classes`, or the '
                 'numbers of the annotations, the order of its training')
@@ -199,8 +200,9 @@ def _renumbered(verdicts: torch.Tensor, labels: torch.Tensor) -> float:
     if len(labels) < 3 * len(names):
         return 0.
     right = [names.get(label) for label in labels.tolist()]
-    return sum(map(int.__eq__, verdicts.tolist(),
-                   [-1 if one is None else one for one in right])) / len(right)
+    return sum(
+        map(int.__eq__, verdicts.tolist(),
+            [-1 if one is None else one for one in right])) / len(right)
 
 
 def _steps(cfg: Config, model: nn.Module, loader,

@@ -15,8 +15,8 @@ def rotated_views(images: Tensor, fill: Tensor, padding: int = 4) -> Tensor:
 
     Args:
         images (Tensor): Square images, (B, C, H, H).
-        fill (Tensor): Value of the padding per channel, (C,) or (1,): black, as
-            the images have it.
+        fill (Tensor): Value of the padding, (C,) or (1,): black, as the
+            images have it.
         padding (int): Pixels on each side. Defaults to 4.
 
     Returns:

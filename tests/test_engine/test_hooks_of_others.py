@@ -37,14 +37,13 @@ def recipe(**kwargs):
 HOOKS = {
     'CheckpointHook, `save_best`':
     (dict(type='CheckpointHook', save_best='auto'), TRAINS),
-    'EMAHook':
-    (dict(type='EMAHook', ema_type='ExponentialMovingAverage'), TRAINS),
+    'EMAHook': (dict(type='EMAHook',
+                     ema_type='ExponentialMovingAverage'), TRAINS),
     'EMAHook, StochasticWeightAverage':
     (dict(type='EMAHook', ema_type='StochasticWeightAverage'), TRAINS),
     'EMAHook, MomentumAnnealingEMA':
     (dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=100), TRAINS),
-    'EMAHook, MMPretrain\'s':
-    (dict(
+    'EMAHook, MMPretrain\'s': (dict(
         type='mmpretrain.EMAHook',
         evaluate_on_ema=True,
         evaluate_on_origin=True), TRAINS),
@@ -59,17 +58,15 @@ HOOKS = {
     'PreciseBNHook': (dict(type='PreciseBNHook', num_samples=8), TRAINS),
     'SwitchRecipeHook, loss':
     (recipe(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)), TRAINS),
-    'SwitchRecipeHook, pipeline':
-    (recipe(train_pipeline=[
+    'SwitchRecipeHook, pipeline': (recipe(train_pipeline=[
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackInputs')
     ]), TRAINS),
-    'SwitchRecipeHook, Mixup of hard labels':
-    (recipe(batch_augments=MIXES), REFUSED),
+    'SwitchRecipeHook, Mixup of hard labels': (recipe(batch_augments=MIXES),
+                                               REFUSED),
     'VisualizationHook':
     (dict(type='VisualizationHook', enable=True, interval=1), TRAINS),
-    'WarmupParamHook':
-    (dict(
+    'WarmupParamHook': (dict(
         type='WarmupParamHook',
         param_name='loss_weight',
         module_name='architecture.head.loss_module',
@@ -78,10 +75,15 @@ HOOKS = {
     'SetAdaptiveMarginsHook': (dict(type='SetAdaptiveMarginsHook'), REFUSED),
     'PrepareProtoBeforeValLoopHook':
     (dict(type='PrepareProtoBeforeValLoopHook'), REFUSED),
-    'SimSiamHook': (dict(type='SimSiamHook', fix_pred_lr=True, lr=0.1), TRAINS),
-    'SwAVHook': (dict(type='SwAVHook', batch_size=4, epoch_queue_starts=1,
-                      crops_for_assign=[0], feat_dim=4, queue_length=8),
-                 REFUSED),
+    'SimSiamHook': (dict(type='SimSiamHook', fix_pred_lr=True,
+                         lr=0.1), TRAINS),
+    'SwAVHook': (dict(
+        type='SwAVHook',
+        batch_size=4,
+        epoch_queue_starts=1,
+        crops_for_assign=[0],
+        feat_dim=4,
+        queue_length=8), REFUSED),
 }
 ALWAYS_ON = ('DistSamplerSeedHook', 'IterTimerHook', 'LoggerHook',
              'ParamSchedulerHook', 'RuntimeInfoHook')
@@ -111,8 +113,7 @@ def config(work_dir, hook):
                 experiment_name=f'hooks_{work_dir.name}',
                 default_scope='mmpretrain',
                 train_dataloader=loader(),
-                optim_wrapper=dict(
-                    type='DeferredOptimWrapper', optimizer=SGD),
+                optim_wrapper=dict(type='DeferredOptimWrapper', optimizer=SGD),
                 train_cfg=dict(by_epoch=True, max_epochs=2),
                 default_hooks=ours,
                 custom_hooks=custom,
@@ -149,12 +150,17 @@ def rows(request):
     yield found
     if request.config.getoption('--write-hooks') and len(found) == len(HOOKS):
         lines = ['| hook | in a distillation | note |', '|---|---|---|']
-        lines += [f'| {title} | {kind} | {note} |'
-                  for title, (kind, note) in found.items()]
-        lines += [f'| {name} | trains | on in every run |'
-                  for name in ALWAYS_ON]
-        lines += [f'| {name} | not tried | {why} |'
-                  for name, why in ELSEWHERE.items()]
+        lines += [
+            f'| {title} | {kind} | {note} |'
+            for title, (kind, note) in found.items()
+        ]
+        lines += [
+            f'| {name} | trains | on in every run |' for name in ALWAYS_ON
+        ]
+        lines += [
+            f'| {name} | not tried | {why} |'
+            for name, why in ELSEWHERE.items()
+        ]
         PAGE.write_text(
             page()[0] + MEASURED + '\n'.join(lines) + '\n', encoding='utf-8')
 

@@ -480,8 +480,8 @@ def test_a_flipped_bit_loads_no_other_values(tmp_path, step):
                          [3, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_at_random_moments(count):
     """In a process of its own, which may fork."""
-    result = commands.run(
-        commands.ROOT / 'tests' / 'helpers' / 'kills.py', count)
+    result = commands.run(commands.ROOT / 'tests' / 'helpers' / 'kills.py',
+                          count)
     assert result.returncode == 0, result.stdout
     seen = ast.literal_eval(result.stdout.splitlines()[-1])
     assert seen['kills'] >= count and seen['runs'] >= 1

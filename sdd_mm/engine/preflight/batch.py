@@ -21,7 +21,8 @@ def check_batch(field: str, config: dict, loader: DataLoader) -> None:
 
     Raises:
         PreflightError: If there is no batch, a sample cannot be loaded or
-            was not packed, or the samples cannot be collated, such as images of unequal shapes.
+            was not packed, or the samples cannot be collated, such as images
+            of unequal shapes.
     """
     dataset = loader.dataset
     if not len(loader):

@@ -6,7 +6,6 @@ from copy import copy, deepcopy
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmpretrain.structures import DataSample
@@ -71,6 +70,7 @@ def tried(evaluator: Evaluator, model: nn.Module) -> Optional[Dict[str, Any]]:
         scores = torch.rand(classes).softmax(0)
         samples.append(DataSample().set_pred_score(scores).set_pred_label(
             scores.argmax()).set_gt_label(label))
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -81,7 +81,7 @@ def tried(evaluator: Evaluator, model: nn.Module) -> Optional[Dict[str, Any]]:
     except Exception:  # whatever a metric needs that is not here
         return None
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
 
 
 class Monitored(NamedTuple):

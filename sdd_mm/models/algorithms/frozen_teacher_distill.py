@@ -169,8 +169,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_source = LiveTeacher(self.teacher, self.distiller,
                                           self.teacher_inference, self.convert)
         self._register_state_dict_hook(drop_teacher)
-        self._register_load_state_dict_pre_hook(
-            drop_teacher, with_module=True)
+        self._register_load_state_dict_pre_hook(drop_teacher, with_module=True)
         self.register_load_state_dict_post_hook(excuse_teacher)
 
     def _check_classes(self) -> None:

@@ -103,7 +103,7 @@ class RotationDistill(FrozenTeacherDistill):
         if theirs != self.teacher_hash:
             raise TeacherError(
                 f'{key} {loss.teacher_head} is of another teacher: SHA-256 '
-                f'{theirs}, that of model.teacher_ckpt is {self.teacher_hash}. '
+                f'{theirs}, model.teacher_ckpt has {self.teacher_hash}. '
                 'Train a RotationHead of this teacher')
         loss.teacher_projection.load_state_dict(weights)
 

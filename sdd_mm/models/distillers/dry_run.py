@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""Shapes of the features that losses and connectors with weights are built for.
+"""Shapes of the features that losses and connectors are built for.
 
 A forward pass of copies of both networks, in eval mode, finds them, so that a
 config need not name them and neither network changes.
@@ -93,19 +93,20 @@ def fill_shapes(distiller: dict, student: nn.Module, teacher: nn.Module,
     size = (image_size, ) * 2 if isinstance(image_size, int) else image_size
     networks = dict(zip(ROLES, (student, teacher)))
     records = {
-        role: _records(
-            networks[role],
-            distiller.get(f'{role}_recorders') or {}, {
-                place.mapping[role]['recorder']
-                for place in needed if role in place.mapping
-            }, size)
+        role:
+        _records(networks[role],
+                 distiller.get(f'{role}_recorders') or {}, {
+                     place.mapping[role]['recorder']
+                     for place in needed if role in place.mapping
+                 }, size)
         for role in ROLES
     }
     for key, config, names, mapping in needed:
         for role, name in zip(ROLES, names):
             found = _find(key, role, mapping, records[role])
             config[name] = (
-                tuple(found.shape[1:]) if names == SHAPES else _channels(found))
+                tuple(found.shape[1:])
+                if names == SHAPES else _channels(found))
 
 
 def _takes(config: dict, names: tuple) -> bool:
@@ -132,7 +133,8 @@ def _records(network: nn.Module, recorders: dict, names: set,
     manager.initialize(network)
     sample = DataSample().set_gt_label(0)
     with eval_mode(network), manager:
-        network(torch.zeros(2, channels, *size), [sample, sample], mode='tensor')
+        network(
+            torch.zeros(2, channels, *size), [sample, sample], mode='tensor')
     return manager
 
 

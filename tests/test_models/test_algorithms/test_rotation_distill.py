@@ -9,7 +9,8 @@ from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 from mmrazor.registry import MODELS
 from recorded import Case, assert_recorded, cases
-from toy import PREPROCESSOR, batch, build, build_classifier, classifier, losses
+from toy import (PREPROCESSOR, batch, build, build_classifier, classifier,
+                 losses)
 
 from sdd_mm.functional import rotation_relations
 from sdd_mm.functional.rotated_views import rotated_views
@@ -79,8 +80,7 @@ def literal_views(images, fill, padding):
             for channel, value in zip(image, fill)
         ]
         top, left = starts[:, place, 0]
-        views.append(
-            torch.stack(framed)[:, top:top + size, left:left + size])
+        views.append(torch.stack(framed)[:, top:top + size, left:left + size])
     return torch.stack(views)
 
 
@@ -189,16 +189,18 @@ def test_a_step_is_the_sum_of_its_terms():
     expected = 0.1 * F.cross_entropy(student[::4], label)
     assert found['student.loss'].item() == pytest.approx(expected.item())
     rows = 16 * F.kl_div(
-        F.log_softmax(student / 4, 1), F.softmax(teacher / 4, 1),
+        F.log_softmax(student / 4, 1),
+        F.softmax(teacher / 4, 1),
         reduction='none').sum(1).unflatten(0, (-1, 4))
-    for name, weight, part in (('kd', 0.9, rows[:, 0]),
-                               ('rotated', 2.7, rows[:, 1:])):
+    for name, weight, part in (('kd', 0.9, rows[:, 0]), ('rotated', 2.7,
+                                                         rows[:, 1:])):
         assert found[f'distill.loss_{name}'].item() == pytest.approx(
             weight * part.mean().item(), rel=1e-3)
     own = {
         id(p)
-        for p in model.parameters() if p.requires_grad
-        and not any(p is q for q in model.teacher.parameters())
+        for p in model.parameters()
+        if p.requires_grad and not any(p is q
+                                       for q in model.teacher.parameters())
     }
     sum(value for name, value in found.items() if 'loss' in name).backward()
     assert all(p.grad is not None for p in model.parameters() if id(p) in own)
@@ -283,7 +285,8 @@ def test_a_head_learns_and_its_teacher_does_not(teacher, tmp_path):
     assert weights_hash(model.teacher) == before == model.teacher_hash
     assert set(get_state_dict(model)) == {
         f'head.{layer}.{name}'
-        for layer in (0, 2) for name in ('weight', 'bias')
+        for layer in (0, 2)
+        for name in ('weight', 'bias')
     }
 
 
@@ -300,8 +303,7 @@ def test_the_head_equals_the_recorded_one(name):
     loss.backward()
     for key, parameter in module.named_parameters():
         assert_recorded(parameter.grad,
-                        recorded[f'head/out/grad_param/proj_head.{key}'],
-                        1e-6)
+                        recorded[f'head/out/grad_param/proj_head.{key}'], 1e-6)
 
 
 def student_of(teacher, **relation):
