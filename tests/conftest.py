@@ -35,8 +35,7 @@ def pytest_addoption(parser):
     parser.addoption(
         '--write-hooks',
         action='store_true',
-        help='write docs/en/hooks.md from what test_hooks_of_others.py measures'
-    )
+        help='write docs/en/hooks.md from what test_hooks_of_others.py tries')
 
 
 def pytest_configure(config):

@@ -694,7 +694,7 @@ CASES.update({
             dict(type='ToTensor', keys=['gt_label']),
             dict(type='Collect', keys=['img', 'gt_label'])
         ]
-    }, r"train_dataloader.dataset yields \['gt_label', 'img'\] .*must end with "
+    }, r"train_dataloader.dataset yields \['gt_label', 'img'\].*must end with "
                           r"dict\(type='PackInputs'\)"),
     'validation images that are not packed': ({
         'val_dataloader.dataset.pipeline': [dict(type='Resize', scale=32)]

@@ -77,7 +77,7 @@ def _relations(x: Tensor):
 
 @full_precision
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""Similarity-preserving distillation (Tung and Mori, ICCV 2019).
+    r"""Similarity-preserving distillation (ICCV 2019, arXiv:1907.09682).
 
     With :math:`G = X X^T` of the flattened maps and each
     of its rows normalized to length 1,

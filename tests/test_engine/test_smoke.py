@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""A smoke run fails neither because of when a hook begins nor of its images."""
+"""A smoke run fails neither because of hooks that begin late nor of images."""
 import copy
 from pathlib import Path
 

@@ -80,7 +80,7 @@ def test_a_step_of_both_algorithms(name):
 
 @on_every_baseline
 def test_weight_0_changes_nothing_for_the_student(name):
-    gradients = []
+    gradients, student = [], None
     for weight in (0., None):
         torch.manual_seed(0)
         config = distiller(name, loss_weight=0.)
