@@ -262,3 +262,16 @@ def test_a_cache_filled_ahead_leaves_the_teacher_nothing(teacher, tmp_path):
         *options,
         cwd=tmp_path).stdout
     assert 'the teacher ran on 0 of 64 views' in output
+
+
+def test_a_default_hook_that_is_none_is_left_out(tmp_path):
+    output = train(
+        DEMO / 'student.py',
+        tmp_path,
+        options=[
+            'default_hooks.exact_resume=None', 'default_hooks.timer=None',
+            'train_cfg.max_epochs=1'
+        ]).stdout
+    hooks = set(re.findall(r'^\(\w+ *\) (\w+)', output, re.M))
+    assert 'Epoch(val) [1]' in output and 'LoggerHook' in hooks
+    assert not hooks & {'ExactResumeHook', 'IterTimerHook'}
