@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A student as an ONNX or TorchScript file."""
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from .windows import traceable_windows
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit."""
+COLOR = re.compile(r'\x1b\[[0-9;]*m')
 
 
 class StudentGraph(nn.Module):
@@ -93,10 +95,11 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
             except ConversionError:
                 raise
             except Exception as error:  # torch supports not every network
-                reason = str(error).strip().partition('\n')[0]
+                cause = error.__cause__ or error  # what torch wraps
+                reason = COLOR.sub('', str(cause)).strip().partition('\n')[0]
                 raise ConversionError(
                     f'{type(model.backbone).__name__} cannot be exported as '
-                    f'{kind}: {type(error).__name__}: {reason}') from error
+                    f'{kind}: {type(cause).__name__}: {reason}') from error
             found[kind] = Graph(
                 path.read_bytes(),
                 f'images (B, {shape}){describe_images(cfg)}, to logits that '
