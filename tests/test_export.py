@@ -281,8 +281,8 @@ def test_a_network_that_asks_for_values(run, tmp_path):
     """The reason is torch's own, in one line and without colors."""
     path, model = export_student(str(run[0]), str(tmp_path / 'student.pth'))
     cfg, forward = Config.fromfile(path.with_suffix('.py')), model.forward
-    model.forward = lambda images: forward(images) * (
-        2 if images.mean() > 0 else 1)
+    model.forward = lambda images: forward(images) * (2 if images.mean() > 0
+                                                      else 1)
     with pytest.raises(ConversionError, match='as onnx: ') as info:
         write_graphs(model, cfg, ['onnx'], None)
     text = str(info.value)
