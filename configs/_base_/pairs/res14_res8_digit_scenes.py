@@ -19,3 +19,4 @@ custom_hooks = [
 optim_wrapper = dict(clip_grad=dict(max_norm=40))
 scales = (1, 2, 4)  # the paper's M
 dkd = dict(beta=2.0, tau=4.0)
+reviewkd = 5.0  # ours

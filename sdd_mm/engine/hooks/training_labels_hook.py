@@ -2,9 +2,13 @@
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmpretrain.datasets import BaseDataset
+from torch import nn
+from torch.utils.data import Dataset
 
+from ...datasets import InMemoryDataset
 from ...models.losses.base import DistillLossError
-from ...runtime.utils import bare_model
+from ...runtime.utils import bare_model, num_classes
 
 
 @HOOKS.register_module()
@@ -14,12 +18,13 @@ class TrainingLabelsHook(Hook):
     ``ContrastiveLoss`` needs them, to draw images of other classes.
 
     Args:
-        smoke (bool): Whether the labels of fewer images than the loss was
-            built for are repeated, as in a smoke run. Defaults to False.
+        smoke (bool): Whether there are fewer images than the loss was built
+            for, as in a smoke run, so that others are made up. Defaults to
+            False.
 
     Raises:
-        DistillLossError: If the model has no such loss, or the images of a
-            batch cannot be found in one data set.
+        DistillLossError: If the model has no such loss, images are mixed, or
+            the training set is a wrapper around others.
 
     Examples:
         >>> # in a config
@@ -31,7 +36,15 @@ class TrainingLabelsHook(Hook):
 
     def before_train(self, runner) -> None:
         """Tell the labels."""
-        model = bare_model(runner)
+        self.tell(bare_model(runner), runner.train_dataloader.dataset)
+
+    def tell(self, model: nn.Module, dataset: Dataset) -> None:
+        """Tell the labels of a training set to the losses of a model.
+
+        Args:
+            model (nn.Module): A model with a distiller.
+            dataset (Dataset): The training set.
+        """
         distiller = getattr(model, 'distiller', None)
         losses = [
             loss for loss in getattr(distiller, 'distill_losses', {}).values()
@@ -44,24 +57,20 @@ class TrainingLabelsHook(Hook):
         if getattr(model.data_preprocessor, 'batch_augments', None):
             raise DistillLossError(
                 'ContrastiveLoss contrasts single images, but Mixup or CutMix '
-                'blends them: remove train_cfg.augments of the student')
-        labels = self._labels(runner.train_dataloader.dataset)
+                'blends them: remove the augments from train_cfg of the '
+                'student (model.architecture)')
+        if isinstance(dataset, InMemoryDataset):
+            dataset = dataset.dataset
+        if not isinstance(dataset, BaseDataset):
+            raise DistillLossError(
+                'ContrastiveLoss has one memory per training image, but '
+                f'train_dataloader.dataset is a {type(dataset).__name__}, '
+                'which repeats images, joins data sets or leaves images out: '
+                'use a single data set of MMPretrain')
+        labels = dataset.get_gt_labels()
         for loss in losses:
             if self.smoke:
-                labels = np.resize(labels, loss.num_data)
+                few, classes = labels[:loss.num_data], num_classes(model)
+                labels = np.arange(loss.num_data) % classes
+                labels[:len(few)] = few
             loss.set_labels(labels)
-
-    @staticmethod
-    def _labels(dataset):
-        """The labels by the places that samples know."""
-        while hasattr(dataset, 'dataset'):
-            # what repeats or selects images leaves their places as they are
-            dataset = dataset.dataset
-        if hasattr(dataset,
-                   'datasets') or not hasattr(dataset, 'get_gt_labels'):
-            raise DistillLossError(
-                'ContrastiveLoss needs one data set whose images have '
-                'labels and places of their own, but train_dataloader has a '
-                f'{type(dataset).__name__}: use a single data set of '
-                'MMPretrain')
-        return dataset.get_gt_labels()

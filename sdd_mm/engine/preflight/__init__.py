@@ -16,6 +16,7 @@ from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
 from .classes import Classes
 from .data import check_data
+from .distilling import check_distilling
 from .handover import Checked, RandomState, hand_over
 from .methods import check_mixing, without_meaning
 from .parts import build_evaluator, build_loops, build_model, build_parts
@@ -57,6 +58,8 @@ def check_training(cfg: Config) -> Checked:
     if isinstance(model, FrozenTeacherDistill):
         _check_ema(cfg)
         _check_teacher(model, loaded, trained)
+        if loaders['train_dataloader'] is not None:
+            check_distilling(model, loaders['train_dataloader'], runner.hooks)
     check_pretrained(model, loaded)
     check_start(cfg, model, loaded, trained)
     for sentence in without_meaning(model):

@@ -5,6 +5,7 @@ from typing import Optional, Sequence, Tuple, Union
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ...errors import SDDError
 from ...functional._tensors import full_precision
@@ -106,6 +107,29 @@ class FeatureLoss(WeightedLoss):
         """
         compute = full_precision(self.compute)
         return self.weighted(compute(student, teacher))
+
+    def check_features(self, student: Features, teacher: Features) -> None:
+        """Refuse features that the loss cannot use, before training.
+
+        Args:
+            student (Tensor | Sequence[Tensor]): The student's features of two
+                images.
+            teacher (Tensor | Sequence[Tensor]): The teacher's features.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        self.compute(student, teacher)
+
+    def check_loader(self, loader: DataLoader) -> None:
+        """Refuse batches that the loss cannot use, before training.
+
+        Args:
+            loader (DataLoader): The training dataloader.
+
+        Raises:
+            ValueError: If it yields such batches.
+        """
 
     @abstractmethod
     def compute(self, student: Features, teacher: Features) -> Tensor:

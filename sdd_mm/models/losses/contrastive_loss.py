@@ -3,6 +3,7 @@ import torch
 from mmengine.dist import all_gather, all_reduce
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ...functional import contrastive_loss, contrastive_scores
 from ...functional._tensors import full_precision, unit
@@ -136,6 +137,14 @@ class ContrastiveLoss(WeightedLoss):
         index = index.to(self.labels.device, non_blocking=True)
         negatives = self.draw_negatives(index)
         return self.weighted(self.contrast(student, teacher, index, negatives))
+
+    def check_features(self, student: Tensor, teacher: Tensor,
+                       index: Tensor) -> None:
+        """Refuse features with other channels."""
+        check_channels(self, student, teacher)
+
+    def check_loader(self, loader: DataLoader) -> None:
+        """Any batch will do."""
 
     def draw_negatives(self, index: Tensor) -> Tensor:
         """Images of other classes for every sample, (B, K)."""

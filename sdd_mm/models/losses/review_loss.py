@@ -54,10 +54,11 @@ class ReviewLoss(FeatureLoss):
         super().__init__(loss_weight)
         if len(student_channels) != len(teacher_channels):
             raise DistillLossError(
-                'ReviewLoss compares stage by stage, but student_channels has '
-                f'{len(student_channels)} numbers and teacher_channels has '
-                f'{len(teacher_channels)}: it cannot distill between networks '
-                'with different numbers of stages')
+                'ReviewLoss compares stage by stage, but the student has '
+                f'{len(student_channels)} maps and the teacher has '
+                f'{len(teacher_channels)}: name as many modules of both by '
+                '`sources` of StageMaps in model.distiller.student_recorders '
+                'and teacher_recorders, or use another method')
         self.student_channels = tuple(student_channels)
         self.teacher_channels = tuple(teacher_channels)
         channels = min(max_channels, student_channels[-1])

@@ -73,6 +73,10 @@ class RotationRelationLoss(FeatureLoss):
         kept = keep_ranked(teacher, own, self.ratio)
         return relation_loss(student, teacher, kept, self.tau)
 
+    def check_features(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse features with other channels."""
+        check_channels(self, student, teacher)
+
 
 def projection(channels: int) -> nn.Sequential:
     """What projects pooled features before they are related."""

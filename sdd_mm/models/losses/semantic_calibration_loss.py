@@ -2,8 +2,10 @@
 from typing import Sequence
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ...functional._tensors import unit
 from ...functional.feature_maps import shrink
@@ -75,16 +77,34 @@ class SemanticCalibrationLoss(FeatureLoss):
                 teacher: Sequence[Tensor]) -> Tensor:
         check_channels(self, student, teacher)
         batch = len(student[0])
-        if batch != self.batch_size:
-            raise DistillLossError(
-                'SemanticCalibrationLoss was built for batches of '
-                f'{self.batch_size} samples (its batch_size), got {batch}: '
-                'give it the batch size of train_dataloader, and set '
-                'drop_last=True there')
+        self._check_batch(batch)
         teacher = [x.detach() for x in teacher]
         errors = self.errors(student, teacher)
         loss = (self.attention(student, teacher) * errors).sum()
         return loss / (batch * len(student))
+
+    def _check_batch(self, batch: int) -> None:
+        if batch != self.batch_size:
+            raise DistillLossError(
+                'SemanticCalibrationLoss was built for batches of '
+                f'{self.batch_size} samples (its batch_size), got {batch}: '
+                'set it to train_dataloader.batch_size, and '
+                'train_dataloader.drop_last to True')
+
+    def check_features(self, student: Sequence[Tensor],
+                       teacher: Sequence[Tensor]) -> None:
+        """Refuse maps with other channels."""
+        check_channels(self, student, teacher)
+
+    def check_loader(self, loader: DataLoader) -> None:
+        """Refuse batches of another or of a changing size."""
+        if loader.batch_size is None:  # a batch sampler may do anything
+            return
+        self._check_batch(loader.batch_size)
+        rest = len(loader.sampler) % self.batch_size
+        endless = isinstance(loader.sampler, InfiniteSampler)
+        if rest and not (endless or loader.drop_last):
+            self._check_batch(rest)
 
     def attention(self, student: Sequence[Tensor],
                   teacher: Sequence[Tensor]) -> Tensor:

@@ -154,7 +154,7 @@ SCENES = loader()['dataset']
 
 @pytest.mark.parametrize('dataset, augments, message', [
     (dict(type='ConcatDataset', datasets=[SCENES, SCENES
-                                          ]), None, 'one data set'),
+                                          ]), None, 'is a ConcatDataset'),
     (dict(SCENES, num_scenes=28), None, 'num_data'),
     (SCENES, dict(augments=dict(type='Mixup', alpha=1.)), 'Mixup'),
 ])
@@ -169,17 +169,6 @@ def test_data_that_cannot_be_contrasted_is_refused(dataset, augments, message,
             until=1,
             model=model,
             train_dataloader=dict(loader(), dataset=dataset))
-
-
-def test_repeated_data_keep_their_places(tmp_path):
-    dataset = dict(type='RepeatDataset', times=2, dataset=SCENES)
-    model = run(
-        tmp_path,
-        'crd',
-        until=1,
-        train_dataloader=dict(loader(), dataset=dataset))
-    memory = model.distiller.distill_losses['loss_own'].memory_teacher
-    torch.testing.assert_close(memory.norm(dim=1), torch.ones(24))
 
 
 def test_labels_without_a_loss_that_wants_them(tmp_path):
@@ -200,7 +189,9 @@ def test_a_smoke_run_has_fewer_images_than_the_loss_was_built_for(tmp_path):
     model = run(
         tmp_path, 'crd', until=1, train_dataloader=few, custom_hooks=[hook])
     labels = model.distiller.distill_losses['loss_own'].labels
-    assert len(labels) == 24 and torch.equal(labels[:8], labels[8:16])
+    assert len(labels) == 24 and labels[8:].tolist() == [
+        index % 10 for index in range(8, 24)
+    ]
 
 
 @pytest.mark.parametrize('name', ['crd', 'reviewkd'])

@@ -1,0 +1,139 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""Whether distillation losses can use the features and the training data."""
+import logging
+from contextlib import ExitStack
+from typing import Any, Dict, List
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...models.algorithms import FrozenTeacherDistill
+from ...models.recorders.modes import eval_mode
+from ..errors import PreflightError
+from ..hooks import TrainingLabelsHook
+
+PREFIX = 'model.distiller'
+MANY = 100_000_000  # parameters of one loss
+
+
+def check_distilling(model: FrozenTeacherDistill, loader: DataLoader,
+                     hooks: List[Hook]) -> None:
+    """Try the losses over features on two training images.
+
+    Args:
+        model (FrozenTeacherDistill): The model. It stays as it is, only that
+            its losses are told the labels of the training set.
+        loader (DataLoader): The training dataloader.
+        hooks (list[Hook]): The hooks of the run.
+
+    Raises:
+        PreflightError: If a loss cannot use the features that it gets, the
+            batches, or the data set.
+    """
+    _warn_of_size(model)
+    losses = {
+        name: loss
+        for name, loss in model.distiller.distill_losses.items()
+        if hasattr(loss, 'check_features')
+    }
+    if not losses:
+        return
+    _tell_labels(model, losses, loader, hooks)
+    for name, loss in losses.items():
+        with _named(f'{PREFIX}.distill_losses.{name}'):
+            loss.check_loader(loader)
+    with torch.no_grad(), eval_mode(model), torch.compiler.set_stance(
+            'force_eager'):
+        _check_features(model, losses, loader)
+
+
+def _warn_of_size(model: FrozenTeacherDistill) -> None:
+    """Say what a loss that learns more than any student will take."""
+    distiller, student = model.distiller, _count(model.student)
+    for group in ('distill_losses', 'connectors'):
+        for name, part in getattr(distiller, group, {}).items():
+            count = _count(part)
+            if count > MANY:
+                print_log(
+                    f'{PREFIX}.{group}.{name} ({type(part).__name__}) learns '
+                    f'{count / 1e6:.0f} million parameters to distill into a '
+                    f'student of {student / 1e6:.1f} million. With gradients '
+                    f'and one momentum they take {count * 12 / 2**30:.1f} GiB '
+                    'of memory, and two thirds of that in every checkpoint',
+                    logger='current',
+                    level=logging.WARNING)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _tell_labels(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
+                 loader: DataLoader, hooks: List[Hook]) -> None:
+    telling = [hook for hook in hooks if isinstance(hook, TrainingLabelsHook)]
+    key = 'custom_hooks'
+    for name, loss in losses.items():
+        if hasattr(loss, 'set_labels'):
+            key = f'{PREFIX}.distill_losses.{name}'
+            if not telling:
+                raise PreflightError(
+                    f'{key} ({type(loss).__name__}) needs the labels of the '
+                    "training set: add dict(type='TrainingLabelsHook') to "
+                    'custom_hooks')
+    for hook in telling:
+        with _named(key):
+            hook.tell(model, loader.dataset)
+
+
+def _check_features(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
+                    loader: DataLoader) -> None:
+    """Record two images, and let every loss look at its records."""
+    distiller = model.distiller
+    mappings = {name: distiller.loss_forward_mappings[name] for name in losses}
+    samples = [loader.dataset[index] for index in (0, len(loader.dataset) - 1)]
+    batch = model.data_preprocessor(loader.collate_fn(samples), False)
+    try:
+        for role, network in (('student', model.student), ('teacher',
+                                                           model.teacher)):
+            manager = getattr(distiller, f'{role}_recorders')
+            used = _recorders(mappings, role == 'student')
+            with _named(f'{PREFIX}.{role}_recorders'), ExitStack() as stack:
+                for name in used:
+                    stack.enter_context(manager.get_recorder(name))
+                network(batch['inputs'], batch['data_samples'], mode='tensor')
+        for name, loss in losses.items():
+            with _named(f'{PREFIX}.distill_losses.{name}'):
+                loss.check_features(
+                    **{
+                        key: distiller.get_record(**place)
+                        for key, place in mappings[name].items()
+                    })
+    finally:
+        distiller.reset_records()
+
+
+def _recorders(mappings: Dict[str, dict], from_student: bool) -> List[str]:
+    """Names of the recorders of one side that the mappings read."""
+    return sorted({
+        place['recorder']
+        for mapping in mappings.values()
+        for place in mapping.values() if place['from_student'] is from_student
+    })
+
+
+class _named:
+    """Names the config key of what raises a ValueError or RuntimeError."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, (ValueError, RuntimeError)) and not isinstance(
+                error, PreflightError):
+            raise PreflightError(f'{self.key}: {error}') from error
