@@ -26,6 +26,18 @@ LABELS = {
     'nkd-released': 'NKD as released',
     'kd_paper': 'KD, `paper` preset',
 }
+BASELINES = {
+    'fitnet': 'FitNet',
+    'rkd': 'RKD',
+    'sp': 'SP',
+    'pkt': 'PKT',
+    'crd': 'CRD',
+    'semckd': 'SemCKD',
+    'reviewkd': 'ReviewKD',
+    'mgd': 'MGD',
+    'sskd': 'SSKD',
+    'sd-sskd': 'SD-SSKD',
+}
 
 
 def read(text: str) -> dict:
@@ -183,6 +195,28 @@ def results(metafiles: Metafiles, page: Path, data: str) -> List[str]:
     return notes.under(rows)
 
 
+def baselines(metafiles: Metafiles, page: Path, data: str) -> List[str]:
+    """Published and measured accuracies of the methods beside SDD."""
+    rows, notes = [[
+        'teacher → student', 'method', 'paper', 'original', 'ours'
+    ]], Notes()
+    for networks, runs in metafiles.pairs().items():
+        known = list(map(metafiles.known, networks))
+        if known[0]['Training Data'] != data:
+            continue
+        title = ' → '.join(map(_network, known))
+        for method, label in BASELINES.items():
+            if method in runs:
+                link, paper, _, ours = _run(metafiles, runs[method], label,
+                                            notes)
+                published = metafiles.known(runs[method]).get('Published', {})
+                original = (f'{published["Original"]:.2f}'
+                            if 'Original' in published else '')
+                rows.append([title, link, paper, original, ours])
+                title = ''
+    return notes.under(rows)
+
+
 def configs(metafiles: Metafiles, page: Path, data: str) -> List[str]:
     """Every config of the page's directory."""
     optional = ('network', 'data', 'paper', "authors' log")
@@ -235,4 +269,5 @@ def _run(metafiles: Metafiles, name: Optional[str], label: str,
     ]
 
 
-KINDS = dict(pairs=pairs, results=results, configs=configs)
+KINDS = dict(
+    pairs=pairs, results=results, baselines=baselines, configs=configs)

@@ -9,6 +9,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
+from sdd_mm.models.losses.base import DistillLossError
+
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'baselines'
 TABLE_1 = ('res32x4_mbv2', 'wrn40-2_vgg8', 'wrn40-2_mbv2', 'res50_shuv1')
 TABLE_2 = ('res32x4_shuv1', 'wrn40-2_shuv1', 'res50_mbv2', 'vgg13_mbv2',
@@ -77,6 +79,40 @@ def build(name):
         if hasattr(loss, 'set_labels'):
             loss.set_labels(torch.arange(40) % 4)
     return built, 64 if 'cub200' in name else 32
+
+
+@pytest.mark.parametrize('method, pair', [
+    ('reviewkd', f'{TABLE_1[1]}_cifar100'),
+    ('mgd', f'{TABLE_4[0]}_cub200'),
+    *(pytest.param('reviewkd', pair, marks=pytest.mark.long)
+      for pair in (f'{TABLE_1[0]}_cifar100', f'{TABLE_1[2]}_cifar100',
+                   f'{TABLE_1[3]}_cifar100', f'{TABLE_4[0]}_cub200',
+                   f'{TABLE_4[4]}_cub200')),
+    *(pytest.param('mgd', f'{pair}_cub200', marks=pytest.mark.long)
+      for pair in TABLE_4[1:3]),
+])
+def test_what_the_paper_has_no_number_for_is_refused(method, pair, tmp_path):
+    base = CONFIGS.parent / '_base_'
+    path = tmp_path / 'run.py'
+    path.write_text(
+        f"_base_ = ['{base}/pairs/{pair}.py', '{base}/methods/{method}.py']\n"
+        'model = _base_.method\nmodel.image_size = 64\n')
+    cfg = Config.fromfile(path)
+    model = cfg.model
+    model.update(
+        data_preprocessor=cfg.data_preprocessor,
+        teacher_ckpt=None,
+        allow_untrained_teacher=True)
+    message = 'maps and the teacher has'
+    if method == 'mgd':
+        message = 'needs maps of one size'
+        model.distiller.distill_losses.loss_mgd.match_sizes = False
+    with pytest.raises(
+            DistillLossError,
+            match=message), DefaultScope.overwrite_default_scope('mmpretrain'):
+        built = MODELS.build(model)
+        samples = [DataSample().set_gt_label(label) for label in range(2)]
+        built(torch.randn(2, 3, 64, 64), samples, mode='loss')
 
 
 def test_the_runs_are_those_of_the_papers_tables():

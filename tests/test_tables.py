@@ -27,7 +27,7 @@ def test_every_run_is_in_the_model_index(models):
     found = [ROOT / model.config for model in models]
     runs = {
         path
-        for directory in ('sdd', 'vanilla', 'mmpretrain', 'demo')
+        for directory in ('sdd', 'baselines', 'vanilla', 'mmpretrain', 'demo')
         for path in (ROOT / 'configs' / directory).glob('*.py')
     }
     assert set(found) == runs and len(found) == len(runs)
