@@ -3,7 +3,7 @@
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
-from mmengine.dataset import Compose
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import DATASETS, DefaultScope
 
 from .images import LOADERS, innermost, loads_files, loads_grayscale
@@ -64,12 +64,10 @@ def loaded_image(cfg: dict, loader: dict, size: Tuple[int,
 def _first_image(cfg: dict, loader: dict,
                  pipeline: list) -> Optional[LoadedImage]:
     config = dict(innermost(loader['dataset']), pipeline=[])
-    if 'download' in config:
-        config['download'] = False
     try:
         with DefaultScope.overwrite_default_scope(
                 cfg.get('default_scope', 'mmpretrain')):
-            results = DATASETS.build(config).get_data_info(0)
+            results = without_download(config).get_data_info(0)
             for number, step in enumerate([None, *pipeline]):
                 if step is not None:
                     results = Compose([step])(results)
@@ -81,3 +79,15 @@ def _first_image(cfg: dict, loader: dict,
     except Exception:  # the data may be absent, or be of any kind
         pass
     return None
+
+
+def without_download(config: dict) -> BaseDataset:
+    """A data set that is there: MMPretrain's CIFAR-10 downloads itself.
+
+    Args:
+        config (dict): Config of a data set.
+    """
+    dataset = DATASETS.build(dict(config, lazy_init=True))
+    dataset.download = False
+    dataset.full_init()
+    return dataset

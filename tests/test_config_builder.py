@@ -10,7 +10,7 @@ from test_configs import CONFIGS, METHODS, smoke, unscoped
 
 from sdd_mm import make_config
 from sdd_mm.config_builder import ConfigBuilderError
-from sdd_mm.config_builder.sources import read_method
+from sdd_mm.config_builder.methods import BASELINES, read_method
 
 RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 RES50 = 'mmpretrain::resnet/resnet50_8xb16_cifar10.py'
@@ -60,8 +60,7 @@ def test_numbers_of_every_method():
         assert found.losses == distiller.distill_losses.to_dict()
         assert (
             found.student_loss_weight == shipped.method.student_loss_weight)
-        warmup = shipped.get('warmup', dict(epochs=0))
-        assert found.warmup_epochs == warmup['epochs']
+        assert found.warmup == shipped.get('warmup')
 
 
 @pytest.mark.parametrize('method, weight, loss_weight, criterion', [
@@ -76,7 +75,7 @@ def test_numbers_of_a_thousand_classes(method, weight, loss_weight, criterion):
     assert loss['criterion'] == criterion
     assert found.student_loss_weight == weight
     assert loss['loss_weight'] == loss_weight
-    assert found.warmup_epochs == 0
+    assert found.warmup is None
 
 
 @pytest.mark.parametrize('classes, method', [(100, 'nkd'), (1000, 'kd')])
@@ -92,7 +91,7 @@ model = dict(head=dict(num_classes={classes}))
     assert cfg.model.student_loss_weight == wanted.student_loss_weight
     assert cfg.custom_hooks[2:] == [
         dict(type='DistillWarmupHook', loss='loss_nkd', epochs=20)
-    ][:wanted.warmup_epochs]
+    ][:bool(wanted.warmup)]
 
 
 def test_the_shipped_config_could_have_been_written(tmp_path):
@@ -191,6 +190,11 @@ def test_a_distilled_student_may_teach(tmp_path):
     (dict(method='sd-dkt'), "no method 'sd-dkt'.* Did you mean 'sd-dkd'"),
     (dict(method='kd', scales=[1, 2]), 'kd .* no scales.* sd-kd'),
     (dict(method='sd-kd', criterion=dict(beta=1)), "no 'beta', only tau"),
+    (dict(method='crd', scales=(1, 2)), 'scales and numbers of a criterion '
+     'are for kd, .*distill_losses of crd'),
+    (dict(method='sskd'), 'sskd needs a head .*RotationHead.*teacher_head'),
+    (dict(method='fitnet', teacher_head='x'), 'for sskd and sd-sskd, fitnet'),
+    (dict(method='semckd', warmup_epochs=2), 'semckd has several losses'),
     (dict(warmup_epochs=-1), 'non-negative integer, got -1'),
     (dict(warmup_epochs='3'), "non-negative integer, got '3'"),
     (dict(criterion=dict(tau=float('inf'))), 'tau .* finite number, got inf'),
@@ -335,3 +339,61 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['', 'run.kd', *map(str, arguments)])
     with pytest.raises(SystemExit, match='ERROR - run.kd: .* must end in .py'):
         runpy.run_path(str(script), run_name='__main__')
+
+
+@pytest.mark.parametrize('method', BASELINES)
+def test_methods_that_sdd_is_compared_with(method, tmp_path):
+    head = dict(teacher_head='head.pth') if 'sskd' in method else {}
+    demo = tmp_path / 'student.py'
+    demo.write_text(f'_base_ = {str(CONFIGS / "demo/student.py")!r}\n'
+                    'train_dataloader = dict(batch_size=16)\n'
+                    'train_cfg = dict(max_epochs=24)\n')
+    out = make_config(tmp_path / f'{method}.py', demo,
+                      CONFIGS / 'demo/teacher.py', method, **head)
+    cfg = Config.fromfile(out)
+    shipped = Config.fromfile(CONFIGS / '_base_/methods' / f'{method}.py')
+    wanted = shipped.method
+    assert cfg.model.type == wanted.get('type', 'FrozenTeacherDistill')
+    assert cfg.model.student_loss_weight == wanted.student_loss_weight
+    losses = cfg.model.distiller.pop('distill_losses')
+    for name, loss in wanted.distiller.pop('distill_losses').items():
+        changed = dict(
+            crd=dict(num_data=1500, num_negatives=1024),
+            semckd=dict(batch_size=16),
+            reviewkd=dict(loss_weight=5.0))
+        fits = name in ('loss_crd', 'loss_semckd', 'loss_review')
+        if name == 'loss_relation':
+            changed, fits = {method: head}, True
+        loss.update(changed[method] if fits else {})
+        assert losses[name] == loss
+    assert cfg.model.distiller == wanted.distiller
+    assert bool(cfg.train_dataloader.get('drop_last')) == (method == 'semckd')
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert ('DistillWarmupHook' in hooks) == (method == 'reviewkd')
+    assert ('TrainingLabelsHook' in hooks) == (method == 'crd')
+
+
+def test_views_are_cropped_once(tmp_path):
+    out = make_config(
+        tmp_path / 'run.py',
+        SMALL,
+        CONFIGS / 'vanilla/res32x4_cifar100.py',
+        'sskd',
+        teacher_head='head.pth')
+    cfg = Config.fromfile(out)
+    assert [step.type for step in cfg.train_dataloader.dataset.pipeline
+            ] == ['RandomFlip', 'PackInputs']
+
+
+def test_other_stages_are_named_by_the_recorder(tmp_path):
+    sources = ['backbone.layer1', 'backbone.layer2']
+    out = make_config(
+        tmp_path / 'run.py',
+        SMALL,
+        CONFIGS / 'vanilla/res32x4_cifar100.py',
+        'semckd',
+        student_recorder=dict(sources=sources))
+    found = Config.fromfile(out).model.distiller
+    assert found.student_recorders == dict(
+        stages=dict(type='StageMaps', sources=sources))
+    assert found.teacher_recorders == dict(stages=dict(type='StageMaps'))

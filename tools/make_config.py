@@ -10,11 +10,14 @@ numbers:
   tau 4, DKD with beta 8 and tau 4, NKD with gamma 1.5 and tau 1; DKD and NKD
   are warmed up over 20 epochs. A student of 1000 classes or more gets those of
   ImageNet (configs/sdd/*_res50_mbv1_imagenet.py): DKD with beta 2 and tau 1,
-  plain KD with tau 1 and weights 0.5 and 0.5, and no warm-up.
+  plain KD with tau 1 and weights 0.5 and 0.5, and no warm-up. The methods that
+  SDD is compared with have those of CIFAR-100, SemCKD and ReviewKD have others
+  for ImageNet.
 """
 RECORDER = """type=RegionHead for a model that is not linear after its pooling,
 token_grid=14,14 for tokens without a class token, or pooling=neck.gap
-head=head.fc to name the modules"""
+head=head.fc to name the modules; of fitnet, sp, semckd and reviewkd
+"sources=['backbone.layer1', ...]" to name the stages"""
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +44,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--method',
         default='sd-dkd',
-        help='kd, dkd, nkd, sd-kd, sd-dkd or sd-nkd (default: sd-dkd)')
+        help='kd, dkd, nkd, sd-kd, sd-dkd, sd-nkd, or one that SDD is '
+        'compared with: fitnet, rkd, sp, pkt, crd, semckd, reviewkd, mgd, '
+        'sskd or sd-sskd (default: sd-dkd)')
     parser.add_argument(
         '--scales', type=int, nargs='+', help='scale set M, such as 1 2')
     for name, methods in (('tau', 'all'), ('beta', 'dkd and sd-dkd'),
@@ -58,6 +63,9 @@ def parse_args() -> argparse.Namespace:
             f'--{role}-recorder',
             metavar='KEY=VALUE',
             help=f'recorder of the {role}, {RECORDER}')
+    parser.add_argument(
+        '--teacher-head',
+        help="checkpoint of the teacher's RotationHead, for sskd and sd-sskd")
     parser.add_argument(
         '--on-normalization-mismatch',
         choices=['error', 'convert', 'ignore'],

@@ -13,9 +13,10 @@ from ..engine.smoke import num_classes
 from ..images import loads_files
 from ..version import __version__
 from .code import Code, format_code, to_code
-from .sources import (TIMM, ConfigBuilderError, Teacher, change_loss,
-                      published_checkpoint, read_method, read_student,
-                      read_teacher, warmup_length)
+from .methods import (Method, change_loss, dataloader_changes, fit_losses,
+                      image_size, read_method, warmup_length)
+from .sources import (TIMM, ConfigBuilderError, Teacher, published_checkpoint,
+                      read_student, read_teacher)
 from .trial import try_config
 
 TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
@@ -39,6 +40,7 @@ def make_config(out: Union[str, Path],
                 warmup_epochs: Optional[int] = None,
                 student_recorder: Optional[Dict[str, Any]] = None,
                 teacher_recorder: Optional[Dict[str, Any]] = None,
+                teacher_head: Optional[str] = None,
                 on_normalization_mismatch: str = 'error',
                 overwrite: bool = False) -> Path:
     """Write a config that inherits a student's recipe and distills into it.
@@ -56,7 +58,9 @@ def make_config(out: Union[str, Path],
         method (str): One of ``METHODS``. Its numbers are those of
             ``configs/_base_/methods/``, or of
             ``configs/sdd/*_res50_mbv1_imagenet.py`` if the student has 1000
-            classes or more. Defaults to 'sd-dkd'.
+            classes or more. ContrastiveLoss (crd) and SemanticCalibrationLoss
+            (semckd) are fitted to the training set and its batches. Defaults
+            to 'sd-dkd'.
         teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
             Defaults to None, which takes the one that the teacher's package
             has published, if there is exactly one. Checkpoints of timm are
@@ -67,10 +71,14 @@ def make_config(out: Union[str, Path],
             as ``dict(beta=6.0)``. Defaults to None.
         warmup_epochs (int, optional): Epochs of the distillation loss's
             warm-up, 0 for none. Defaults to None, the method's.
-        student_recorder (dict, optional): Config of the recorder of the
-            student's feature head, ``type`` 'FeatureHead' unless given.
-            Defaults to None, which finds pooling and head.
+        student_recorder (dict, optional): Changes of the recorder of the
+            student: of its feature head (``type`` 'FeatureHead' unless given),
+            or of the features that another method compares, such as
+            ``dict(sources=['backbone.layer1', ...])``. Defaults to None, which
+            finds them.
         teacher_recorder (dict, optional): The teacher's, likewise.
+        teacher_head (str, optional): Checkpoint of a ``RotationHead`` of the
+            teacher, for 'sskd' and 'sd-sskd'. Defaults to None.
         on_normalization_mismatch (str): As in ``FrozenTeacherDistill``.
             Defaults to 'error'.
         overwrite (bool): Whether ``out`` may exist. Defaults to False.
@@ -113,12 +121,13 @@ def make_config(out: Union[str, Path],
     numbers = read_method(method, classes)
     change_loss(numbers, scales, criterion)
     epochs = warmup_length(numbers, warmup_epochs, base)
+    fit_losses(numbers, base, teacher_head)
 
     recorders = dict(student=student_recorder, teacher=teacher_recorder)
     model = dict(
         _delete_=True,
         _scope_='mmrazor',
-        type='FrozenTeacherDistill',
+        type=numbers.algorithm,
         architecture=Code('_base_.model'))
     if 'data_preprocessor' in base.model or not base.get('data_preprocessor'):
         model['data_preprocessor'] = Code(
@@ -128,12 +137,18 @@ def make_config(out: Union[str, Path],
         teacher=teaching.model,
         teacher_ckpt=None if teacher_ckpt is None else str(teacher_ckpt),
         distiller=dict(
-            type='SDDDistiller',
+            numbers.distiller,
             distill_losses=Code('distill_losses'),
-            **_recorders(recorders)))
+            **_recorders(recorders, numbers)))
+    size = image_size(numbers, base)
+    if size is not None:
+        model['image_size'] = size
     if on_normalization_mismatch != 'error':
         model['on_normalization_mismatch'] = on_normalization_mismatch
-    hooks = [dict(type='FrozenTeacherHook'), dict(type='SDDReportHook')]
+    hooks = [
+        dict(type='FrozenTeacherHook'),
+        dict(type='SDDReportHook'), *numbers.hooks
+    ]
     if base.get('custom_hooks'):
         hooks.insert(0, Code('*_base_.custom_hooks'))
     if epochs:
@@ -146,6 +161,7 @@ def make_config(out: Union[str, Path],
         f'distill_losses = {to_code(numbers.losses)}',
         f'model = {to_code(model)}',
         *_runtime(base),
+        *_dataloader(numbers, base),
         f'custom_hooks = {to_code(hooks)}',
         '',
     ]))
@@ -167,7 +183,8 @@ def _is_made_from(out: Path, *configs: Config) -> bool:
         for cfg in configs for line in cfg.text.splitlines())
 
 
-def _recorders(given: Dict[str, Optional[dict]]) -> Dict[str, dict]:
+def _recorders(given: Dict[str, Optional[dict]],
+               method: Method) -> Dict[str, dict]:
     """The recorders that the user describes, as arguments of a distiller."""
     found = {}
     for role, recorder in given.items():
@@ -176,11 +193,30 @@ def _recorders(given: Dict[str, Optional[dict]]) -> Dict[str, dict]:
                 f"{role}_recorder must be a dict, such as "
                 f"dict(type='RegionHead'), got {recorder!r}")
         if recorder:
-            found[f'{role}_recorders'] = dict(feature_head={
+            own = method.distiller.get(f'{role}_recorders', {})
+            features = {
+                name: {
+                    **config,
+                    **recorder
+                }
+                for name, config in own.items()
+                if config['type'] != 'ImageIndex'
+            }
+            found[f'{role}_recorders'] = {
+                **own,
+                **features
+            } if own else dict(feature_head={
                 'type': 'FeatureHead',
                 **recorder
             })
     return found
+
+
+def _dataloader(method: Method, base: Config) -> Iterator[str]:
+    """The line that changes the training dataloader, if anything."""
+    changes = dataloader_changes(method, base)
+    if changes:
+        yield f'train_dataloader = {to_code(changes)}'
 
 
 def _base_path(path: str, out: Path) -> str:

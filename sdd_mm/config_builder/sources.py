@@ -1,9 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""What a config is made from: a student's recipe, a teacher, a method."""
-import math
-from difflib import get_close_matches
+"""What a config is made from: a student's recipe and a teacher."""
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional
 
 import mmengine.hub
 from mmengine.config import Config
@@ -11,14 +9,11 @@ from mmengine.fileio import load
 from mmengine.logging import print_log
 from mmengine.utils import get_installed_path
 
-from ..config_file import is_new_style, load_config, project_root
+from ..config_file import is_new_style, load_config
 from ..converters import ConversionError
 from ..converters.timm_classifier import timm_teacher
 from ..errors import SDDError
 
-METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
-IMAGENET_CLASSES = 1000
-"""From this many classes on, a method has its numbers for ImageNet."""
 TIMM = 'timm::'
 
 
@@ -121,77 +116,3 @@ def published_checkpoint(teacher: str) -> Optional[str]:
                   f'{teacher}, choose one with teacher_ckpt:{listed}')
         return None
     return next(iter(found.values()), None)
-
-
-class Method(NamedTuple):
-    """A method with the numbers of a config file, ``source``."""
-    name: str
-    source: str
-    student_loss_weight: float
-    losses: Dict[str, dict]  # a single one
-    warmup_epochs: int  # 0: none
-
-
-def read_method(name: str, num_classes: int) -> Method:
-    """A method with the numbers that suit so many classes."""
-    if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        hint = f'. Did you mean {near[0]!r}?' if near else ''
-        raise ConfigBuilderError(f'there is no method {name!r}, only '
-                                 f'{", ".join(METHODS)}{hint}')
-    if num_classes < IMAGENET_CLASSES:
-        source = f'configs/_base_/methods/{name}.py'
-        cfg = Config.fromfile(project_root() / source)
-        model, hooks = cfg.method, [cfg.warmup] if 'warmup' in cfg else []
-    else:
-        source = f'configs/sdd/{name}_res50_mbv1_imagenet.py'
-        cfg = Config.fromfile(project_root() / source)
-        model, hooks = cfg.model, cfg.custom_hooks
-    epochs = next(
-        (hook.epochs for hook in hooks if hook.type == 'DistillWarmupHook'), 0)
-    losses = model.distiller.distill_losses.to_dict()
-    return Method(name, source, model.student_loss_weight, losses, epochs)
-
-
-def change_loss(method: Method, scales: Optional[Sequence[int]],
-                criterion: Optional[Dict[str, Any]]) -> None:
-    """Put the user's numbers into a method's loss."""
-    loss, = method.losses.values()
-    if scales is not None:
-        if 'scales' not in loss:
-            raise ConfigBuilderError(
-                f'{method.name} distills the global logits alone and has no '
-                f'scales: leave them out or choose sd-{method.name}')
-        loss['scales'] = tuple(scales)
-    for key, value in (criterion or {}).items():
-        known = sorted(set(loss['criterion']) - {'type'})
-        if key not in known:
-            raise ConfigBuilderError(f'the criterion of {method.name} has no '
-                                     f'{key!r}, only {", ".join(known)}')
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ConfigBuilderError(f'{key} of the criterion must be a '
-                                     f'finite number, got {value!r}')
-        loss['criterion'][key] = value
-
-
-def warmup_length(method: Method, given: Optional[int],
-                  student: Config) -> int:
-    """Epochs of the warm-up: those given, or else the method's."""
-    epochs = method.warmup_epochs if given is None else given
-    if not isinstance(epochs, int) or epochs < 0:
-        raise ConfigBuilderError('warmup_epochs must be a non-negative '
-                                 f'integer, got {epochs!r}')
-    total = student.get('train_cfg', dict()).get('max_epochs')
-    if epochs and not total and given is None:
-        raise ConfigBuilderError(
-            f'{method.name} warms up over {epochs} epochs, but the '
-            'student\'s recipe counts iterations: set warmup_epochs '
-            '(--warmup-epochs) to a number of passes over the data, 0 for '
-            'none')
-    if epochs and total and epochs >= total:
-        raise ConfigBuilderError(
-            f'a warm-up of {epochs} epochs'
-            f'{f" (of {method.name})" if given is None else ""} does not end '
-            f'within the {total} epochs of the student\'s recipe: set '
-            'warmup_epochs (--warmup-epochs), 0 for none')
-    return epochs

@@ -19,7 +19,7 @@ from ..engine.smoke import to_smoke
 def try_config(text: str, out: Path) -> None:
     """Build a config from its future folder and run one training forward.
 
-    Without weights, on two generated images in the config's own pipeline.
+    Without weights, on a few generated images in the config's own pipeline.
 
     Args:
         text (str): The source code of the config.
@@ -42,8 +42,12 @@ def try_config(text: str, out: Path) -> None:
 
 def _forward(cfg: Config) -> None:
     cfg.work_dir = 'work_dirs'  # nothing is written there
+    batch_size = 2
+    for loss in cfg.model.distiller.distill_losses.values():
+        if 'batch_size' in loss:  # SemanticCalibrationLoss needs 4
+            loss.batch_size = batch_size = 4
     cfg.train_dataloader.update(
-        batch_size=2, num_workers=0, persistent_workers=False)
+        batch_size=batch_size, num_workers=0, persistent_workers=False)
     _drop_weights(cfg.model)
     to_smoke(cfg, 1)
     model = check_training(cfg).model
@@ -58,7 +62,7 @@ def _forward(cfg: Config) -> None:
     loader = dict(
         dataset=cfg.train_dataloader.dataset,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        batch_size=2,
+        batch_size=batch_size,
         num_workers=0)
     scope = DefaultScope.overwrite_default_scope(
         cfg.get('default_scope', 'mmpretrain'))
