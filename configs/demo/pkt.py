@@ -1,3 +1,2 @@
 _base_ = ['../_base_/pairs/res14_res8_digit_scenes.py', '../_base_/methods/pkt.py']
 model = _base_.method
-optim_wrapper = dict(clip_grad=None)

@@ -2,5 +2,4 @@ _base_ = ['../_base_/pairs/res14_res8_digit_scenes.py', '../_base_/methods/revie
 model = _base_.method
 model.image_size = _base_.image_size
 model.distiller.distill_losses.loss_review.loss_weight = _base_.reviewkd
-optim_wrapper = dict(clip_grad=None)
 custom_hooks = [*_base_.custom_hooks, dict(_base_.warmup, epochs=1)]

@@ -1,5 +1,4 @@
 _base_ = ['../_base_/pairs/res14_res8_digit_scenes.py', '../_base_/methods/semckd.py']
 model = _base_.method
 model.image_size = _base_.image_size
-optim_wrapper = dict(clip_grad=None)
 train_dataloader = dict(drop_last=True)
