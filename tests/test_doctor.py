@@ -271,6 +271,16 @@ def test_what_is_said_and_is_no_mistake(capsys):
     assert found['cells'][0] == '' and 'repeat cells' in found['cells'][1]
 
 
+@pytest.mark.parametrize(
+    'name', ['fitnet', 'rkd', 'sp', 'pkt', 'crd', 'semckd', 'reviewkd', 'mgd'])
+def test_the_other_methods(capsys, teacher, name):
+    options = {'train_dataloader.dataset.num_scenes': 1500}
+    code, found = ask(capsys, teacher, name, **options)
+    assert code == 0 and 'distill.loss_' in found['losses'][1]
+    learned = name in ('fitnet', 'crd', 'semckd', 'reviewkd', 'mgd')
+    assert ('parameters beside' in found.get('method', ('', ''))[1]) == learned
+
+
 def test_a_network_alone(capsys, teacher):
     code, found = ask(capsys, teacher, 'student',
                       **{'model.teacher_ckpt': None})

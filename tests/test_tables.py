@@ -13,6 +13,7 @@ from modelindex.load_model_index import load
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.markdown import PageError, fill, table  # noqa: E402
+from benchmarks.metafiles import measured  # noqa: E402
 from benchmarks.pages import update  # noqa: E402
 
 
@@ -129,6 +130,18 @@ def test_a_column_without_entries_is_left_out():
         '|  | ours |', '|---|---|', '| a | 1 |', '| b |  |'
     ]
     assert table(rows)[0] == '|  | paper | ours |'
+
+
+def test_of_two_suites_that_of_the_folder_counts(checkout):
+    measure(checkout, 70.)
+    first = checkout / 'benchmarks' / 'suite.json'
+    name = 'configs/sdd/sd-kd_res32x4_shuv1_cifar100.py'
+    first.rename(first.with_name('another.json'))
+    measure(checkout, 71.)
+    with pytest.raises(PageError, match=f'two results of {name}'):
+        measured(checkout)
+    first.rename(first.with_name('sdd.json'))
+    assert measured(checkout)[name] == ([71.], 0)
 
 
 def test_what_was_measured_shows_up(checkout):

@@ -57,7 +57,7 @@ def set_up(cfg: Config, batches: Optional[int],
         yield Finding(BAD, 'config', str(error))
         return
     yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
-    for sentence in without_meaning(model):
+    for sentence in (*without_meaning(model), *_learned(model)):
         yield Finding(FACT, 'method', sentence)
     try:
         yield from _try(cfg, model, batches, steps)
@@ -85,6 +85,19 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
         if finding.mark == BAD:
             return
     yield from _steps(cfg, model, loaders['train_dataloader'], max(1, steps))
+
+
+def _learned(model: nn.Module) -> Iterator[str]:
+    """What losses and connectors learn beside the student."""
+    distiller = getattr(model, 'distiller', None)
+    for group in ('distill_losses', 'connectors'):
+        for name, part in getattr(distiller, group, {}).items():
+            count = sum(p.numel() for p in part.parameters()
+                        if p.requires_grad)
+            if count:
+                yield (f'{name} ({type(part).__name__}) learns {count:,} '
+                       'parameters beside the student, which are saved to '
+                       'resume and left out of exports')
 
 
 def _build_loader(loader: dict):

@@ -58,9 +58,9 @@ class DistillWarmupHook(Hook):
         if self.loss not in losses or not hasattr(losses[self.loss], 'warmup'):
             raise PreflightError(
                 f'DistillWarmupHook.loss is {self.loss!r}, but the model has '
-                f'the losses {sorted(losses)}: set it to the name of a '
-                'ScaleDecoupledLoss or LogitLoss in '
-                'model.distiller.distill_losses')
+                f'the losses {sorted(losses)}: set it to the name of one of '
+                'them in model.distiller.distill_losses that sdd_mm has, '
+                'since losses of MMRazor have no warm-up')
         self._warmup = losses[self.loss].warmup
         self._current = None
         loader = runner.train_dataloader
