@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from baselines import BASELINES, distiller
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.models import ClsDataPreprocessor
@@ -16,6 +17,7 @@ from sdd_mm import FeatureHead, LocalLogits
 from sdd_mm.models.algorithms import TeacherError
 from sdd_mm.models.algorithms.teacher import LiveTeacher
 from sdd_mm.teacher_cache import TeacherCache, TeacherCacheError
+from sdd_mm.teacher_cache.cacheable import request_of
 
 COUNT = itertools.count()
 VIEWS = [
@@ -455,6 +457,17 @@ def test_refuses_losses_of_other_records():
                     t_feature=dict(recorder='fc', from_student=False)))))
     with pytest.raises(TeacherCacheError, match="'loss_l2' .L2Loss. needs"):
         TeacherCache(model, build_scenes())
+
+
+def test_refuses_losses_over_features():
+    for name in BASELINES:
+        model = build(distiller=distiller(name))
+        loss = type(model.distiller.distill_losses['loss_own']).__name__
+        with pytest.raises(
+                TeacherCacheError,
+                match=rf"'loss_own' \({loss}\) needs more of the teacher "
+                '.* remove the TeacherCacheHook'):
+            request_of(model.distiller)
 
 
 def test_refuses_another_dtype_and_batches_without_ids():
