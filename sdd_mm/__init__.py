@@ -9,8 +9,9 @@ __all__ = [
 ]
 
 # Registration takes seconds. sys.argv[0] is '-m' while Python looks for the
-# module of `python -m`: the doctor parses its arguments first
-if sys.argv[:1] != ['-m'] or f'{__name__}.doctor' not in sys.orig_argv:
+# module of `python -m`: our commands parse their arguments first
+if sys.argv[:1] != ['-m'] or not {f'{__name__}.doctor', f'{__name__}.distill'
+                                  }.intersection(sys.orig_argv):
     from .plugin import (FeatureHead, LocalLogits, RegionHead, make_config,
                          register_models)
 

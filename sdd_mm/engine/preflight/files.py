@@ -144,20 +144,31 @@ def check_images(key: str, dataset: BaseDataset) -> None:
                 f'{key}: {len(absent)} of {len(paths)} images are absent, '
                 f'first {absent[0]!r}. Correct {key}.data_prefix, or '
                 f'the paths in {dataset.ann_file or type(dataset).__name__}')
-    suspects = [
-        path for path in _spread(paths, LOOKED_AT) if not _looks_whole(path)
-    ]
-    broken = {}
-    for path in _spread(suspects, DECODED):
-        try:
-            load.transform(dict(img_path=path))
-        except Exception as error:  # decoders may raise anything
-            broken[path] = error
+    broken = broken_images(_spread(paths, LOOKED_AT), load)
     if broken:
         first, *more = broken
         raise PreflightError(f'{key}: {broken[first]}' +
                              f'. It is not the only one: {some(more)}' *
                              bool(more))
+
+
+def broken_images(paths: List[str],
+                  load: LoadImageFromFile) -> Dict[str, Exception]:
+    """Images that cannot be decoded, with the reason.
+
+    Args:
+        paths (list[str]): Paths of images. Those that begin and end as an
+            image does are not decoded.
+        load (LoadImageFromFile): What decodes the others.
+    """
+    broken = {}
+    suspects = [path for path in paths if not _looks_whole(path)]
+    for path in _spread(suspects, DECODED):
+        try:
+            load.transform(dict(img_path=path))
+        except Exception as error:  # decoders may raise anything
+            broken[path] = error
+    return broken
 
 
 def check_apart(datasets: Dict[str, BaseDataset],
