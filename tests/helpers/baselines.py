@@ -84,3 +84,38 @@ def distiller(name, **kwargs):
         distill_losses=dict(loss_own=dict(own['loss'], **kwargs)),
         loss_forward_mappings=dict(
             loss_own=own.get('mapping', side('features'))))
+
+
+KD = dict(type='KDCriterion', tau=4.0)
+LOGITS = dict(type='LogitLoss', criterion=KD)
+
+
+def rotation_terms(inner, rotated=None, **relation):
+    """SSKD's losses with what they compare, as released."""
+    return dict(
+        loss_kd=dict(
+            type='ViewLoss', views='normal', loss=inner, loss_weight=0.9),
+        loss_rotated=dict(
+            type='ViewLoss',
+            views='rotated',
+            loss=rotated or inner,
+            loss_weight=2.7),
+        loss_relation=dict(
+            type='RotationRelationLoss',
+            student_channels=16,
+            teacher_channels=32,
+            loss_weight=10.,
+            **relation))
+
+
+def rotation_distiller(*args, **kwargs):
+    """Config of a distiller for RotationDistill."""
+    return dict(
+        type='SDDDistiller',
+        student_recorders=dict(pooled=POOLED),
+        teacher_recorders=dict(pooled=POOLED),
+        distill_losses=rotation_terms(*args, **kwargs),
+        loss_forward_mappings=dict(
+            loss_relation=dict(
+                student=dict(recorder='pooled', from_student=True),
+                teacher=dict(recorder='pooled', from_student=False))))

@@ -20,7 +20,8 @@ from test_runtime import test_exact_resume as resume  # noqa: E402
 from sdd_mm.runtime.checkpoints import newest_checkpoint  # noqa: E402
 
 CASES = (dict(), dict(in_memory=True), dict(by_epoch=False),
-         dict(in_memory=True, cache_in_files=True))
+         dict(in_memory=True, cache_in_files=True), dict(method='crd'),
+         dict(method='mgd'), dict(method='sskd'))
 
 
 def train(work_dir: Path, case: dict) -> None:

@@ -107,6 +107,10 @@ MISTAKES = {
     'mixed images': ('crd', mixup, f'{LOSSES}.loss_crd: .*Mixup.*augments'),
     'no labels': ('crd', without_hook, f'{LOSSES}.loss_crd .*needs the labels '
                   '.*TrainingLabelsHook.*custom_hooks'),
+    'an average of the memory':
+    ('crd', lambda cfg: cfg.custom_hooks.
+     append(dict(type='EMAHook', update_buffers=True)),
+     'EMAHook.update_buffers=True. would average the memory of Contrastive'),
     'labels that nothing needs':
     ('rkd', without_loss, 'custom_hooks: .*found no ContrastiveLoss'),
 }

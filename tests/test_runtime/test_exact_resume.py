@@ -14,15 +14,18 @@ from pathlib import Path
 import commands
 import pytest
 import torch
+from baselines import LOGITS, distiller, rotation_distiller
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.fileio import put_text
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
-from toy import algorithm, build_classifier
+from toy import PREPROCESSOR, algorithm, build_classifier, classifier
 
+from sdd_mm.models.algorithms import TEACHER_META
 from sdd_mm.runtime.checkpoints import ATOMIC, is_whole, newest_checkpoint
 from sdd_mm.runtime.errors import CheckpointError
 from sdd_mm.runtime.sample_seeding import Worker, numbered
@@ -49,6 +52,42 @@ PIPELINE = [
 ]
 
 
+@lru_cache(maxsize=None)
+def rotation_head():
+    """A checkpoint of a head of the teacher, for SSKD."""
+    model = MODELS.build(
+        dict(
+            type='RotationHead',
+            _scope_='mmrazor',
+            teacher=classifier(width=8, data_preprocessor=PREPROCESSOR),
+            teacher_ckpt=teacher(),
+            channels=32,
+            data_preprocessor=dict(PREPROCESSOR)))
+    model.init_weights()
+    path = Path(FOLDER.name) / 'head.pth'
+    save_checkpoint(
+        dict(
+            meta={TEACHER_META: model.teacher_hash},
+            state_dict=get_state_dict(model)), str(path))
+    return str(path)
+
+
+def compare_with(method, cfg):
+    """Train by one of the methods that SDD is compared with."""
+    model, (average, *_) = cfg['model'], cfg['custom_hooks']
+    model['architecture'].pop('train_cfg', None)
+    cfg['custom_hooks'] = [average]
+    if method == 'sskd':
+        model.update(
+            type='RotationDistill',
+            distiller=rotation_distiller(LOGITS, teacher_head=rotation_head()))
+        return
+    own = dict(num_data=22) if method == 'crd' else {}
+    model['distiller'] = distiller(method, **own)
+    if method == 'crd':
+        cfg['custom_hooks'].append(dict(type='TrainingLabelsHook'))
+
+
 def scenes(in_memory, **kwargs):
     data = dict(
         type='DigitScenes',
@@ -66,6 +105,7 @@ def config(work_dir,
            by_epoch=True,
            workers=0,
            cache_in_files=False,
+           method=None,
            **kwargs):
     """A distillation with everything that could be lost."""
     loader = dict(
@@ -130,6 +170,8 @@ def config(work_dir,
             train_cfg=dict(by_epoch=False, max_iters=14, val_interval=4))
         cfg['default_hooks']['checkpoint']['interval'] = 3
         cfg['custom_hooks'] = hooks[:1]
+    if method is not None:
+        compare_with(method, cfg)
     cfg.update(kwargs)
     return cfg
 
@@ -247,6 +289,21 @@ def test_resumed_is_uninterrupted(whole, tmp_path, iteration, number):
     build(cfg).train()
     same(final(first, by_epoch), final(tmp_path, by_epoch))
     assert lines(first) == lines(tmp_path)
+
+
+@pytest.mark.parametrize('method', ['crd', 'mgd', 'sskd'])
+def test_other_methods_resume(method, tmp_path):
+    """Memory and Z, masks, views and heads; also the average of EMAHook."""
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    build(config(whole, method=method)).train()
+    with pytest.raises(SystemExit):
+        build(
+            config(parts, method=method), [StopAt(8, signal.SIGTERM)]).train()
+    cfg = config(parts, method=method)
+    cfg.update(resume=True, load_from=newest_checkpoint(parts))
+    build(cfg).train()
+    same(final(whole), final(parts))
+    assert lines(whole) == lines(parts)
 
 
 def test_another_seed_is_another_run(tmp_path):

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ...images import channel_order
 from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill, TeacherError
+from ...models.losses import ContrastiveLoss
 from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
 from .classes import Classes
@@ -56,7 +57,7 @@ def check_training(cfg: Config) -> Checked:
     loaded = channel_order(cfg.train_dataloader)
     trained = [one for one in found if one.field == 'train_dataloader']
     if isinstance(model, FrozenTeacherDistill):
-        _check_ema(cfg)
+        _check_ema(cfg, model)
         _check_teacher(model, loaded, trained)
         if loaders['train_dataloader'] is not None:
             check_distilling(model, loaders['train_dataloader'], runner.hooks)
@@ -110,15 +111,25 @@ def _check_teacher(model: FrozenTeacherDistill, loaded,
         'model.teacher_ckpt to a teacher of these')
 
 
-def _check_ema(cfg: Config) -> None:
-    """The averaged model and the student's have one teacher."""
+def _check_ema(cfg: Config, model: FrozenTeacherDistill) -> None:
+    """The averaged model and the student's have one teacher and memory."""
+    memories = [
+        loss for loss in model.distiller.distill_losses.values()
+        if isinstance(loss, ContrastiveLoss)
+    ]
     for hook in (*(cfg.get('custom_hooks') or ()),
                  *(cfg.get('default_hooks') or {}).values()):
-        if isinstance(hook, dict) and 'EMAHook' in str(
-                hook['type']) and hook.get('device') is not None:
+        if not isinstance(hook, dict) or 'EMAHook' not in str(hook['type']):
+            continue
+        if hook.get('device') is not None:
             raise PreflightError(
                 f'EMAHook(device={hook["device"]!r}) would move the teacher, '
                 'which the averaged model shares: leave device out')
+        if memories and hook.get('update_buffers'):
+            raise PreflightError(
+                'EMAHook(update_buffers=True) would average the memory of '
+                'ContrastiveLoss: leave update_buffers out, which copies '
+                'buffers')
 
 
 def _scope(cfg: Config):

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from baselines import KD, LOGITS, rotation_distiller
 from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 from mmrazor.registry import MODELS
@@ -21,53 +22,16 @@ from sdd_mm.models.losses.rotation_relation_loss import projection
 from sdd_mm.models.records import FeatureHead
 from sdd_mm.weights import select, weights_hash
 
-KD = dict(type='KDCriterion', tau=4.0)
-LOGITS = dict(type='LogitLoss', criterion=KD)
-
 
 def sdd(scales):
     return dict(type='ScaleDecoupledLoss', criterion=KD, scales=scales)
-
-
-def terms(inner, rotated=None, **relation):
-    """SSKD's losses with what they compare, as released."""
-    return dict(
-        loss_kd=dict(
-            type='ViewLoss', views='normal', loss=inner, loss_weight=0.9),
-        loss_rotated=dict(
-            type='ViewLoss',
-            views='rotated',
-            loss=rotated or inner,
-            loss_weight=2.7),
-        loss_relation=dict(
-            type='RotationRelationLoss',
-            student_channels=16,
-            teacher_channels=32,
-            loss_weight=10.,
-            **relation))
-
-
-def pooled():
-    return dict(type='ModuleOutputs', source='neck.gap')
-
-
-def distiller(*args, **kwargs):
-    return dict(
-        type='SDDDistiller',
-        student_recorders=dict(pooled=pooled()),
-        teacher_recorders=dict(pooled=pooled()),
-        distill_losses=terms(*args, **kwargs),
-        loss_forward_mappings=dict(
-            loss_relation=dict(
-                student=dict(recorder='pooled', from_student=True),
-                teacher=dict(recorder='pooled', from_student=False))))
 
 
 def rotation(*args, **kwargs):
     return build(
         type='RotationDistill',
         student_loss_weight=0.1,
-        distiller=distiller(*args, **kwargs))
+        distiller=rotation_distiller(*args, **kwargs))
 
 
 def literal_views(images, fill, padding):
@@ -221,7 +185,7 @@ def test_with_scale_1_alone_it_is_sskd():
 
 
 def test_other_algorithms_have_no_views():
-    model = build(distiller=distiller(LOGITS))
+    model = build(distiller=rotation_distiller(LOGITS))
     with pytest.raises(ValueError, match='RotationDistill'):
         losses(model)
 
@@ -311,7 +275,7 @@ def student_of(teacher, **relation):
         type='RotationDistill',
         teacher_ckpt=teacher[1],
         allow_untrained_teacher=False,
-        distiller=distiller(LOGITS, **relation))
+        distiller=rotation_distiller(LOGITS, **relation))
 
 
 def test_a_head_is_loaded_with_its_teacher(teacher, tmp_path):
