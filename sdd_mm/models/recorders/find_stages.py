@@ -6,7 +6,10 @@ shallowest stage to the deepest. The stem is no stage.
 """
 from typing import Callable, Dict, List, NamedTuple
 
-from mmpretrain.models.backbones import ResNet, ShuffleNetV2
+from mmcv.cnn import ConvModule
+from mmpretrain.models.backbones import (VGG, MobileNetV2, MobileNetV3, ResNet,
+                                         ShuffleNetV1, ShuffleNetV2)
+from mmpretrain.models.utils import InvertedResidual
 from mmrazor.models.architectures.backbones import WideResNet
 from torch import nn
 
@@ -64,6 +67,18 @@ def vgg(backbone: nn.Module, preact: bool) -> List[Place]:
     return places
 
 
+def vgg_of_mmpretrain(backbone: nn.Module, preact: bool) -> List[Place]:
+    """The last convolution before each pooling; the first is the stem."""
+    end, layers = '.activate' if preact else '', backbone.features
+    return [
+        Place(f'features.{last}{end}', preact)
+        for last in (max(
+            index for index in range(*span)
+            if isinstance(layers[index], ConvModule))
+                     for span in backbone.range_sub_modules[1:])
+    ]
+
+
 def mobilenet_v1(backbone: nn.Module, preact: bool) -> List[Place]:
     """The last layers of 128, 256, 512 and 1024 channels."""
     end = '.pointwise_conv.activate' if preact else ''
@@ -73,6 +88,40 @@ def mobilenet_v1(backbone: nn.Module, preact: bool) -> List[Place]:
 def mobilenet_v2(backbone: nn.Module, preact: bool) -> List[Place]:
     """The bottlenecks where the width or the size changes."""
     return [Place(f'stages.{stage}') for stage in (1, 2, 4, 6)]
+
+
+def mobilenet_v2_of_mmpretrain(backbone: nn.Module,
+                               preact: bool) -> List[Place]:
+    """The bottlenecks of the same places."""
+    return [Place(f'layer{stage}') for stage in (2, 3, 5, 7)]
+
+
+def mobilenet_v3(backbone: nn.Module, preact: bool) -> List[Place]:
+    """The last bottleneck of each size, from a fourth of the images on."""
+    blocks = [
+        name for name in backbone.layers
+        if isinstance(getattr(backbone, name), InvertedResidual)
+    ]
+    strides = [
+        getattr(backbone, name).depthwise_conv.conv.stride[0]
+        for name in blocks
+    ]
+    ends = [
+        name for name, stride in zip(blocks, [*strides[1:], 2]) if stride > 1
+    ]
+    # the first size is that of the stem, unless the first bottleneck halves it
+    return [Place(name) for name in (ends if strides[0] > 1 else ends[1:])]
+
+
+def shufflenet_v1_of_mmpretrain(backbone: nn.Module,
+                                preact: bool) -> List[Place]:
+    """Every stage; before, what its last activation gets."""
+    if not preact:
+        return [Place(f'layers.{stage}') for stage in range(3)]
+    return [
+        Place(f'layers.{stage}.{len(units) - 1}.act', True)
+        for stage, units in enumerate(backbone.layers)
+    ]
 
 
 def shufflenet_v1(backbone: nn.Module, preact: bool) -> List[Place]:
@@ -92,9 +141,14 @@ FAMILIES: Dict[type, Callable] = {
     MobileNetV1: mobilenet_v1,
     CIFARMobileNetV2: mobilenet_v2,
     CIFARShuffleNetV1: shufflenet_v1,
+    VGG: vgg_of_mmpretrain,
+    MobileNetV2: mobilenet_v2_of_mmpretrain,
+    MobileNetV3: mobilenet_v3,
+    ShuffleNetV1: shufflenet_v1_of_mmpretrain,
     ShuffleNetV2: shufflenet_v2,
 }
-WITHOUT_PREACT = (mobilenet_v2, shufflenet_v1, shufflenet_v2)
+WITHOUT_PREACT = (mobilenet_v2, mobilenet_v2_of_mmpretrain, mobilenet_v3,
+                  shufflenet_v1, shufflenet_v2)
 
 
 def find_stages(model: nn.Module, preact: bool = False) -> List[Place]:
@@ -116,11 +170,12 @@ def find_stages(model: nn.Module, preact: bool = False) -> List[Place]:
                  if isinstance(backbone, family)), None)
     title = type(backbone if backbone is not None else model).__name__
     if find is None:
-        known = ', '.join(family.__name__ for family in FAMILIES)
+        known = ', '.join(sorted({family.__name__ for family in FAMILIES}))
+        parts = parts_of(model)
         raise StageError(
-            f'the stages of {title} are not known, only those of {known}: '
-            "name the modules whose outputs are the maps, such as sources="
-            "['backbone.layer1', 'backbone.layer2']")
+            f'the stages of {title} are not known, only those of {known}. '
+            'Name the modules whose outputs are the maps by sources=[...] of '
+            f'the StageMaps recorder; the model has {", ".join(parts[-8:])}')
     if preact and find in WITHOUT_PREACT:
         raise StageError(
             f'{title} has no activation module at the end of its stages, so '
@@ -129,3 +184,20 @@ def find_stages(model: nn.Module, preact: bool = False) -> List[Place]:
         Place(f'backbone.{name}', before)
         for name, before in find(backbone, preact)
     ]
+
+
+def parts_of(model: nn.Module) -> List[str]:
+    """Names of the parts of a model's backbone, in order.
+
+    Args:
+        model (nn.Module): A model; without ``backbone``, its own parts.
+    """
+    own = getattr(model, 'backbone', None)
+    prefix, top = ('', model) if own is None else ('backbone.', own)
+    names = []
+    for name, child in top.named_children():
+        if isinstance(child, nn.ModuleList):
+            names += [f'{prefix}{name}.{index}' for index in range(len(child))]
+        else:
+            names.append(f'{prefix}{name}')
+    return names

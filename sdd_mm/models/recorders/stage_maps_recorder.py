@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Optional, Sequence, Union
 
@@ -24,8 +25,9 @@ class StageMapsRecorder(BaseRecorder):
     Args:
         sources (str | Sequence[str]): Names of the modules whose outputs are
             the maps, or 'stages' for what distillation papers take of the
-            networks of this package, of MMPretrain's ResNet and ShuffleNetV2
-            and of MMRazor's WideResNet. Defaults to 'stages'.
+            networks of this package, of MMPretrain's ResNets, VGG, MobileNetV2
+            and V3, ShuffleNetV1 and V2, and of MMRazor's WideResNet. Defaults
+            to 'stages'.
         pooled (bool): Whether to record the output of the model's ``neck``,
             too. Defaults to False.
         preact (bool): Whether to record the maps before the last activation
@@ -75,10 +77,13 @@ class StageMapsRecorder(BaseRecorder):
         modules = dict(model.named_modules())
         for index, (name, before) in enumerate(self._places):
             if name not in modules:
+                near = get_close_matches(name, modules, n=2)
+                hint = f'. Did you mean {" or ".join(map(repr, near))}?'
                 raise StageError(
                     f'{self._title} has no module {name!r}, whose output is '
                     'to be recorded: change the recorder\'s '
-                    f'{"pooled" if name == "neck" else "sources"}')
+                    f'{"pooled" if name == "neck" else "sources"}' +
+                    hint * bool(near))
             if before:
                 modules[name].register_forward_pre_hook(
                     partial(self._keep_input, index))

@@ -2,6 +2,7 @@
 import copy
 from pathlib import Path
 
+import mmpretrain
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,6 +12,7 @@ from toy import build, build_classifier, classifier, losses
 
 from sdd_mm.models.recorders import StageError, StageMapsRecorder
 
+BASES = Path(mmpretrain.__file__).parent / '.mim' / 'configs/_base_/models'
 CONFIGS = Path(__file__).parents[3] / 'configs/_base_/models'
 SIGNED, POSITIVE = True, False
 # Channels and heights of the maps of 32 x 32 images, as distillation papers
@@ -98,6 +100,53 @@ def test_maps_of_every_network(name):
         torch.testing.assert_close(last, pooled)
 
 
+# of MMPretrain, and 64 x 64 images
+FOUR = '256,16 512,8 1024,4 2048,2'
+OTHERS = {
+    'resnet18_cifar': ('64,64 128,32 256,16 512,8', POSITIVE),
+    'resnetv1d50': (FOUR, POSITIVE),
+    'resnext50_32x4d': (FOUR, POSITIVE),
+    'seresnet50': (FOUR, POSITIVE),
+    'res2net50-w14-s8': (FOUR, POSITIVE),
+    'resnest50': (FOUR, POSITIVE),
+    'wide-resnet50': (FOUR, POSITIVE),
+    'regnet/regnetx_400mf': ('32,16 64,8 160,4 384,2', POSITIVE),
+    'vgg11': ('128,32 256,16 512,8 512,4', POSITIVE),
+    'vgg16bn': ('128,32 256,16 512,8 512,4', POSITIVE),
+    'mobilenet_v2_1x': ('24,16 32,8 96,4 320,2', SIGNED),
+    'mobilenet_v3/mobilenet_v3_small_050_imagenet':
+    ('8,16 16,8 24,4 48,2', SIGNED),
+    'mobilenet_v3/mobilenet_v3_large_imagenet':
+    ('24,16 40,8 112,4 160,2', SIGNED),
+    'shufflenet_v1_1x': ('240,8 480,4 960,2', POSITIVE),
+    'shufflenet_v2_1x': ('116,8 232,4 464,2', POSITIVE),
+}
+WITHOUT_ACTIVATION = 'mobilenet', 'shufflenet_v2'
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_maps_of_mmpretrains_networks(name):
+    shapes, signed = OTHERS[name]
+    expected = [tuple(map(int, shape.split(','))) for shape in shapes.split()]
+    config = Config.fromfile(BASES / f'{name}.py').model
+    config.pop('train_cfg', None)
+    if 'vgg' in name:
+        config.backbone.num_classes = -1  # its layers need 224 x 224
+    torch.manual_seed(0)
+    model = not_in_place(PRETRAIN_MODELS.build(config).backbone)
+    holder = torch.nn.Module()
+    holder.backbone, holder.forward = model, model.forward
+    options = [dict()]
+    if not name.startswith(WITHOUT_ACTIVATION):
+        options.append(dict(preact=True))
+    maps, *others = record(holder, 64, recorders=options)
+    assert [(x.shape[1], x.shape[2]) for x in maps] == expected
+    assert [x.min().item() < 0 for x in maps] == [signed] * len(maps)
+    for before in others:
+        for x, y in zip(before, maps):
+            assert x.min() < 0 and torch.equal(x.relu(), y)
+
+
 def test_a_map_that_is_overwritten_in_place_is_refused():
     model = network('resnet8_cifar100')
     with pytest.raises(StageError, match='overwritten in place'):
@@ -154,7 +203,12 @@ def test_named_modules_and_one_map_by_its_index():
 
 
 @pytest.mark.parametrize('backbone, options, message', [
-    (dict(type='LeNet5'), dict(), 'LeNet5 are not known.*sources='),
+    (dict(type='LeNet5'), dict(),
+     'LeNet5 are not known.*sources=.* backbone.features, '),
+    (dict(type='ConvNeXt', arch='tiny'), dict(),
+     r'sources=\[...\] of the StageMaps recorder.*backbone.stages.0, back'),
+    (None, dict(sources=['backbone.layr2']),
+     "Did you mean 'backbone.layer2' or "),
     (dict(type='CIFARShuffleNetV1'), dict(preact=True), 'leave it out'),
     (None, dict(sources=['backbone.layer9']), "no module 'backbone.layer9'"),
     (None, dict(sources=['head.loss_module']), 'did not call'),
