@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Whether distillation losses can use the features and the training data."""
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Dict, List
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...models.algorithms import FrozenTeacherDistill
+from ...models.recorders.feature_head_recorder import MapReached
 from ...models.recorders.modes import eval_mode
 from ..errors import PreflightError
 from ..hooks import TrainingLabelsHook
@@ -103,7 +104,9 @@ def _check_features(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
             with _named(f'{PREFIX}.{role}_recorders'), ExitStack() as stack:
                 for name in used:
                     stack.enter_context(manager.get_recorder(name))
-                network(batch['inputs'], batch['data_samples'], mode='tensor')
+                with suppress(MapReached):
+                    network(
+                        batch['inputs'], batch['data_samples'], mode='tensor')
         for name, loss in losses.items():
             with _named(f'{PREFIX}.distill_losses.{name}'):
                 loss.check_features(

@@ -8,7 +8,8 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
-from ..recorders import FeatureHeadError, FeatureHeadRecorder, TargetRecorder
+from ..recorders import (FeatureHeadError, FeatureHeadRecorder,
+                         StageMapsRecorder, TargetRecorder)
 
 HEAD, TARGET = 'feature_head', 'target'
 RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}
@@ -131,7 +132,7 @@ class SDDDistiller(ConfigurableDistiller):
         return None if head is None else head.get_record_data()
 
     def stop_teacher_at_map(self) -> None:
-        """Let the teacher's forward pass end at its map, if that is enough.
+        """Let the teacher's forward pass end at the last map that is needed.
 
         Whoever runs the teacher then has to catch ``MapReached``. A tail that
         is not linear needs the teacher's own logits, and other recorders and
@@ -141,6 +142,23 @@ class SDDDistiller(ConfigurableDistiller):
         if head is not None:
             head.stop_at_map = type(head) is FeatureHeadRecorder and not (
                 self.listens_elsewhere)
+        recorders = self.teacher_recorders.recorders
+        if len(recorders) == 1 and not self.deliveries.deliveries:
+            (name, recorder), = recorders.items()
+            if isinstance(recorder, StageMapsRecorder):
+                recorder.stop_after = self._last_map(name, recorder.count)
+
+    def _last_map(self, name: str, count: int) -> int:
+        """The last of the teacher's maps that a mapping names."""
+        places = [
+            place.get('data_idx')
+            for mapping in self.loss_forward_mappings.values()
+            for place in mapping.values()
+            if place['recorder'] == name and not place['from_student']
+        ]
+        if None in places or min(places, default=-1) < 0:
+            return count - 1
+        return max(places)
 
     def compute_distill_losses(self, teacher=None) -> Dict[str, Tensor]:
         """Compute the losses, then forget the records.

@@ -194,9 +194,11 @@ def parts_of(model: nn.Module) -> List[str]:
     """
     own = getattr(model, 'backbone', None)
     prefix, top = ('', model) if own is None else ('backbone.', own)
-    names = []
-    for name, child in top.named_children():
-        if isinstance(child, nn.ModuleList):
+    names, children = [], list(top.named_children())
+    for name, child in children:
+        if isinstance(child,
+                      nn.ModuleList) or (isinstance(child, nn.Sequential)
+                                         and len(children) == 1):
             names += [f'{prefix}{name}.{index}' for index in range(len(child))]
         else:
             names.append(f'{prefix}{name}')

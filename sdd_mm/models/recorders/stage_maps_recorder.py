@@ -1,12 +1,13 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
+from .feature_head_recorder import MapReached
 from .find_stages import Place, StageError, find_stages
 
 
@@ -62,8 +63,13 @@ class StageMapsRecorder(BaseRecorder):
         self.sources = sources
         self.pooled = pooled
         self.preact = preact
+        # the last map that a loss needs; MapReached ends the forward pass
+        # there, once it is known how often each module is called
+        self.stop_after: Optional[int] = None
         self._recording = False
-        self._maps = {}
+        self._maps: Dict[int, Tuple[Tensor, int]] = {}
+        self._calls: Dict[int, int] = {}
+        self._all_calls: Dict[int, int] = {}
 
     def prepare_from_model(self, model: Optional[nn.Module] = None) -> None:
         """Listen to the modules."""
@@ -105,18 +111,33 @@ class StageMapsRecorder(BaseRecorder):
             if isinstance(feature, (list, tuple)):
                 feature = feature[-1]
             self._maps[index] = feature, version(feature)
+            self._calls[index] = self._calls.get(index, 0) + 1
+            if self._all_calls and self._calls == self._all_calls:
+                raise MapReached
+
+    @property
+    def count(self) -> int:
+        """The number of maps, with the pooled features."""
+        return len(self._places)
 
     def __enter__(self) -> None:
         super().__enter__()
-        self._recording = True
+        self._recording, self._calls = True, {}
 
     def __exit__(self, exc_type, exc_value, traceback) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         maps, self._maps, self._recording = self._maps, {}, False
-        if exc_type is None:
-            self.data_buffer.append([
-                self._take(maps, index) for index in range(len(self._places))
-            ])
+        if exc_type is not None:
+            return
+        count = self.count
+        if self.stop_after is not None:
+            count = self.stop_after + 1
+            self._all_calls = {
+                index: self._calls.get(index, 0)
+                for index in range(count)
+            }
+        self.data_buffer.append(
+            [self._take(maps, index) for index in range(count)])
 
     def _take(self, maps: dict, index: int) -> Tensor:
         name, before = self._places[index]

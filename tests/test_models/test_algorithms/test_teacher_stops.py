@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from baselines import distiller
 from mmengine.model import ExponentialMovingAverage
 from mmrazor.registry import MODELS
 from toy import PREPROCESSOR, algorithm, batch, build, classifier, losses
@@ -17,8 +18,8 @@ STAGES['backbone'] = dict(
 STAGES['head']['in_channels'] = 512
 
 
-def count(model, *names):
-    """How often modules of the teacher run."""
+def count(model, *names, begun=False):
+    """How often modules of the teacher run to their end, or begin."""
     calls = dict.fromkeys(names, 0)
 
     def note(name):
@@ -29,7 +30,10 @@ def count(model, *names):
         return hook
 
     for name in names:
-        model.teacher.get_submodule(name).register_forward_hook(note(name))
+        module = model.teacher.get_submodule(name)
+        (module.register_forward_pre_hook
+         if begun else module.register_forward_hook)(
+             note(name))
     return calls
 
 
@@ -140,3 +144,38 @@ def test_mmrazors_own_teacher_runs_on():
     recorder = recorder_of(model)
     assert isinstance(recorder, FeatureHeadRecorder)
     assert not recorder.stop_at_map
+
+
+@pytest.mark.parametrize('name, runs', [('fitnet', False), ('reviewkd', True),
+                                        ('sp', True), ('semckd', True)])
+def test_stages_after_the_last_that_is_needed_do_not_run(name, runs):
+    """FitNet compares the second of three stages."""
+    torch.manual_seed(0)
+    model = build(distiller=distiller(name))
+    whole = deepcopy(model)
+    copied = whole.distiller.teacher_recorders.get_recorder('features')
+    copied.stop_after = None
+    names = 'backbone.layer2', 'backbone.layer3', 'head.fc'
+    calls = count(model, *names, begun=True)
+    for step in range(3):
+        ours, expected = (
+            losses(one, batch(seed=step)) for one in (model, whole))
+        for key in ours:
+            assert torch.equal(ours[key], expected[key]), key
+    # the first step runs to the end, and the copy always does
+    assert calls['backbone.layer2'] == 6
+    assert calls['backbone.layer3'] == (6 if runs else 4)
+    assert calls['head.fc'] == 4
+
+
+def test_other_recorders_let_the_teacher_run_to_its_end():
+    config = distiller('fitnet')
+    config['distill_losses']['loss_kd'] = dict(
+        type='LogitLoss', criterion=dict(type='KDCriterion'))
+    model = build(distiller=config)
+    assert model.distiller.teacher_recorders.get_recorder(
+        'features').stop_after is None
+    calls = count(model, 'head.fc')
+    for step in range(3):
+        losses(model, batch(seed=step))
+    assert calls['head.fc'] >= 3

@@ -204,7 +204,7 @@ def test_named_modules_and_one_map_by_its_index():
 
 @pytest.mark.parametrize('backbone, options, message', [
     (dict(type='LeNet5'), dict(),
-     'LeNet5 are not known.*sources=.* backbone.features, '),
+     'LeNet5 are not known.*sources=.* backbone.features.6, '),
     (dict(type='ConvNeXt', arch='tiny'), dict(),
      r'sources=\[...\] of the StageMaps recorder.*backbone.stages.0, back'),
     (None, dict(sources=['backbone.layr2']),
