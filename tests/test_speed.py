@@ -21,11 +21,13 @@ import speed as command  # noqa: E402
 from benchmarks.markdown import END, START, PageError  # noqa: E402
 from benchmarks.pages import update_speed  # noqa: E402
 from benchmarks.speed import ROWS, bare, growth, measure  # noqa: E402
+from benchmarks.speed import methods  # noqa: E402
+from benchmarks.speed.by_hand import ByHand as by_hand_of  # noqa: E402
 from benchmarks.speed import page, saved, shapes, sync, trainers  # noqa: E402
 # isort: on
 
 TINY = SimpleNamespace(tiny=True, data_root=None, device='cpu', steps=2)
-SLOW = ('step', 'sync', 'cache', 'overhead')
+SLOW = ('step', 'sync', 'cache', 'overhead', 'methods')
 
 
 def test_cases_take_turns():
@@ -222,3 +224,30 @@ def test_trials_are_no_results(capsys):
     for argv in (['loss', '--tiny'], ['loss', '--rounds', '4']):
         with pytest.raises(SystemExit):
             command.parse_args(argv)
+
+
+@pytest.mark.parametrize('name', [
+    name if name in ('kd', 'fitnet', 'crd', 'reviewkd', 'sd-sskd') else
+    pytest.param(name, marks=pytest.mark.long)
+    for name in (*methods.SDD, *methods.BASELINES)
+])
+def test_a_method_by_hand_is_the_same_loss(name, tmp_path):
+    cfgs = methods.configs((name, ), TINY, tmp_path)
+    cfgs[name].train_dataloader.batch_size = 4
+    losses = cfgs[name].model.distiller.distill_losses
+    losses.get('loss_semckd', {}).update(batch_size=4)
+    losses.get('loss_crd', {}).update(num_data=96)
+    trainer = trainers.Trainer(cfgs[name])
+    step = methods.Step(trainer)
+    step()
+    by_hand = by_hand_of(trainer, step.batch)
+    found = []
+    for compute in (by_hand.compute, lambda: trainer.model.parse_losses(
+            trainer.model(**step.batch, mode='loss'))[0]):
+        torch.manual_seed(0)
+        found.append(compute().item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    before = [p.clone() for p in by_hand.learned]
+    by_hand()
+    assert not all(map(torch.equal, before, by_hand.learned))
+    trainer.close()

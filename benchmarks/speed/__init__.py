@@ -8,8 +8,8 @@ import json
 import time
 from pathlib import Path
 
-ROWS = ('step', 'loss', 'saved', 'sync', 'cache', 'overhead', 'checkpoint',
-        'growth')
+ROWS = ('step', 'loss', 'saved', 'sync', 'cache', 'overhead', 'methods',
+        'checkpoint', 'growth')
 
 
 def run_row(row: str, options, out: Path) -> dict:

@@ -92,12 +92,14 @@ class Result:
         claims (list[dict]): Measured numbers, see :meth:`claim`.
         samples (dict): What they were computed from.
         notes (list[str]): Sentences about them.
+        table (list[list[str]]): A table for the page, its head first.
     """
     row: str
     says: str
     claims: List[dict] = field(default_factory=list)
     samples: dict = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
+    table: List[List[str]] = field(default_factory=list)
 
     def claim(self, title: str, goal: Optional[float], value: float, **facts):
         """Note a number beside the largest one that keeps the claim.
@@ -123,6 +125,7 @@ class Result:
             tiny=options.tiny,
             claims=self.claims,
             notes=self.notes,
+            table=self.table,
             environment=environment(),
             samples=as_json(self.samples))
 

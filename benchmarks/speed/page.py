@@ -63,6 +63,8 @@ def section(found: Dict[str, Optional[dict]]) -> List[str]:
     lines = [f'### `{first["row"]}`', '', first['says'], '']
     lines += [*table(rows, ('processor time', )), '']
     for device, result in measured.items():
+        if result.get('table'):
+            lines += [f'{DEVICES[device]}:', '', *table(result['table']), '']
         lines += [f'- {note}' for note in result['notes']]
         lines += [
             f'- {DEVICES[device]}: {_facts(result)}', '',

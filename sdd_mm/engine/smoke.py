@@ -74,9 +74,14 @@ def to_smoke(cfg: Config, iterations: int) -> str:
     # the processes of a launcher that has not been joined yet
     world = int(
         os.environ.get('WORLD_SIZE') or os.environ.get('SLURM_NTASKS') or 1)
+    count = iterations * loader.batch_size * world
+    distiller = cfg.model.get('distiller') or {}
+    for loss in (distiller.get('distill_losses') or {}).values():
+        # a loss with a memory of every image has no more
+        count = min(count, loss.get('num_data', count))
     generated = dict(
         type='GeneratedImages',
-        num_images=iterations * loader.batch_size * world,
+        num_images=count,
         num_classes=num_classes(cfg),
         image_size=image.size,
         channels=image.channels,
