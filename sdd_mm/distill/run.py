@@ -1,5 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import io
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
@@ -164,16 +166,21 @@ class Recipe:
             own, scales = method.warmup, None
             if any('scales' in loss for loss in method.losses.values()):
                 scales = scales_that_fit(student, self.image_size)
-            make_config(
-                path,
-                configs / 'student.py',
-                configs / 'teacher.py',
-                name,
-                teacher_ckpt=self.teacher_ckpt(configs, out),
-                warmup_epochs=min(own['epochs'], max(1, epochs //
-                                                     10)) if own else None,
-                scales=scales,
-                on_normalization_mismatch='convert')
+            said = io.StringIO()
+            with redirect_stdout(said):
+                make_config(
+                    path,
+                    configs / 'student.py',
+                    configs / 'teacher.py',
+                    name,
+                    teacher_ckpt=self.teacher_ckpt(configs, out),
+                    warmup_epochs=min(own['epochs'], max(1, epochs //
+                                                         10)) if own else None,
+                    scales=scales,
+                    on_normalization_mismatch='convert')
+            for line in said.getvalue().splitlines():
+                if 'does not exist yet' not in line:  # it will
+                    print(line)
             print(f'{path} is written')
 
 
@@ -181,7 +188,8 @@ def _fit_time(recipe: Recipe, seconds: float) -> int:
     """The epochs of each training that fit into a time."""
     with tempfile.TemporaryDirectory() as folder:
         configs = Path(folder)
-        recipe.write(configs, configs, 100)
+        with redirect_stdout(io.StringIO()):
+            recipe.write(configs, configs, 100)
         per_epoch = {
             name: seconds_per_epoch(configs / f'{name}.py')
             for name in recipe.trained

@@ -39,7 +39,7 @@ def call(title: str, command: List[str]) -> None:
 
 def tool(name: str) -> str:
     """The path of a command of the project."""
-    return str(project_root() / 'tools' / name)
+    return str((project_root() / 'tools' / name).resolve())
 
 
 def checkpoint_of(config: Path, work_dir: Path) -> Path:
