@@ -2,6 +2,7 @@
 """A student at home in plain MMPretrain, with the accuracy of its run."""
 import copy
 import hashlib
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -23,8 +24,8 @@ from mmrazor.registry import MODELS
 from toy import PREPROCESSOR, algorithm, classifier
 
 from sdd_mm.converters import ConversionError, export_student
-from sdd_mm.converters.graph import (StudentGraph, to_onnx, to_torchscript,
-                                     write_graphs)
+from sdd_mm.converters.graph import (METADATA, StudentGraph, to_onnx,
+                                     to_torchscript, write_graphs)
 from sdd_mm.converters.plain_config import plain_config
 from sdd_mm.converters.sample_images import describe_images, sample_images
 from sdd_mm.converters.windows import traceable_windows, window_reverse
@@ -552,3 +553,23 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'student.pth', 'student.py', 'student.torchscript', 'student.yml'
     ]
+
+
+def test_graphs_say_what_they_take(run, tmp_path):
+    path, _ = export_student(
+        str(run[0]),
+        str(tmp_path / 'student.pth'),
+        graphs=['onnx', 'torchscript'])
+    session = onnxruntime.InferenceSession(str(path.with_suffix('.onnx')))
+    facts = session.get_modelmeta().custom_metadata_map
+    extra = {METADATA: ''}
+    torch.jit.load(str(path.with_suffix('.torchscript')), _extra_files=extra)
+    assert json.loads(extra[METADATA]) == facts
+    meta = torch.load(path)['meta']
+    assert json.loads(facts['classes']) == list(meta['dataset_meta'].get(
+        'classes', ()))
+    cfg = Config.fromfile(path.with_suffix('.py'))
+    assert json.loads(facts['mean']) == list(cfg.data_preprocessor.mean)
+    assert (facts['height'], facts['width']) == ('32', '32')
+    assert [step['type'] for step in json.loads(facts['pipeline'])
+            ] == [step.type for step in cfg.test_dataloader.dataset.pipeline]

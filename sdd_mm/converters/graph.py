@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A student as an ONNX or TorchScript file."""
+import json
 import re
 import tempfile
 import warnings
@@ -10,6 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..images import channel_order, innermost
 from ..input_format import InputFormat
 from .checkpoint import ConversionError
 from .sample_images import describe_images, sample_images
@@ -17,6 +19,8 @@ from .windows import traceable_windows
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit."""
+METADATA = 'metadata.json'
+"""The extra file of a TorchScript file that has its metadata."""
 COLOR = re.compile(r'\x1b\[[0-9;]*m')
 
 
@@ -64,8 +68,13 @@ class Graph(NamedTuple):
     text: str
 
 
-def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
-                 size: Optional[Tuple[int, int]]) -> Dict[str, Graph]:
+def write_graphs(
+    model: nn.Module,
+    cfg: Config,
+    kinds: Sequence[str],
+    size: Optional[Tuple[int, int]],
+    classes: Sequence[str] = ()
+) -> Dict[str, Graph]:
     """Export a student, and compare the files with it.
 
     Args:
@@ -74,6 +83,8 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
         kinds (Sequence[str]): 'onnx', 'torchscript', both or none.
         size (tuple[int, int], optional): Height and width of the images in
             pixels. None: see :func:`sample_images`.
+        classes (Sequence[str]): Names of the classes, for the metadata.
+            Defaults to (), unknown.
 
     Returns:
         dict[str, Graph]: The files by their kinds.
@@ -86,12 +97,12 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
         return {}
     graph, images = StudentGraph(model).eval(), sample_images(cfg, size)
     shape = ', '.join(map(str, images.shape[1:]))
-    found = {}
+    facts, found = facts_of(model, cfg, images, classes), {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
             path = Path(folder) / f'student.{kind}'
             try:
-                difference = WRITERS[kind](graph, path, images)
+                difference = WRITERS[kind](graph, path, images, facts)
             except ConversionError:
                 raise
             except Exception as error:  # torch supports not every network
@@ -108,8 +119,41 @@ def write_graphs(model: nn.Module, cfg: Config, kinds: Sequence[str],
     return found
 
 
+def facts_of(model: nn.Module, cfg: Config, images: Tensor,
+             classes: Sequence[str]) -> Dict[str, str]:
+    """What a program must know of a graph, as the metadata of its file.
+
+    Args:
+        model (nn.Module): The student.
+        cfg (Config): Its plain config.
+        images (Tensor): Images that it takes, (B, C, H, W).
+        classes (Sequence[str]): Names of its classes.
+
+    Returns:
+        dict[str, str]: ``classes`` and ``pipeline`` (what comes before the
+        graph) as JSON; ``channel_order`` of the images, or nothing if the
+        config does not say; ``height`` and ``width`` in pixels; and, for
+        information, ``mean`` and ``std``, which the graph applies, as JSON.
+    """
+    own = InputFormat.of_model(model)
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    steps = innermost(loader['dataset']).get('pipeline') if loader else None
+    height, width = images.shape[2:]
+    return dict(
+        classes=json.dumps(list(map(str, classes))),
+        channel_order=(channel_order(loader) if loader else None) or '',
+        height=str(height),
+        width=str(width),
+        mean=json.dumps(own.mean),
+        std=json.dumps(own.std),
+        pipeline=json.dumps(steps or [], default=str))
+
+
 @traceable_windows()
-def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
+def to_torchscript(graph: StudentGraph,
+                   path: Path,
+                   images: Tensor,
+                   facts: Optional[Dict[str, str]] = None) -> float:
     """Write a TorchScript file, and compare its logits.
 
     Args:
@@ -117,6 +161,8 @@ def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
         path (Path): The file to write.
         images (Tensor): Images to trace with, (B, C, H, W). The file takes
             any B, but no other H and W.
+        facts (dict[str, str], optional): The file's metadata. Defaults to
+            None.
 
     Returns:
         float: The largest difference, relative to the largest logit.
@@ -126,14 +172,18 @@ def to_torchscript(graph: StudentGraph, path: Path, images: Tensor) -> float:
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch.jit is deprecated
-        torch.jit.trace(graph, images[:1]).save(str(path))
+        torch.jit.trace(graph, images[:1]).save(
+            str(path), _extra_files={METADATA: json.dumps(facts or {})})
         with torch.no_grad():
             found = torch.jit.load(str(path))(images)
     return _compare(graph, images, found, path)
 
 
 @traceable_windows()
-def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
+def to_onnx(graph: StudentGraph,
+            path: Path,
+            images: Tensor,
+            facts: Optional[Dict[str, str]] = None) -> float:
     """Write an ONNX file, and compare its logits in onnxruntime.
 
     Args:
@@ -141,6 +191,8 @@ def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
         path (Path): The file to write.
         images (Tensor): Images to trace with, (B, C, H, W). The file takes
             any B, but no other H and W.
+        facts (dict[str, str], optional): The file's metadata. Defaults to
+            None.
 
     Returns:
         float: The largest difference, relative to the largest logit.
@@ -167,6 +219,10 @@ def to_onnx(graph: StudentGraph, path: Path, images: Tensor) -> float:
             dynamo=True,
             external_data=False,
             verbose=False)
+    if facts:
+        content = onnx.load(str(path))
+        onnx.helper.set_model_props(content, facts)
+        onnx.save(content, str(path))
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(
         str(path), providers=['CPUExecutionProvider'])

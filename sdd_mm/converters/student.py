@@ -101,10 +101,11 @@ def export_student(
     refuse(misfits(weights, model))
     model.load_state_dict(weights, strict=False)
     model.eval()
-    written = write_graphs(model, cfg, graphs, image_size)
+    meta = _meta(content, model, cfg)
+    written = write_graphs(model, cfg, graphs, image_size,
+                           meta['dataset_meta'].get('classes', ()))
     saved = io.BytesIO()
-    torch.save(
-        dict(meta=_meta(content, model, cfg), state_dict=weights), saved)
+    torch.save(dict(meta=meta, state_dict=weights), saved)
     if publish:
         digest = hashlib.sha256(saved.getvalue()).hexdigest()
         path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
