@@ -4,18 +4,31 @@ teacher = 'configs/demo/teacher.py'
 seeds = [0, 1, 2, 3, 4]
 
 rows = {
-    'student alone': dict(config='configs/demo/student.py'),
-    'KD': dict(config='configs/demo/kd.py'),
-    'FitNet': dict(config='configs/demo/fitnet.py'),
-    'RKD': dict(config='configs/demo/rkd.py'),
-    'SP': dict(config='configs/demo/sp.py'),
-    'PKT': dict(config='configs/demo/pkt.py'),
-    'CRD': dict(config='configs/demo/crd.py'),
-    'SemCKD': dict(config='configs/demo/semckd.py'),
-    'ReviewKD': dict(config='configs/demo/reviewkd.py'),
-    'MGD': dict(config='configs/demo/mgd.py'),
-    'SD-KD': dict(config='configs/demo/sd-kd.py'),
-    'SD-DKD': dict(config='configs/demo/sd-dkd.py'),
+    'student alone':
+    dict(config='configs/demo/student.py'),
+    'KD':
+    dict(config='configs/demo/kd.py', panel=['logits', 'relations', 'maps']),
+    'FitNet':
+    dict(config='configs/demo/fitnet.py', panel='maps'),
+    'RKD':
+    dict(config='configs/demo/rkd.py', panel='relations'),
+    'SP':
+    dict(config='configs/demo/sp.py', panel='relations'),
+    'PKT':
+    dict(config='configs/demo/pkt.py', panel='relations'),
+    'CRD':
+    dict(config='configs/demo/crd.py', panel='relations'),
+    'SemCKD':
+    dict(config='configs/demo/semckd.py', panel='maps'),
+    'ReviewKD':
+    dict(config='configs/demo/reviewkd.py', panel='maps'),
+    'MGD':
+    dict(config='configs/demo/mgd.py', panel='maps'),
+    'SD-KD':
+    dict(
+        config='configs/demo/sd-kd.py', panel=['logits', 'relations', 'maps']),
+    'SD-DKD':
+    dict(config='configs/demo/sd-dkd.py', panel='logits'),
 }
 notes = [
     'Loss weights are those that were published for CIFAR-100, where batches, '
