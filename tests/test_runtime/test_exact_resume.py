@@ -297,8 +297,8 @@ def test_other_methods_resume(method, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     build(config(whole, method=method)).train()
     with pytest.raises(SystemExit):
-        build(
-            config(parts, method=method), [StopAt(8, signal.SIGTERM)]).train()
+        build(config(parts, method=method),
+              [StopAt(8, signal.SIGTERM)]).train()
     cfg = config(parts, method=method)
     cfg.update(resume=True, load_from=newest_checkpoint(parts))
     build(cfg).train()
