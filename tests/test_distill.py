@@ -221,6 +221,16 @@ def test_arguments_are_parsed_before_torch_is_imported():
     assert not {'torch', 'numpy', 'mmengine'} & imported
 
 
+def test_the_module_is_the_function():
+    done = subprocess.run([
+        sys.executable, '-c',
+        "import sdd_mm; sdd_mm.distill('nowhere', 'a', 'b')"
+    ],
+                          capture_output=True,
+                          text=True)
+    assert 'PhotosError: --data nowhere is not a folder' in done.stderr
+
+
 @pytest.mark.parametrize('changes, message', [
     (dict(method='sd-kdd'), "no method 'sd-kdd'.*Did you mean 'sd-kd'"),
     (dict(image_size=8), 'image-size must be at least 32'),
