@@ -30,6 +30,15 @@ def innermost(dataset: dict) -> dict:
     return next(datasets_of('dataset', dataset))[1]
 
 
+def without_workers(loader: dict) -> dict:
+    """The config of a dataloader whose own process loads the images."""
+    loader = dict(loader, num_workers=0)
+    loader.setdefault('collate_fn', dict(type='default_collate'))
+    for key in ('persistent_workers', 'prefetch_factor'):
+        loader.pop(key, None)
+    return loader
+
+
 def loads_files(loader: dict) -> bool:
     """Whether a dataloader reads image files rather than arrays."""
     return any(step['type'] in LOADERS

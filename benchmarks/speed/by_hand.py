@@ -51,7 +51,8 @@ class ByHand:
         if isinstance(run, RotationDistill):
             self.fill = black(run.data_preprocessor)
             self.padding = run.padding
-        self.kept: Dict[tuple, Any] = {}
+        # what the hooks keep, by role, recorder and place
+        self.kept: Dict[tuple, Dict[int, Any]] = {}
         for role, network in self.networks.items():
             recorders = getattr(run.distiller, f'{role}_recorders').recorders
             for name, recorder in recorders.items():
@@ -80,11 +81,13 @@ class ByHand:
         elif 'neck' in (getattr(recorder, '_source', '') or ''):
             before = 'Input' in type(recorder).__name__
             places = [(recorder._source, before)]
+        kept = self.kept[role, name] = dict.fromkeys(range(len(places)))
         for index, (source, before) in enumerate(places):
-            key = role, name, index
 
-            def keep(module, inputs, output=None, key=key, before=before):
-                self.kept[key] = inputs[0] if before else output
+            def keep(module, inputs, output=None, index=index, before=before):
+                found = inputs[0] if before else output
+                kept[index] = found[-1] if isinstance(found,
+                                                      (list, tuple)) else found
 
             if before:
                 modules[source].register_forward_pre_hook(keep)
@@ -109,7 +112,8 @@ class ByHand:
             heads = dict(teacher=_head(self.networks['teacher'], images))
         student = self.networks['student']
         heads['student'] = _head(student, images)
-        logits = student.head.fc(self._pooled(student, heads['student']))
+        pooled = student.neck((heads['student'].feature, ))[-1]
+        logits = student.head.fc(pooled)
         if self.fill is not None:
             logits = logits[::VIEWS]
         loss = self.weight * F.cross_entropy(logits, self.labels)
@@ -125,24 +129,12 @@ class ByHand:
             loss = loss + module(**found)
         return loss
 
-    @staticmethod
-    def _pooled(network: nn.Module, head: FeatureHead) -> Tensor:
-        return network.neck((head.feature, ))[-1]
-
     def _find(self, recorder: str, from_student: bool, **place) -> Any:
         """The features that a mapping names."""
         if recorder == 'index':
             return self.index
         role = 'student' if from_student else 'teacher'
-        values = [
-            value for (one, name, _), value in sorted(
-                self.kept.items(), key=lambda item: item[0][2])
-            if (one, name) == (role, recorder)
-        ]
-        values = [
-            value[-1] if isinstance(value, (list, tuple)) else value
-            for value in values
-        ]
+        values = list(self.kept[role, recorder].values())
         source = getattr(self.distiller,
                          f'{role}_recorders').recorders[recorder]
         if isinstance(source, StageMapsRecorder):
@@ -152,7 +144,7 @@ class ByHand:
             if 'data_idx' in place:
                 found = values[place['data_idx']]
         else:
-            found = values[0]
+            found, = values
         if place.get('connector'):
             found = self.connectors[place['connector']](found)
         return found

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Dict
 
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
+from sdd_mm.engine.preflight.distilling import learning
+
+from ..metafiles import BASELINES as LABELS
 from .by_hand import ByHand
 from .measure import Result, Times, interleave, ratio
 from .saved import saved
@@ -26,11 +29,6 @@ BASELINES = dict(
     mgd='res32x4_shuv2_cifar100',
     sskd='res32x4_mbv2_cifar100')
 BASELINES['sd-sskd'] = BASELINES['sskd']
-TITLES = {
-    'fitnet': 'FitNet',
-    'semckd': 'SemCKD',
-    'reviewkd': 'ReviewKD',
-}
 # milliseconds of Figure 1 of Zhao et al. (CVPR 2022), whose KD takes 11;
 # SD-KD's 11 is the only figure of the SDD paper's own
 PUBLISHED = dict(fitnet=14, rkd=25, crd=41, reviewkd=26)
@@ -145,15 +143,11 @@ class Step:
     def learned(self) -> int:
         """Parameters that learn beside the student."""
         model = self.trainer.model
-        return count(model) - count(model.student)
-
-
-def count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return learning(model) - learning(model.student)
 
 
 def title(name: str) -> str:
-    return TITLES.get(name, name.upper())
+    return LABELS.get(name, name.upper())
 
 
 def _published(name: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ..engine.errors import PreflightError
+from ..images import without_workers
 
 
 def validation_of(cfg: Config) -> dict:
@@ -39,11 +40,8 @@ def validation_loader(cfg: Config, count: Optional[int] = None) -> DataLoader:
     Raises:
         PreflightError: If there are no images, or they cannot be loaded.
     """
-    loader = dict(validation_of(cfg), num_workers=0)
+    loader = without_workers(validation_of(cfg))
     loader['sampler'] = dict(type='DefaultSampler', shuffle=False)
-    loader.setdefault('collate_fn', dict(type='default_collate'))
-    for key in ('persistent_workers', 'prefetch_factor'):
-        loader.pop(key, None)
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             built = Runner.build_dataloader(loader)

@@ -2,6 +2,7 @@
 import io
 import tempfile
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
@@ -104,20 +105,18 @@ def distill(data: Union[str, Path],
     return _run(recipe, configs, out, method)
 
 
+@dataclass
 class Recipe:
     """What is written, and in which order it is trained."""
 
-    def __init__(self, photos: Photos, networks: Dict[str, Network],
-                 methods: List[str], alone: bool, image_size: int,
-                 batch_size: int, workers: int, seed: int) -> None:
-        self.photos = photos
-        self.networks = networks
-        self.methods = methods
-        self.alone = alone
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.workers = workers
-        self.seed = seed
+    photos: Photos
+    networks: Dict[str, Network]
+    methods: List[str]
+    alone: bool
+    image_size: int
+    batch_size: int
+    workers: int
+    seed: int
 
     @property
     def trained(self) -> List[str]:

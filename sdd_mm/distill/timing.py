@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from ..errors import SDDError
+from ..images import without_workers
 
 STEPS = 6
 LEAST = 5  # epochs
@@ -43,15 +44,13 @@ def seconds_per_epoch(config: Path) -> float:
         cfg.model.update(teacher_ckpt=None, allow_untrained_teacher=True)
     model = cfg.model.get('architecture', cfg.model)
     model.backbone.pop('init_cfg', None)  # no download
-    loader = dict(cfg.train_dataloader, num_workers=0)
-    loader.update(persistent_workers=False)
-    loader.setdefault('collate_fn', dict(type='default_collate'))
     scope = cfg.get('default_scope', 'mmpretrain')
     with DefaultScope.overwrite_default_scope(scope):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
         model = MODELS.build(cfg.model).to(get_device()).train()
         wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper))
-        batches = Runner.build_dataloader(loader, seed=0)
+        batches = Runner.build_dataloader(
+            without_workers(cfg.train_dataloader), seed=0)
     wrapper.initialize_count_status(model, 0, STEPS)
     seconds, start = [], time.perf_counter()
     for batch in islice(cycle(batches), STEPS):

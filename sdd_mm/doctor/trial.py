@@ -18,8 +18,9 @@ from ..analysis import evenly_spaced, labels_of
 from ..engine.errors import PreflightError
 from ..engine.hooks.sdd_report_hook import report
 from ..engine.preflight import check_training
+from ..engine.preflight.distilling import learned_parts
 from ..engine.preflight.methods import without_meaning
-from ..images import datasets_of
+from ..images import datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
@@ -57,8 +58,13 @@ def set_up(cfg: Config, batches: Optional[int],
         yield Finding(BAD, 'config', str(error))
         return
     yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
-    for sentence in (*without_meaning(model), *_learned(model)):
+    for sentence in without_meaning(model):
         yield Finding(FACT, 'method', sentence)
+    for key, part, count in learned_parts(model):
+        yield Finding(
+            FACT, 'method', f'{key.split(".")[1]} ({type(part).__name__}) '
+            f'learns {count:,} parameters beside the student, which are saved '
+            'to resume and left out of exports')
     try:
         yield from _try(cfg, model, batches, steps)
     except Exception as error:  # data and networks may do anything
@@ -72,7 +78,8 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         for key in ('train_dataloader', 'val_dataloader'):
             if cfg.get(key) is not None:
-                loaders[key] = _build_loader(cfg[key])
+                loaders[key] = Runner.build_dataloader(
+                    without_workers(cfg[key]), seed=0)
                 yield _data(key, cfg[key], loaders[key])
     model.to(get_device())
     finding = _normalization(model, next(iter(loaders['train_dataloader'])))
@@ -85,27 +92,6 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
         if finding.mark == BAD:
             return
     yield from _steps(cfg, model, loaders['train_dataloader'], max(1, steps))
-
-
-def _learned(model: nn.Module) -> Iterator[str]:
-    """What losses and connectors learn beside the student."""
-    distiller = getattr(model, 'distiller', None)
-    for group in ('distill_losses', 'connectors'):
-        for name, part in getattr(distiller, group, {}).items():
-            count = sum(p.numel() for p in part.parameters()
-                        if p.requires_grad)
-            if count:
-                yield (f'{name} ({type(part).__name__}) learns {count:,} '
-                       'parameters beside the student, which are saved to '
-                       'resume and left out of exports')
-
-
-def _build_loader(loader: dict):
-    loader = dict(loader, num_workers=0)
-    loader.setdefault('collate_fn', dict(type='default_collate'))
-    for key in ('persistent_workers', 'prefetch_factor'):
-        loader.pop(key, None)
-    return Runner.build_dataloader(loader, seed=0)
 
 
 def _data(key: str, cfg: dict, loader) -> Finding:

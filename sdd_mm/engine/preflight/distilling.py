@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Whether distillation losses can use the features and the training data."""
 import logging
-from contextlib import ExitStack, suppress
-from typing import Any, Dict, List
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Dict, Iterator, List, Tuple
 
 import torch
 from mmengine.hooks import Hook
@@ -51,25 +51,41 @@ def check_distilling(model: FrozenTeacherDistill, loader: DataLoader,
         _check_features(model, losses, loader)
 
 
-def _warn_of_size(model: FrozenTeacherDistill) -> None:
-    """Say what a loss that learns more than any student will take."""
-    distiller, student = model.distiller, _count(model.student)
+def learned_parts(model: nn.Module) -> Iterator[Tuple[str, nn.Module, int]]:
+    """Losses and connectors that learn beside the student.
+
+    Args:
+        model (nn.Module): Any model.
+
+    Yields:
+        tuple[str, nn.Module, int]: Key in the distiller, the module, and the
+        number of its parameters that learn.
+    """
+    distiller = getattr(model, 'distiller', None)
     for group in ('distill_losses', 'connectors'):
         for name, part in getattr(distiller, group, {}).items():
-            count = _count(part)
-            if count > MANY:
-                print_log(
-                    f'{PREFIX}.{group}.{name} ({type(part).__name__}) learns '
-                    f'{count / 1e6:.0f} million parameters to distill into a '
-                    f'student of {student / 1e6:.1f} million. With gradients '
-                    f'and one momentum they take {count * 12 / 2**30:.1f} GiB '
-                    'of memory, and two thirds of that in every checkpoint',
-                    logger='current',
-                    level=logging.WARNING)
+            if learning(part):
+                yield f'{group}.{name}', part, learning(part)
 
 
-def _count(module: nn.Module) -> int:
+def learning(module: nn.Module) -> int:
+    """The number of parameters that learn."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _warn_of_size(model: FrozenTeacherDistill) -> None:
+    """Say what a loss that learns more than any student will take."""
+    for key, part, count in learned_parts(model):
+        if count > MANY:
+            print_log(
+                f'{PREFIX}.{key} ({type(part).__name__}) learns '
+                f'{count / 1e6:.0f} million parameters to distill into a '
+                f'student of {learning(model.student) / 1e6:.1f} million. '
+                'With gradients and one momentum they take '
+                f'{count * 12 / 2**30:.1f} GiB of memory, and two thirds of '
+                'that in every checkpoint',
+                logger='current',
+                level=logging.WARNING)
 
 
 def _tell_labels(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
@@ -127,16 +143,12 @@ def _recorders(mappings: Dict[str, dict], from_student: bool) -> List[str]:
     })
 
 
-class _named:
-    """Names the config key of what raises a ValueError or RuntimeError."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, (ValueError, RuntimeError)) and not isinstance(
-                error, PreflightError):
-            raise PreflightError(f'{self.key}: {error}') from error
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Name the config key of what raises a ValueError or RuntimeError."""
+    try:
+        yield
+    except PreflightError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise PreflightError(f'{key}: {error}') from error

@@ -35,6 +35,16 @@ class WeightedLoss(nn.Module, metaclass=ABCMeta):
         """A loss times its weight and warm-up."""
         return (self.loss_weight * self.warmup) * loss
 
+    def check_loader(self, loader: DataLoader) -> None:
+        """Refuse batches that the loss cannot use, before training.
+
+        Args:
+            loader (DataLoader): The training dataloader.
+
+        Raises:
+            ValueError: If it yields such batches.
+        """
+
 
 class RecordLoss(WeightedLoss):
     """A distillation loss over the records of student and teacher.
@@ -120,16 +130,6 @@ class FeatureLoss(WeightedLoss):
             ValueError: If they do not fit.
         """
         self.compute(student, teacher)
-
-    def check_loader(self, loader: DataLoader) -> None:
-        """Refuse batches that the loss cannot use, before training.
-
-        Args:
-            loader (DataLoader): The training dataloader.
-
-        Raises:
-            ValueError: If it yields such batches.
-        """
 
     @abstractmethod
     def compute(self, student: Features, teacher: Features) -> Tensor:

@@ -3,7 +3,6 @@ import torch
 from mmengine.dist import all_gather, all_reduce
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ...functional import contrastive_loss, contrastive_scores
 from ...functional._tensors import full_precision, unit
@@ -142,9 +141,6 @@ class ContrastiveLoss(WeightedLoss):
                        index: Tensor) -> None:
         """Refuse features with other channels."""
         check_channels(self, student, teacher)
-
-    def check_loader(self, loader: DataLoader) -> None:
-        """Any batch will do."""
 
     def draw_negatives(self, index: Tensor) -> Tensor:
         """Images of other classes for every sample, (B, K)."""
