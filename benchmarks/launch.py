@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 METRIC = 'accuracy/top1'
@@ -23,6 +24,33 @@ def stop() -> None:
     """Ask all trainings of this process to save and end."""
     for process in tuple(RUNNING):
         process.terminate()
+
+
+class TimeLimit:
+    """A context that asks all trainings to save and end when time is over.
+
+    Args:
+        minutes (float, optional): The time. Defaults to None: no limit.
+    """
+
+    def __init__(self, minutes: Optional[float] = None) -> None:
+        self.end = None if minutes is None else time.time() + 60 * minutes
+
+    def over(self) -> bool:
+        """Whether no training may start any more."""
+        return self.end is not None and time.time() >= self.end
+
+    def __enter__(self) -> 'TimeLimit':
+        self._timer = None
+        if self.end is not None:
+            self._timer = threading.Timer(max(0, self.end - time.time()), stop)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *args) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def train(config: Path,

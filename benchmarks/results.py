@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional
 
 from .environment import versions
-from .launch import stop
+from .launch import RunError, TimeLimit, stop
 from .pages import suite_page
 from .runs import Run, replace
 
@@ -70,11 +70,15 @@ def _measured(run: Run) -> dict:
         accuracy=accuracy)
 
 
-def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
+def train_all(rows: Rows,
+              jobs: int = 1,
+              limit: Optional[TimeLimit] = None) -> Iterator[Run]:
     """Train what is not done of all rows, seed by seed.
 
-    Yields every run when it is done or has diverged; equal runs come once.
+    Yields every run when it is done, has diverged, or is stopped because the
+    time is over; equal runs come once.
     """
+    limit = limit or TimeLimit()
     todo = {}
     for runs in zip(*(row.runs for row in rows.values()), strict=True):
         for title, run in zip(rows, runs):
@@ -88,9 +92,15 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
     start = time.time()
 
     def train(number: int, title: str, run: Run) -> Run:
+        if limit.over():
+            return run
         _say(f'Run {number} of {total}: {title}: {run.epochs_done()} of '
              f'{run.max_epochs} epochs are done')
-        run.train(title, '\n' if jobs > 1 else '\r')
+        try:
+            run.train(title, '\n' if jobs > 1 else '\r')
+        except RunError:
+            if not limit.over():
+                raise
         return run
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -103,7 +113,8 @@ def train_all(rows: Rows, jobs: int = 1) -> Iterator[Run]:
                 run = future.result()
                 left = (time.time() - start) * (len(futures) / trained - 1)
                 last = run.accuracy().get(run.max_epochs)
-                found = 'diverged' if last is None else f'{last:.2f} %'
+                found = 'diverged' if run.diverged() else (
+                    'the time is over' if last is None else f'{last:.2f} %')
                 _say(f'{run.directory.name}: {found}, eta {left / 60:.0f} min')
                 yield run
         except BaseException:

@@ -22,6 +22,7 @@ from typing import Callable, Dict, List, Optional
 import torch
 
 from . import figures
+from .launch import TimeLimit
 from .metafiles import Metafiles
 from .results import Row, Rows, train_all, write
 from .runs import ROOT, Run, RunError, check_teacher, digest, read
@@ -133,12 +134,20 @@ def publications() -> Dict[str, dict]:
     }
 
 
-def train_teachers(teachers: Rows) -> List[str]:
+def train_teachers(teachers: Rows, limit: TimeLimit) -> List[str]:
     """Train the teachers that are not done; a note on each."""
     notes = []
     for config, row in teachers.items():
         run, = row.runs
-        run.train('teacher')
+        try:
+            run.train('teacher')
+        except RunError as error:
+            if not limit.over():
+                raise
+            raise RunError(
+                f'the time is over after {run.epochs_done()} of '
+                f'{run.max_epochs} epochs of the teacher {config}: the same '
+                'command goes on from there') from error
         if run.diverged():
             raise RunError(f'the teacher {config} has diverged, see '
                            f'{run.directory}')
@@ -158,7 +167,8 @@ def run(suite: dict,
         options: dict,
         teacher_ckpt: Optional[str] = None,
         jobs: int = 1,
-        gpus: int = 1) -> str:
+        gpus: int = 1,
+        minutes: Optional[float] = None) -> str:
     """Train a suite and write its table.
 
     Args:
@@ -172,10 +182,20 @@ def run(suite: dict,
             to None: they are trained.
         jobs (int): Number of trainings at a time. Defaults to 1.
         gpus (int): Processes of each training. Defaults to 1.
+        minutes (float, optional): The time after which trainings are stopped
+            and the table has what is done. Defaults to None: no limit.
 
     Returns:
         str: The table, and the names of the files.
     """
+    with TimeLimit(minutes) as limit:
+        return _run(suite, path, work_dir, seeds, options, teacher_ckpt, jobs,
+                    gpus, limit)
+
+
+def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
+         options: dict, teacher_ckpt: Optional[str], jobs: int, gpus: int,
+         limit: TimeLimit) -> str:
     check_options(options)
     if torch.cuda.is_available() and gpus > torch.cuda.device_count():
         raise RunError(f'--gpus {gpus}: torch finds '
@@ -187,7 +207,7 @@ def run(suite: dict,
         notes = [f'Teacher: {Path(teacher_ckpt).name}.']
     else:
         taught = make_teachers(suite, work_dir, options, gpus)
-        notes = train_teachers(taught)
+        notes = train_teachers(taught, limit)
 
     def teachers(config: Optional[str]) -> Optional[str]:
         if config not in taught:
@@ -200,7 +220,7 @@ def run(suite: dict,
     if options:
         path = path.with_name(f'{path.stem}-{digest(options)}.json')
     text = ''
-    for _ in train_all(rows, jobs):
+    for _ in train_all(rows, jobs, limit):
         text = write(path, rows, [*suite['notes'], *notes], taught)
     picture = path.with_suffix('.png')
     figures.draw(

@@ -39,14 +39,18 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers',
-                            'long: takes minutes; run by `make test-long`')
+    for marker in ('long: takes minutes; run by `make test-long`',
+                   'gpu: needs a GPU; `pytest -m gpu` runs these alone'):
+        config.addinivalue_line('markers', marker)
 
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if 'long' in item.keywords:
             item.add_marker(pytest.mark.timeout(3600))
+        if 'gpu' in item.keywords and not torch.cuda.is_available():
+            item.add_marker(
+                pytest.mark.skip(reason='needs a GPU: run `pytest -m gpu`'))
     if config.getoption('--long'):
         return
     skip = pytest.mark.skip(reason='takes minutes: run `make test-long`')

@@ -299,7 +299,7 @@ def test_mmengines_compile_key(tmp_path):
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 @pytest.mark.parametrize('name', BESIDE)
 def test_mixed_precision_on_a_gpu(tmp_path, name, dtype):

@@ -82,8 +82,7 @@ def test_mmengines_own_step_reads(tmp_path):
     assert len(reads) >= 16 and set(reads) == {'_local_scalar_dense'}
 
 
-@pytest.mark.skipif(
-    not cuda.is_available(), reason='only a GPU knows what waits for it')
+@pytest.mark.gpu
 @pytest.mark.parametrize('dtype', [None, 'bfloat16'])
 @pytest.mark.parametrize('criterion', CRITERIA)
 def test_gpu_is_not_waited_for(tmp_path, criterion, dtype):

@@ -36,6 +36,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/benchmarks'))
     parser.add_argument(
+        '--minutes',
+        type=float,
+        help='stop the trainings after so long, and write the table of what '
+        'is done; the same command resumes')
+    parser.add_argument(
         '--teacher-ckpt', help='take this teacher, and train none')
     add_settings(parser, help='a trial: settings to override in every run')
     return parser.parse_args()
@@ -56,7 +61,8 @@ def reproduce(args: argparse.Namespace) -> str:
         options,
         args.teacher_ckpt,
         jobs=args.jobs,
-        gpus=args.gpus)
+        gpus=args.gpus,
+        minutes=args.minutes)
 
 
 def main() -> None:
