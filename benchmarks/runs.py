@@ -59,7 +59,8 @@ class Run:
         cfg = copy.deepcopy(read(config))
         check_options(cfg, options)
         alone = images_per_step(cfg, 1)
-        cfg.merge_from_dict(options)
+        # a copy: merging takes `_delete_` out of the options
+        cfg.merge_from_dict(copy.deepcopy(options))
         check_batch(cfg, config, gpus, alone)
         if not cfg.train_cfg.get('by_epoch',
                                  True) or not cfg.get('val_dataloader'):

@@ -51,11 +51,17 @@ options = {
     512,
 }
 teacher = 'configs/vanilla/res32x4_cifar100.py'
-teacher_options = _schedule(30)
+_alone = {'custom_hooks': [dict(type='ChannelsLastHook')]}
+teacher_options = {**_schedule(30), **_alone}
 seeds = [0, 1, 2]
 rows = {
     'student alone':
-    dict(config='configs/vanilla/res8x4_cifar100.py', options=_schedule(20))
+    dict(
+        config='configs/vanilla/res8x4_cifar100.py',
+        options={
+            **_schedule(20),
+            **_alone
+        })
 }
 for _title, _method in (('KD', 'kd'), ('SD-KD', 'sd-kd'), ('DKD', 'dkd'),
                         ('SD-DKD', 'sd-dkd')):

@@ -46,7 +46,7 @@ def check_channels_last(student: nn.Module) -> None:
             f'gradient of {", ".join(found)} of the student '
             f'{type(student).__name__} (1 x 1, with a stride, fewer than '
             f'{SMALLEST} input channels) is wrong channels last: set it to '
-            'False')
+            'False, or remove ChannelsLastHook')
 
 
 def lay_out(student: nn.Module, channels_last: bool) -> None:
