@@ -4,6 +4,7 @@ import gc
 import json
 import random
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ def pytest_addoption(parser):
     parser.addoption(
         '--long', action='store_true', help='also run what takes minutes')
     parser.addoption(
+        '--failures',
+        type=Path,
+        help='file that gets every failure at once, should time be short')
+    parser.addoption(
         '--write-families',
         action='store_true',
         help='write docs/en/families.md from what test_families.py measures')
@@ -39,9 +44,26 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    path = config.getoption('--failures')
+    if path and not hasattr(config, 'workerinput'):
+        config.pluginmanager.register(Failures(path))
     for marker in ('long: takes minutes; run by `make test-long`',
                    'gpu: needs a GPU; `pytest -m gpu` runs these alone'):
         config.addinivalue_line('markers', marker)
+
+
+class Failures:
+    """Writes every failure when it happens."""
+
+    def __init__(self, path):
+        self.path = path
+        path.write_text('')
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            with self.path.open('a') as file:
+                file.write(f'=== {report.nodeid} ({report.when})\n'
+                           f'{str(report.longrepr)[-3000:]}\n')
 
 
 def pytest_collection_modifyitems(config, items):

@@ -16,6 +16,8 @@ from mmrazor.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.launch import TimeLimit  # noqa: E402
+from benchmarks.results import train_all  # noqa: E402
 from benchmarks.runs import Run, RunError  # noqa: E402
 
 from benchmarks.suite import SUITES, load  # noqa: E402 isort: skip
@@ -114,6 +116,15 @@ def rows_of(teacher, tmp_path):
                          lambda config: config and str(teacher), gpus)
 
     return make
+
+
+def test_nothing_starts_when_the_time_is_over(rows_of, tmp_path, capsys):
+    rows = {'SD-KD': rows_of('demo')['SD-KD, M = {1, 2, 4}']}
+    with TimeLimit(0) as limit:
+        run, = train_all(rows, limit=limit)
+    assert not run.directory.exists()
+    assert 'the time is over' in capsys.readouterr().out
+    assert not TimeLimit(1).over() and not TimeLimit().over()
 
 
 @pytest.mark.parametrize('name', [path.stem for path in SUITES.glob('*.py')])

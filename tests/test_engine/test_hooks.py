@@ -306,3 +306,32 @@ def test_precise_batch_norms_are_the_students(tmp_path):
         if isinstance(one, torch.nn.BatchNorm2d)
     ]
     assert f'{len(norms)} BN found, run 2 iters' in logs
+
+
+def test_a_network_alone_channels_last(tmp_path):
+    """The same run up to rounding, its weights laid out the other way."""
+    found = []
+    for name, hooks in (('plain', ()), ('last',
+                                        [dict(type='ChannelsLastHook')])):
+        run = runner(
+            tmp_path / name,
+            dict(classifier(width=8), data_preprocessor=PREPROCESSOR),
+            hooks,
+            epochs=1)
+        run.train()
+        weight = run.model.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == (
+            name == 'last')
+        found.append(run.message_hub.get_scalar('train/loss').data[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_channels_last_is_refused_where_a_kernel_is_wrong(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr('sdd_mm.models.algorithms.channels_last.get_device',
+                        lambda: 'cpu')
+    run = runner(tmp_path,
+                 dict(classifier(width=4), data_preprocessor=PREPROCESSOR),
+                 [dict(type='ChannelsLastHook')])
+    with pytest.raises(ValueError, match='remove ChannelsLastHook'):
+        run.train()

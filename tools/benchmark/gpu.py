@@ -115,13 +115,20 @@ class Parts:
 
     def tests(self) -> None:
         workers = min(16, len(os.sched_getaffinity(0)))
-        self.call('tests', '-m', 'pytest', '-q', '-n', workers,
-                  *shlex.split(self.args.pytest))
-        lines = (self.logs / 'tests.log').read_text().splitlines()
+        failures = self.logs / 'failures.txt'
+        self.call('tests', '-m', 'pytest', '-q', '-n', workers, '--failures',
+                  failures, *shlex.split(self.args.pytest))
         self.found += [
-            line for line in lines
-            if line.startswith(('FAILED', 'ERROR')) or ' passed' in line
-        ][-40:]
+            line
+            for line in (self.logs / 'tests.log').read_text().splitlines()
+            if ' passed' in line
+        ]
+        if failures.is_file():
+            self.found += [
+                f'FAILED {line[4:]}'
+                for line in failures.read_text().splitlines()
+                if line.startswith('=== ')
+            ]
 
     def speed(self) -> None:
         folder = self.logs / 'speed'
