@@ -1,6 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """From a folder of pictures to a student, in one command."""
 import inspect
+import json
 import math
 import shutil
 import subprocess
@@ -23,7 +24,8 @@ from sdd_mm.distill.photos import (PhotosError, find_photos, set_aside,
                                    write_lists)
 from sdd_mm.distill.recipe import (NetworkError, data_text, network_text,
                                    read_network, scales_that_fit)
-from sdd_mm.distill.run import distill
+from sdd_mm.distill.result import doubt
+from sdd_mm.distill.run import Recipe, _try, distill
 from sdd_mm.distill.timing import TimeError, epochs_within, seconds_of
 from sdd_mm.errors import SDDError
 
@@ -190,7 +192,7 @@ def test_differences_are_tested_exactly():
         center = (right + z * z / 2 / n) / (1 + z * z / n)
         width = z / (1 + z * z / n) * math.sqrt(right * (1 - right) / n +
                                                 z * z / 4 / n / n)
-        low, high = Measured(one, 0, 0., {}).interval
+        low, high = Measured(one, 0, 0., {}, 0).interval
         assert low == pytest.approx(100 * (center - width))
         assert high == pytest.approx(100 * (center + width))
     assert mcnemar(one, one) == 1
@@ -245,6 +247,46 @@ def test_refusals_come_first(folder, tmp_path, changes, message):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('teacher, student, doubts', [(70.2, 75.4, 1),
+                                                      (75., 75., 1),
+                                                      (75.4, 70.2, 0)])
+def test_a_teacher_that_knows_no_more_is_doubted(tmp_path, teacher, student,
+                                                 doubts):
+    assert doubt(tmp_path) == []
+    for name, accuracy in (('teacher', teacher), ('student', student)):
+        path = tmp_path / name / '1' / 'vis_data' / 'scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({'accuracy/top1': accuracy, 'step': 3}))
+    found = doubt(tmp_path)
+    assert len(found) == doubts
+    if found:
+        assert f'The teacher ({teacher:.1f} %)' in found[0]
+        assert '--teacher-ckpt' in found[0]
+
+
+def test_the_batch_is_halved_until_it_fits(folder, tmp_path, monkeypatch,
+                                           capsys):
+    """There is no GPU here: the first tries end as they do on one."""
+    sizes = []
+
+    def seconds(config):
+        sizes.append(Config.fromfile(config).train_dataloader.batch_size)
+        if sizes[-1] > 5:
+            raise torch.OutOfMemoryError
+        return 1.
+
+    monkeypatch.setattr('sdd_mm.distill.run.seconds_per_epoch', seconds)
+    photos = find_photos(folder)
+    networks = {
+        role: read_network(role, DEMO[role], 'none', len(photos.classes))
+        for role in ('teacher', 'student')
+    }
+    recipe = Recipe(photos, networks, ['kd'], False, 32, 16, 0, 0)
+    assert _try(recipe) == dict(teacher=1., kd=1.)
+    assert sizes == [16, 8, 4, 4] and recipe.batch_size == 4
+    assert '4 images a step are tried' in capsys.readouterr().out
+
+
 @pytest.mark.long
 def test_from_pictures_to_a_student(tmp_path, capfd):
     """The whole way, and again: what is done is not repeated."""
@@ -264,11 +306,12 @@ def test_from_pictures_to_a_student(tmp_path, capfd):
         **DEMO)
     table = sdd_mm.distill(**given)
     text = table.read_text()
-    for title in ('teacher', 'student alone', 'kd', 'sd-kd'):
+    for title in ('teacher', 'student alone', 'kd', 'sd-kd', 'sd-kd, ONNX',
+                  'sd-kd, int8 ONNX'):
         assert f'| {title}' in text
     assert 'sd-kd against kd: ' in text and 'on 120 validation' in text
-    for name in ('student.pth', 'student.onnx', 'report/report.html',
-                 'configs/sd-kd.py'):
+    for name in ('student.pth', 'student.onnx', 'student.int8.onnx',
+                 'infer.py', 'report/report.html', 'configs/sd-kd.py'):
         assert (tmp_path / 'out' / name).is_file()
     capfd.readouterr()
     (tmp_path / 'out/sd-kd/epoch_4.pth').unlink()

@@ -6,6 +6,7 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.analysis import get_model_complexity_info
+from mmengine.logging import MMLogger
 from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -21,14 +22,16 @@ class Measured(NamedTuple):
 
     Args:
         right (Tensor): Which images it classifies correctly, (n,).
-        parameters (int): Number of parameters.
-        macs (float): Multiply-accumulate operations of one image.
+        parameters (int, optional): Number of parameters, if it was counted.
+        macs (float, optional): Multiply-accumulate operations of one image.
         latency (dict[int, float]): Seconds of a batch, by its size.
+        size (int): Bytes of its weights, or of its file.
     """
     right: Tensor
-    parameters: int
-    macs: float
+    parameters: Optional[int]
+    macs: Optional[float]
     latency: dict
+    size: int
 
     @property
     def accuracy(self) -> float:
@@ -58,12 +61,21 @@ def measure(model: nn.Module, loader: DataLoader) -> Measured:
         found = model(data['inputs'], mode='tensor').argmax(1).cpu()
         right.append(found == labels_of(data['data_samples']).cpu())
     image = data['inputs'][:1]
-    macs = get_model_complexity_info(
-        model, inputs=(image, ), show_table=False, show_arch=False)['flops']
+    # it logs every operator that it does not count, such as batch norm
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        macs = get_model_complexity_info(
+            model, inputs=(image, ), show_table=False,
+            show_arch=False)['flops']
+    finally:
+        logger.setLevel(level)
     return Measured(
         torch.cat(right), sum(p.numel() for p in model.parameters()), macs,
         {size: _latency(model, image, size)
-         for size in (1, 32)})
+         for size in (1, 32)},
+        sum(t.numel() * t.element_size() for t in model.state_dict().values()))
 
 
 def _latency(model: nn.Module, image: Tensor, size: int) -> float:

@@ -63,9 +63,11 @@ class Graph(NamedTuple):
     Args:
         content (bytes): The file.
         text (str): Its images, and how far its logits differ.
+        size (tuple[int, int]): Height and width of its images, in pixels.
     """
     content: bytes
     text: str
+    size: Tuple[int, int]
 
 
 def write_graphs(
@@ -115,7 +117,7 @@ def write_graphs(
                 path.read_bytes(),
                 f'images (B, {shape}){describe_images(cfg)}, to logits that '
                 f'differ from the student\'s by {difference:.0e} of the '
-                'largest')
+                'largest', tuple(images.shape[2:]))
     return found
 
 

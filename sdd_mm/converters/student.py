@@ -12,6 +12,8 @@ from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ..analysis.report import logged
+from ..analysis.validation import validation_loader
 from ..config_file import run_config
 from ..images import channel_order, innermost
 from ..input_format import META, InputFormat, stated_mismatch
@@ -20,26 +22,30 @@ from ..version import __version__
 from ..weights import (WeightsError, misfits, network_weights, read_checkpoint,
                        select)
 from .checkpoint import ConversionError, refuse
-from .graph import write_graphs
+from .graph import Graph, write_graphs
+from .infer_script import NAME, infer_script
 from .plain_config import plain_config
+from .quantized import Run, quantize
+
+KINDS = ('pth', 'py', 'yml')
 
 
-def export_student(
-        checkpoint: str,
-        target: str,
-        config: Optional[str] = None,
-        ema: Optional[bool] = None,
-        publish: bool = False,
-        force: bool = False,
-        graphs: Sequence[str] = (),
-        image_size: Optional[Tuple[int,
-                                   int]] = None) -> Tuple[Path, nn.Module]:
+def export_student(checkpoint: str,
+                   target: str,
+                   config: Optional[str] = None,
+                   ema: Optional[bool] = None,
+                   publish: bool = False,
+                   force: bool = False,
+                   graphs: Sequence[str] = (),
+                   image_size: Optional[Tuple[int, int]] = None,
+                   int8: bool = False) -> Tuple[Path, nn.Module]:
     """Write the student of a distillation for plain MMPretrain.
 
     Three files are written: the checkpoint, of tensors and plain values only,
     and beside it the student's config, ``.py``, and its model index, ``.yml``,
     by which MMPretrain finds it by name. They give the accuracy that the run
-    validated. If anything fails, nothing is written.
+    validated, and the index states it. With an ONNX file comes ``infer.py``,
+    which classifies pictures by it. If anything fails, nothing is written.
 
     Args:
         checkpoint (str): A checkpoint of a distillation, or of a student that
@@ -59,6 +65,9 @@ def export_student(
         image_size (tuple[int, int], optional): Height and width of the images
             that they take, in pixels. Defaults to None: those of the test
             images.
+        int8 (bool): Whether to write ``.int8.onnx``, too: the ONNX file in
+            eight bits, calibrated on training images. Both are measured on
+            the validation images. Defaults to False.
 
     Returns:
         tuple[Path, nn.Module]: The checkpoint, and the student with its data
@@ -102,15 +111,21 @@ def export_student(
     model.load_state_dict(weights, strict=False)
     model.eval()
     meta = _meta(content, model, cfg)
+    if int8 and 'onnx' not in graphs:
+        graphs = [*graphs, 'onnx']
     written = write_graphs(model, cfg, graphs, image_size,
                            meta['dataset_meta'].get('classes', ()))
+    if int8:
+        written.update(_in_eight_bits(written['onnx'], cfg))
+    script = infer_script(cfg, written['onnx'].size) if ('onnx'
+                                                         in written) else None
     saved = io.BytesIO()
     torch.save(dict(meta=meta, state_dict=weights), saved)
     if publish:
         digest = hashlib.sha256(saved.getvalue()).hexdigest()
         path = path.with_name(f'{path.stem}-{digest[:8]}.pth')
-    for kind in ('pth', 'py', 'yml', *written):
-        file = path.with_suffix(f'.{kind}')
+    files = [path.with_suffix(f'.{kind}') for kind in (*KINDS, *written)]
+    for file in files + [path.with_name(NAME)] * (script is not None):
         if file.exists() and not force:
             raise ConversionError(f'{file} exists: choose another target, or '
                                   'replace it with --force')
@@ -118,11 +133,16 @@ def export_student(
         path.parent.mkdir(parents=True, exist_ok=True)
         AtomicBackend().put(saved.getvalue(), path)
         cfg.dump(str(path.with_suffix('.py')))
-        dump(_model_index(path, cfg), path.with_suffix('.yml'))
+        dump(
+            _model_index(path, cfg, {} if ema is False else validated(
+                Path(checkpoint), content['meta'])), path.with_suffix('.yml'))
         for kind, graph in written.items():
             file = path.with_suffix(f'.{kind}')
             AtomicBackend().put(graph.content, file)
             print_log(f'{file}: {graph.text}')
+        if script is not None:
+            path.with_name(NAME).write_text(script, encoding='utf-8')
+            print_log(f'{path.with_name(NAME)}: classifies pictures by it')
     except OSError as error:
         raise ConversionError(f'{path} cannot be written: {error}') from error
     return path, model
@@ -176,7 +196,38 @@ def _meta(content: dict, model: nn.Module, cfg: Config) -> dict:
             classes=list(map(str, classes))))
 
 
-def _model_index(path: Path, cfg: Config) -> dict:
+def _in_eight_bits(graph: Graph, cfg: Config) -> Dict[str, Graph]:
+    """Both ONNX files, each with what was measured of it."""
+    loader, content = validation_loader(cfg), quantize(graph.content, cfg)
+    plain, small = (
+        Run(one).describe(loader) for one in (graph.content, content))
+    return {
+        'onnx': graph._replace(text=f'{graph.text}; {plain}'),
+        'int8.onnx': Graph(content, small, graph.size)
+    }
+
+
+def validated(checkpoint: Path, meta: dict) -> Dict[str, float]:
+    """Accuracies (%) that a run has logged for the epoch of its checkpoint.
+
+    Args:
+        checkpoint (Path): A checkpoint in the work directory of its run.
+        meta (dict): Its meta.
+
+    Returns:
+        dict[str, float]: By the names of OpenMMLab's metafiles. Empty if the
+        run did not validate after this epoch, or its logs are gone.
+    """
+    found = {}
+    for name, (steps, values) in logged(checkpoint.parent,
+                                        'accuracy/').items():
+        if steps and steps[-1] == meta.get('epoch'):
+            number = name.removeprefix('top')
+            found[f'Top {number} Accuracy'] = round(values[-1], 2)
+    return found
+
+
+def _model_index(path: Path, cfg: Config, metrics: Dict[str, float]) -> dict:
     """What MMPretrain's ModelHub reads; ``Results`` select the inferencer."""
     loader = cfg.get('test_dataloader') or cfg.get('train_dataloader')
     dataset = innermost(loader['dataset'])['type'] if loader else 'unknown'
@@ -184,8 +235,11 @@ def _model_index(path: Path, cfg: Config) -> dict:
         dict(
             Name=path.stem,
             Config=path.with_suffix('.py').name,
-            Weights=str(path.resolve()),
+            Weights=path.name,
             Results=[
-                dict(Task='Image Classification', Dataset=dataset, Metrics={})
+                dict(
+                    Task='Image Classification',
+                    Dataset=dataset,
+                    Metrics=metrics)
             ])
     ])

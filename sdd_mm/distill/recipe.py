@@ -140,17 +140,23 @@ def data_text(photos: Photos, lists: dict, image_size: int, batch_size: int,
         dict(
             type='RandomResizedCrop',
             scale=image_size,
-            crop_ratio_range=(0.35, 1.0)),
+            crop_ratio_range=(0.35, 1.0),
+            backend='pillow'),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'), pack
     ], True)
-    val = loader('val', [
-        load,
-        dict(
-            type='ResizeEdge',
-            scale=round(image_size * 256 / 224),
-            edge='short'),
-        dict(type='CenterCrop', crop_size=image_size), pack
-    ], False)
+    val = loader(
+        'val',
+        [
+            load,
+            dict(
+                type='ResizeEdge',
+                scale=round(image_size * 256 / 224),
+                edge='short',
+                backend='pillow'),  # as infer.py does
+            dict(type='CenterCrop', crop_size=image_size),
+            pack
+        ],
+        False)
     return format_code('\n'.join([
         HEADER, f'classes = {to_code(photos.classes)}',
         'data_preprocessor = ' + to_code(

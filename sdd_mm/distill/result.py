@@ -10,11 +10,14 @@ from mmengine.registry import MODELS, DefaultScope
 
 from ..analysis.comparison import (REPEATS, Measured, measure, milliseconds,
                                    verdict)
+from ..analysis.report import logged
 from ..analysis.validation import validation_loader
+from ..converters.quantized import Run
 from ..weights import read_checkpoint, select
 
+TEACHER, STUDENT_ALONE = 'teacher', 'student alone'
 HEAD = ('network', 'top-1 (95 % interval)', 'parameters', 'MACs',
-        'latency, 1 image', 'latency, 32 images', 'weights')
+        'latency, 1 image', 'latency, 32 images', 'size')
 
 
 def measure_run(config: Path, checkpoint: Path) -> Measured:
@@ -42,16 +45,54 @@ def table(found: Dict[str, Measured]) -> List[List[str]]:
         low, high = one.interval
         rows.append([
             title, f'{one.accuracy:.1f} % ({low:.1f} to {high:.1f})',
-            f'{one.parameters / 1e6:.2f} M', f'{one.macs / 1e6:.0f} M',
+            *(f'{value / 1e6:.{digits}f} M' if value else ''
+              for value, digits in ((one.parameters, 2), (one.macs, 0))),
             *map(milliseconds, one.latency.values()),
-            f'{4 * one.parameters / 2**20:.1f} MiB'
+            f'{one.size / 2**20:.1f} MiB'
         ])
     return rows
 
 
-def text(found: Dict[str, Measured], notes: List[str]) -> str:
-    """Table, differences and notes in Markdown."""
-    rows = table(found)
+def measure_graph(path: Path) -> Measured:
+    """An ONNX file on the validation images of the config beside it."""
+    config = path.with_name('student.py')
+    return Run(path.read_bytes()).measure(
+        validation_loader(Config.fromfile(config)))
+
+
+def doubt(out: Path) -> List[str]:
+    """A sentence if the teacher knows no more than the student alone.
+
+    Args:
+        out (Path): The folder with the work directories of both.
+    """
+    last = {}
+    for name in ('teacher', 'student'):
+        _, values = logged(out / name, 'accuracy/top1').get('', ((), ()))
+        if values:
+            last[name] = values[-1]
+    if len(last) < 2 or last['teacher'] > last['student']:
+        return []
+    return [
+        f'The teacher ({last["teacher"]:.1f} %) is right no more often than '
+        f'the student alone ({last["student"]:.1f} %), so there is little to '
+        'learn from it. Give it published weights (--teacher-ckpt), more '
+        'epochs, or choose a larger one'
+    ]
+
+
+def text(found: Dict[str, Measured], exported: Dict[str, Measured],
+         notes: List[str]) -> str:
+    """Table, differences and notes in Markdown.
+
+    Args:
+        found (dict[str, Measured]): The networks by their titles.
+        exported (dict[str, Measured]): The files of the student, in float32
+            and in eight bits.
+        notes (list[str]): Sentences to end with.
+    """
+    known = {**found, **exported}
+    rows = table(known)
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
         '| ' +
@@ -61,15 +102,19 @@ def text(found: Dict[str, Measured], notes: List[str]) -> str:
     lines.insert(1,
                  '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
     count = len(next(iter(found.values())).right)
+    place = 'the CPU' if get_device() == 'cpu' else (
+        'the GPU, of ONNX files on the CPU')
     lines += [
         '', f'Top-1 accuracy on {count} validation images; latency on '
-        f'{get_device()}, median of {REPEATS - 2} and '
-        f'{REPEATS // 3 - 2}; weights as float32.', ''
+        f'{place}, median of {REPEATS - 2} and '
+        f'{REPEATS // 3 - 2}.', ''
     ]
-    students = [title for title in found if title != 'teacher']
+    students = [title for title in found if title != TEACHER]
     lines += [
         f'- {one} against {other}: '
-        f'{verdict(found[one].right, found[other].right)}'
-        for other, one in itertools.combinations(students, 2)
+        f'{verdict(known[one].right, known[other].right)}' for other, one in [
+            *itertools.combinations(students, 2),
+            *itertools.combinations(exported, 2)
+        ]
     ]
     return '\n'.join([*lines, *(f'- {note}' for note in notes), ''])

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
+import torch
+from mmengine.device import get_device
+
 from ..config_builder import METHODS, make_config
 from ..config_builder.methods import read_method
 from ..engine.errors import PreflightError
@@ -13,7 +16,7 @@ from . import steps
 from .photos import Photos, balance, find_photos, write_lists
 from .recipe import (Network, data_text, network_text, read_network,
                      scales_that_fit, teacher_text)
-from .result import measure_run, text
+from .result import STUDENT_ALONE, doubt, measure_graph, measure_run, text
 from .timing import epochs_within, seconds_of, seconds_per_epoch
 
 ALONE = 'alone'
@@ -63,7 +66,8 @@ def distill(data: Union[str, Path],
             None.
         image_size (int): Height and width of the images, in pixels. Defaults
             to 224.
-        batch_size (int): Images per step. Defaults to 32.
+        batch_size (int): Images per step. Defaults to 32. Halved until it
+            fits into the memory of the GPU.
         workers (int): Processes that load images. Defaults to 2.
         seed (int): Seed of the split and of every training. Defaults to 0.
 
@@ -99,8 +103,15 @@ def distill(data: Union[str, Path],
     methods = [*dict.fromkeys([*(m for m in compare if m != ALONE), method])]
     recipe = Recipe(photos, networks, methods, ALONE in compare, image_size,
                     min(batch_size, len(photos.train)), workers, seed)
-    if not (configs / f'{method}.py').is_file() and time is not None:
-        epochs = _fit_time(recipe, seconds_of(time))
+    if not (configs / f'{method}.py').is_file():
+        if networks['teacher'].checkpoint is None:
+            print('NOTE: the teacher starts from random weights. One with '
+                  'published weights teaches more: --teacher-ckpt')
+        per_epoch = {}
+        if time is not None or get_device() == 'cuda':
+            per_epoch = _try(recipe)
+        if time is not None:
+            epochs = _fit_time(per_epoch, seconds_of(time))
     recipe.write(configs, out, epochs)
     return _run(recipe, configs, out, method)
 
@@ -183,16 +194,31 @@ class Recipe:
             print(f'{path} is written')
 
 
-def _fit_time(recipe: Recipe, seconds: float) -> int:
-    """The epochs of each training that fit into a time."""
+def _try(recipe: Recipe) -> Dict[str, float]:
+    """The seconds of an epoch of each training, from some of its steps.
+
+    Halves the batch until each of them fits into the memory of the GPU.
+    """
     with tempfile.TemporaryDirectory() as folder:
         configs = Path(folder)
         with redirect_stdout(io.StringIO()):
             recipe.write(configs, configs, 100)
-        per_epoch = {
-            name: seconds_per_epoch(configs / f'{name}.py')
-            for name in recipe.trained
-        }
+        try:
+            return {
+                name: seconds_per_epoch(configs / f'{name}.py')
+                for name in recipe.trained
+            }
+        except torch.OutOfMemoryError:
+            if recipe.batch_size == 1:
+                raise
+    recipe.batch_size //= 2
+    print(f'The memory of the GPU is too small: {recipe.batch_size} images a '
+          'step are tried')
+    return _try(recipe)
+
+
+def _fit_time(per_epoch: Dict[str, float], seconds: float) -> int:
+    """The epochs of each training that fit into a time."""
     epochs = epochs_within(seconds, sum(per_epoch.values()))
     each = ', '.join(f'{name} {one:.1f} s' for name, one in per_epoch.items())
     print(f'An epoch takes: {each}. {epochs} epochs each fit')
@@ -202,8 +228,12 @@ def _fit_time(recipe: Recipe, seconds: float) -> int:
 def _run(recipe: Recipe, configs: Path, out: Path, method: str) -> Path:
     """Train, report, export, and write the table."""
     done: Dict[str, Tuple[Path, Path]] = {}
+    doubts: List[str] = []
     for name in recipe.trained:
         if name == recipe.methods[0]:  # its teacher is trained now
+            doubts = doubt(out)
+            for line in doubts:
+                print(f'WARNING: {line}', flush=True)
             steps.check(configs / f'{name}.py')
         config = configs / f'{name}.py'
         done[name] = config, steps.train(config, out / name)
@@ -215,18 +245,27 @@ def _run(recipe: Recipe, configs: Path, out: Path, method: str) -> Path:
     steps.report(checkpoint, done[others[0]][1] if others else None,
                  out / 'report')
     steps.export(checkpoint, out / 'student.pth')
-    titles = {'student': 'student alone'}
+    titles = {'student': STUDENT_ALONE}
     found = {
         titles.get(name, name): measure_run(*run)
         for name, run in done.items()
     }
+    exported = {
+        f'{method}, {title}': measure_graph(out / name)
+        for title, name in (('ONNX', 'student.onnx'), ('int8 ONNX',
+                                                       'student.int8.onnx'))
+    }
     names = {role: one.title for role, one in recipe.networks.items()}
-    result = text(found, [
+    result = text(found, exported, [
+        *(f'**{line}**' for line in doubts),
         f'Teacher: {names["teacher"]}. Student: {names["student"]}. '
         f'{balance(recipe.photos)}.',
         *recipe.photos.notes,
-        f'Student: {out / "student.pth"}, {out / "student.onnx"}. Figures: '
-        f'{out / "report/report.html"}. Configs: {configs}',
+        f'Student: {out / "student.pth"}, {out / "student.onnx"}, '
+        f'{out / "student.int8.onnx"}. `python {out / "infer.py"} '
+        f'{out / "student.onnx"} PICTURE ...` needs onnxruntime, NumPy and '
+        'Pillow alone.',
+        f'Figures: {out / "report/report.html"}. Configs: {configs}',
     ])
     path = out / 'result.md'
     path.write_text(result, encoding='utf-8')

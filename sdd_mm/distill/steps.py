@@ -81,5 +81,5 @@ def export(checkpoint: Path, target: Path) -> None:
     call('export', [
         tool('model_converters/export_student.py'),
         str(checkpoint),
-        str(target), '--onnx', '--force'
+        str(target), '--int8', '--force'
     ])
