@@ -144,42 +144,29 @@ def test_consistent_cells_are_those_of_the_loss(seen, consistency):
     found = teacher.consistent(consistency)
     assert torch.equal(found, wanted)
     _, drawn = cell_figures.samples('', [np.zeros((8, 6, 3), np.uint8)] * 2,
-                                    torch.tensor([5, 7]), teacher,
-                                    teacher.classes, run.names, consistency)
+                                    torch.tensor([5, 7]), teacher, teacher,
+                                    run.names, consistency)
     for sample in drawn['samples']:
         assert sample['consistent'] == wanted[5:, sample['image']].tolist()
     _, drawn = cell_figures.explain(
         np.zeros((8, 6, 3), np.uint8),
-        dataclasses.replace(
-            teacher,
-            labels=torch.tensor([0]),
-            logits=teacher.logits[5:6],
-            cells=teacher.cells[:, 5:6]), run.names, teacher.labels[5].item(),
-        consistency)
+        dataclasses.replace(teacher.only(5), labels=torch.tensor([0])),
+        run.names, teacher.labels[5].item(), consistency)
     assert drawn['consistent'][4] == wanted[5:, 5].tolist()
 
 
 LONG = [f'black footed albatross number {number}' for number in range(10)]
 DRAWN = dict(
     explain=lambda outputs, image: cell_figures.explain(
-        image, first(outputs), LONG, 3),
+        image, outputs.only(0), LONG, 3),
     samples=lambda outputs, image: cell_figures.samples(
         'Right by one, wrong by another', [image] * 2, torch.arange(2),
-        outputs, outputs.classes, LONG, 'label'),
+        outputs, outputs, LONG, 'label'),
     correlations=lambda outputs, image: figures.correlations(
         outputs, {name * 30: outputs
                   for name in 'ab'}, LONG),
     features=lambda outputs, image: figures.tsne(dict(a=outputs), LONG),
     cases=lambda outputs, image: figures.cases(outputs))
-
-
-def first(outputs):
-    """Of the first image alone."""
-    return dataclasses.replace(
-        outputs,
-        labels=outputs.labels[:1],
-        logits=outputs.logits[:1],
-        cells=outputs.cells[:, :1])
 
 
 @pytest.mark.parametrize('name, shape', [
@@ -211,11 +198,20 @@ def test_figures_are_legible(seen, name, shape):
 
 
 def test_characters_that_no_font_has(monkeypatch):
-    assert drawing.shorten('café α', 9) == 'café α'
-    monkeypatch.setattr(drawing, '_drawable', lambda: set(map(ord, 'abc')))
-    assert drawing.shorten('ab猫', 9) == 'ab<732b>'
-    assert drawing.shorten('猫犬', 9) == '<732b><7…'
-    assert drawing.shorten('猫犬', 9) != drawing.shorten('猫猫', 9)[:8]
+    assert drawing.wrap('café α', 9) == 'café α'
+    monkeypatch.setattr(drawing, '_drawable', lambda: set(map(ord, 'abc ')))
+    assert drawing.wrap('ab猫', 9) == 'ab<732b>'
+
+
+def test_names_are_wrapped_and_never_cut():
+    assert drawing.wrap('Black_footed Albatross',
+                        9) == 'Black\nfooted\nAlbatross'
+    for name in (*LONG, 'a', 'x' * 50):
+        for width in (1, 5, 40):
+            whole = drawing.wrap(name, width)
+            assert whole.replace('\n',
+                                 '').replace(' ', '') == name.replace(' ', '')
+            assert max(map(len, whole.split('\n'))) <= width
 
 
 def test_logged_parts_add_up(runs):
@@ -281,7 +277,7 @@ def test_a_report(runs, tmp_path, command):
             'TensorboardVisBackend')
     names = [
         'accuracy', 'cases', 'cases-over-training', 'correlations', 'features',
-        'loss-by-kind', 'loss-by-scale', 'misclassified', 'won'
+        'loss-by-kind', 'loss-by-scale', 'misclassified', 'verdicts', 'won'
     ]
     assert sorted(tensorboard(tmp_path).Tags()['images']) == names
     for name in names:
@@ -291,7 +287,8 @@ def test_a_report(runs, tmp_path, command):
     page = (tmp_path / 'report.html').read_text()
     assert page.count('src="data:image/png;base64,') == len(names)
     assert '://' not in page.split('<pre>')[0]  # it needs nothing else
-    assert 'ScaleDecoupledLoss' in page and '<th>top-1</th>' in page
+    assert 'ScaleDecoupledLoss' in page
+    assert '<th>top-1 (95 % interval)</th>' in page
 
 
 def test_wandb_gets_the_figures(tmp_path, monkeypatch):
@@ -469,8 +466,7 @@ def test_images_that_were_moved(runs, tmp_path, command):
                 *moved)
     command('report.py', runs['sd-kd'], '--out', tmp_path, '--only', 'cases',
             '--cfg-options', f'{key}.num_scenes=30')
-    assert 'Top-1 (%) of 30 validation' in (tmp_path /
-                                            'report.html').read_text()
+    assert 'On 30 validation images' in (tmp_path / 'report.html').read_text()
 
 
 def test_a_student_with_the_same_outputs_for_all_images(

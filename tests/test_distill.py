@@ -17,7 +17,7 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 
 import sdd_mm
-from sdd_mm.analysis.comparison import Measured, mcnemar, verdict
+from sdd_mm.analysis.comparison import Cost, Measured, mcnemar, verdict
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.distill.__main__ import main, parse_args
 from sdd_mm.distill.photos import (PhotosError, find_photos, set_aside,
@@ -192,7 +192,7 @@ def test_differences_are_tested_exactly():
         center = (right + z * z / 2 / n) / (1 + z * z / n)
         width = z / (1 + z * z / n) * math.sqrt(right * (1 - right) / n +
                                                 z * z / 4 / n / n)
-        low, high = Measured(one, 0, 0., {}, 0).interval
+        low, high = Measured(one, Cost(0, 0., {}, 0)).interval
         assert low == pytest.approx(100 * (center - width))
         assert high == pytest.approx(100 * (center + width))
     assert mcnemar(one, one) == 1
@@ -256,7 +256,11 @@ def test_a_teacher_that_knows_no_more_is_doubted(tmp_path, teacher, student,
     for name, accuracy in (('teacher', teacher), ('student', student)):
         path = tmp_path / name / '1' / 'vis_data' / 'scalars.json'
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({'accuracy/top1': accuracy, 'step': 3}))
+        path.write_text(
+            json.dumps({
+                'accuracy/top1': accuracy,
+                'step': 3
+            }) + '\n')
     found = doubt(tmp_path)
     assert len(found) == doubts
     if found:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .drawing import (LEGENDS, FigureAndNumbers, draw_cells, height_ratio, plt,
-                      shorten, show_image)
+from .drawing import (LEGENDS, FigureAndNumbers, column_width, draw_cells,
+                      height_ratio, plt, show_image, wrap)
 from .outputs import Outputs
 
 
@@ -36,33 +36,40 @@ def explain(image: np.ndarray,
         outputs = replace(outputs, labels=torch.tensor([label]))
     verdict = names[outputs.classes[0]]
     columns = 1 + len(outputs.scales)
+    inches = column_width([image], 2.9)
+    title = wrap(f'prediction: {verdict} ({outputs.confidence[0]:.0%})', 34)
+    if label is not None:
+        title += '\n' + wrap(f'label: {names[label]}', 34)
     figure, grid = plt.subplots(
         1,
         columns,
-        figsize=(2.9 * columns, 2.8 * height_ratio([image]) + 0.6),
+        figsize=(inches * columns, inches * height_ratio([image]) + 0.4 +
+                 0.18 * len(title.split('\n'))),
         layout='constrained')
-    show_image(
-        grid[0], image, f'prediction {shorten(verdict, 30)}' +
-        ('' if label is None else f'\nlabel {shorten(names[label], 30)}'))
-    cells, consistent = {}, {}
-    for axes, scale, same in zip(
+    show_image(grid[0], image, title)
+    cells, consistent, shares = {}, {}, {}
+    for axes, scale, same, sure in zip(
             grid[1:], outputs.scales,
-            outputs.split(outputs.consistent(consistency))):
+            outputs.split(outputs.consistent(consistency)),
+            outputs.split(outputs.shares)):
         classes = outputs.at(scale)[:, 0].tolist()
         cells[scale] = [names[index] for index in classes]
         consistent[scale] = same[:, 0].tolist()
-        draw_cells(axes, image, classes, consistent[scale], names,
-                   f'scale {scale}')
+        shares[scale] = sure[:, 0].tolist()
+        draw_cells(axes, image, classes, consistent[scale], names, inches,
+                   f'scale {scale}', shares[scale])
     figure.supxlabel(LEGENDS[consistency], fontsize=9)
     return figure, dict(
         verdict=verdict,
+        confidence=outputs.confidence[0].item(),
         label=None if label is None else names[label],
         cells=cells,
+        shares=shares,
         consistent=consistent)
 
 
 def samples(title: str, images: List[np.ndarray], chosen: Tensor,
-            teacher: Outputs, wrong: Tensor, names: Sequence[str],
+            teacher: Outputs, wrong: Outputs, names: Sequence[str],
             consistency: str) -> FigureAndNumbers:
     """Some images, each with the teacher's predictions for its smallest cells.
 
@@ -71,41 +78,46 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
         images (list[np.ndarray]): The chosen images, bytes, (H, W, 3), RGB.
         chosen (Tensor): Their positions among the n images, (c,).
         teacher (Outputs): The teacher's outputs for the n images.
-        wrong (Tensor): A wrong class for each of the n images, (n,).
+        wrong (Outputs): The outputs of the network that is wrong.
         names (Sequence[str]): The names of the classes.
         consistency (str): As in ``ScaleDecoupledLoss``.
     """
     scale = max(teacher.scales)
     same = teacher.split(
         teacher.consistent(consistency))[teacher.scales.index(scale)]
+    inches = column_width(images, 2.1) if images else 2.1
     figure, grid = plt.subplots(
         2,
         max(1, len(chosen)),
-        figsize=(2.1 * max(3, len(chosen)) + 0.4,
-                 4 * height_ratio(images) + 1.4),
+        figsize=(inches * max(3, len(chosen)) + 0.4,
+                 2 * inches * height_ratio(images) + 2),
         layout='constrained',
         squeeze=False)
     found, titles = [], []
     for column, index in enumerate(chosen.tolist()):
         show_image(grid[0, column], images[column])
         label, verdict = (
-            shorten(names[one[index]], 24) for one in (teacher.labels, wrong))
-        titles.append(f'{label},\nnot {verdict}')
+            names[one[index]] for one in (teacher.labels, wrong.classes))
+        sure = f'{wrong.confidence[index]:.0%}'
+        titles.append('\n'.join(
+            (wrap(f'{label},', 20), wrap(f'not {verdict} ({sure})', 20))))
         classes = teacher.at(scale)[:, index].tolist()
         consistent = same[:, index].tolist()
-        draw_cells(grid[1, column], images[column], classes, consistent, names)
+        draw_cells(grid[1, column], images[column], classes, consistent, names,
+                   inches)
         found.append(
             dict(
                 image=index,
                 label=names[teacher.labels[index]],
-                wrong=names[wrong[index]],
+                wrong=names[wrong.classes[index]],
+                confidence=wrong.confidence[index].item(),
                 cells=[names[one] for one in classes],
                 consistent=consistent))
     # the largest size with which the longest line fits into a column
     longest = max(
         [1, *(len(line) for one in titles for line in one.split('\n'))])
     for axes, one in zip(grid[0], titles):
-        axes.set_title(one, fontsize=min(13, 220 / longest))
+        axes.set_title(one, fontsize=min(13, 105 * inches / longest))
     if not titles:
         grid[0, 0].text(0.5, 0.5, 'no such images', ha='center')
         for axes in grid[:, 0]:

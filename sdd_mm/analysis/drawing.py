@@ -1,8 +1,9 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What the figures share: fonts, colors, and an image under its cells."""
 import io
+import textwrap
 from functools import lru_cache
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -13,10 +14,12 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib import font_manager  # noqa: E402
 
-# Okabe and Ito's colors, which color-blind readers can tell apart
-COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9',
-          '#000000', '#999999', '#882255', '#F0E442')
+# Okabe and Ito's colors, which color-blind readers can tell apart:
+# blues are consistent cells and oranges complementary ones, in every figure;
+# networks and scales have other colors
 CONSISTENT, COMPLEMENTARY = '#0072B2', '#E69F00'
+NETWORKS = ('#009E73', '#CC79A7', '#000000', '#882255')
+SCALES = ('#000000', '#666666', '#A0A0A0')
 LEGENDS = {
     'label':
     'blue: consistent (right or wrong like the whole image), orange: '
@@ -52,15 +55,23 @@ def _drawable() -> frozenset:
                                for path in paths))
 
 
-def shorten(name: str, length: int) -> str:
-    """A name of at most ``length`` characters, all of which can be drawn.
+def wrap(name: str, width: int) -> str:
+    """A whole name in lines of at most ``width`` characters.
 
-    A character that no font has is written as its code point, ``<732b>``.
+    Underscores are written as spaces. A character that no font has is written
+    as its code point, ``<732b>``.
     """
     name = ''.join(
         sign if ord(sign) in _drawable() else f'<{ord(sign):x}>'
-        for sign in name)
-    return name if len(name) <= length else f'{name[:length - 1]}…'
+        for sign in name.replace('_', ' '))
+    return textwrap.fill(name, max(1, width)) or name
+
+
+def column_width(images: Sequence[np.ndarray], width: float) -> float:
+    """Inches of a column of images: more for wide ones, whose cells are
+    low."""
+    tallest = max(image.shape[0] / image.shape[1] for image in images)
+    return width * min(2, max(1, 0.65 / tallest))
 
 
 def height_ratio(images: Sequence[np.ndarray]) -> float:
@@ -76,12 +87,28 @@ def show_image(axes, image: np.ndarray, title: str = '') -> None:
     axes.set_title(title, fontsize=10)
 
 
+def _longest_word(names: Sequence[str], classes: Sequence[int]) -> int:
+    """Characters that a line must hold, so that only monsters are broken."""
+    words = ' '.join(names[index].replace('_', ' ') for index in classes)
+    return min(16, max([4, *map(len, words.split())]))
+
+
+def _font_size(texts: Sequence[str], width: float, height: float) -> float:
+    """The largest size with which all texts fit into a cell."""
+    lines = [text.split('\n') for text in texts]
+    longest = max(len(line) for text in lines for line in text)
+    return min(width / (0.66 * max(2, longest)),
+               height / (1.3 * max(map(len, lines))))
+
+
 def draw_cells(axes,
                image: np.ndarray,
                classes: Sequence[int],
                consistent: Sequence[bool],
                names: Sequence[str],
-               title: str = '') -> None:
+               inches: float,
+               title: str = '',
+               shares: Optional[Sequence[float]] = None) -> None:
     """Draw an image under a grid of predicted classes.
 
     Args:
@@ -91,19 +118,31 @@ def draw_cells(axes,
             row-major.
         consistent (Sequence[bool]): Which of the cells are consistent.
         names (Sequence[str]): The names of the classes.
+        inches (float): Width of the column.
         title (str): The title. Defaults to ''.
+        shares (Sequence[float], optional): The softmax of each prediction.
+            Defaults to None: not shown.
     """
     scale = round(len(classes)**0.5)
     height, width = (size / image.shape[1] for size in image.shape[:2])
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
-    shown = [shorten(names[index], 40 // (scale + 1)) for index in classes]
-    # the largest size with which the longest name fits into a cell
-    size = min(
-        20 / scale**0.4, 110 * min(height, 1) / scale,
-        170 * min(1, HIGHEST / height) / (scale * max(2, *map(len, shown))))
-    for index, name in enumerate(shown):
+    below = [''] * len(classes) if shares is None else [
+        f'\n{share:.0%}' for share in shares
+    ]
+    # points of a cell, with a margin
+    wide = 62 * inches * min(1, HIGHEST / height) / scale
+    high = 62 * inches * min(height, HIGHEST) / scale
+    size, width_of_line = max(
+        (_font_size([
+            wrap(names[index], length) + text
+            for index, text in zip(classes, below)
+        ], wide, high), length)
+        for length in range(_longest_word(names, classes), 41))
+    size = min(size, 20 / scale**0.4)
+    for index, text in enumerate(below):
+        name = wrap(names[classes[index]], width_of_line) + text
         row, column = divmod(index, scale)
         color = CONSISTENT if consistent[index] else COMPLEMENTARY
         axes.add_patch(

@@ -12,13 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..engine.hooks.sdd_report_hook import CASES as LOGGED_CASES
-from .drawing import COLORS, FigureAndNumbers, plt, shorten
+from .drawing import (COMPLEMENTARY, CONSISTENT, NETWORKS, FigureAndNumbers,
+                      plt, wrap)
 from .outputs import Outputs
 
 CASES = dict(
     zip(LOGGED_CASES, ('image right, cell right', 'image right, cell wrong',
                        'image wrong, cell right', 'image wrong, cell wrong')))
-CASE_COLORS = ('#0072B2', '#E69F00', '#56B4E9', '#999999')
+# cells that are as right as their image are blue, others orange
+CASE_COLORS = (CONSISTENT, COMPLEMENTARY, '#D55E00', '#56B4E9')
+DARK = (CONSISTENT, '#D55E00')
 FEW, DRAWN_CLASSES = 10, 10
 """Least number of images of a t-SNE, and how many classes it shows."""
 Lines = Dict[str, Tuple[list, list]]
@@ -59,7 +62,7 @@ def correlations(teacher: Outputs, students: Dict[str, Outputs],
         picture = axes.imshow(
             difference.numpy(), vmin=0, vmax=top, cmap='cividis')
         axes.set(
-            title=f'{shorten(name, 30)}\nmean {difference.mean():.3f}',
+            title=f'{wrap(name, 30)}\nmean {difference.mean():.3f}',
             xlabel='class',
             ylabel='class')
         _name_classes(axes, names)
@@ -79,7 +82,7 @@ def _name_classes(axes, names: Sequence[str]) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         return
-    labels = [shorten(name, 12) for name in names]
+    labels = [wrap(name, 24) for name in names]
     upright = max(map(len, labels)) < 3
     axes.set_xticks(
         range(len(names)),
@@ -110,7 +113,7 @@ def tsne(students: Dict[str, Outputs],
         figsize=(4.4 * len(students) + 1.2, 4.6),
         layout='constrained',
         squeeze=False)
-    found = {}
+    found, palette = {}, plt.get_cmap('viridis')
     for axes, (name, outputs) in zip(grid[0], students.items()):
         kept = (outputs.labels < DRAWN_CLASSES).nonzero()[:most, 0]
         features, labels = outputs.features[kept], outputs.labels[kept]
@@ -123,10 +126,10 @@ def tsne(students: Dict[str, Outputs],
             axes.scatter(
                 *places[labels.numpy() == label].T,
                 s=7,
-                color=COLORS[label % len(COLORS)],
+                color=palette(label / max(1, DRAWN_CLASSES - 1)),
                 marker='osD^v'[label // 2 % 5],
-                label=shorten(names[label], 20))
-        axes.set(title=shorten(name, 30), xticks=[], yticks=[])
+                label=wrap(names[label], 26))
+        axes.set(title=wrap(name, 30), xticks=[], yticks=[])
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -171,8 +174,7 @@ def cases(teacher: Outputs) -> FigureAndNumbers:
                     f'{share:.0f}',
                     ha='center',
                     va='center',
-                    color='black' if color in ('#E69F00', '#56B4E9',
-                                               '#999999') else 'white')
+                    color='white' if color in DARK else 'black')
         left += shares
     axes.set(
         yticks=rows,
@@ -215,7 +217,8 @@ def cases_over_training(logged: Lines) -> FigureAndNumbers:
 def curves(title: str,
            ylabel: str,
            series: Lines,
-           xlabel: str = 'iteration') -> FigureAndNumbers:
+           xlabel: str = 'iteration',
+           colors: Sequence[str] = NETWORKS) -> FigureAndNumbers:
     """Lines over training.
 
     Args:
@@ -223,10 +226,11 @@ def curves(title: str,
         ylabel (str): The quantity and its unit.
         series (Lines): Steps and values by name.
         xlabel (str): Unit of the steps. Defaults to 'iteration'.
+        colors (Sequence[str]): Of the lines. Defaults to those of networks.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout='constrained')
     styles = cycle(('-', '--', '-.', ':'))  # so that equal lines show
-    for (name, line), color, style in zip(series.items(), cycle(COLORS),
+    for (name, line), color, style in zip(series.items(), cycle(colors),
                                           styles):
         axes.plot(*line, color=color, label=name, lw=1.8, ls=style)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)

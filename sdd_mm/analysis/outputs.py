@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The outputs of one network for a set of images, cell by cell."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Tuple
 
 from torch import Tensor
@@ -15,6 +15,7 @@ class Outputs:
         logits (Tensor): Global logits, (n, K).
         cells (Tensor): Predicted classes of the cells, (N, n): scale by scale,
             row-major within a scale.
+        shares (Tensor): Softmax of these predictions, (N, n).
         features (Tensor): Average of the feature map, (n, C).
         scales (tuple[int]): The scales of the cells.
         pooling (str): Their pooling. Defaults to 'hierarchical'.
@@ -22,6 +23,7 @@ class Outputs:
     labels: Tensor
     logits: Tensor
     cells: Tensor
+    shares: Tensor
     features: Tensor
     scales: Tuple[int, ...]
     pooling: str = 'hierarchical'
@@ -32,9 +34,25 @@ class Outputs:
         return self.logits.argmax(dim=1)
 
     @property
+    def confidence(self) -> Tensor:
+        """Softmax of the predicted classes of the images, (n,)."""
+        return self.logits.softmax(dim=1).amax(dim=1)
+
+    @property
     def right(self) -> Tensor:
         """Which images are classified correctly, (n,)."""
         return self.classes == self.labels
+
+    def only(self, index: int) -> 'Outputs':
+        """The outputs for one of the images."""
+        one = slice(index, index + 1)
+        return replace(
+            self,
+            labels=self.labels[one],
+            logits=self.logits[one],
+            cells=self.cells[:, one],
+            shares=self.shares[:, one],
+            features=self.features[one])
 
     @property
     def compared(self) -> Tensor:

@@ -6,7 +6,7 @@ import io
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,8 +23,13 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 img { max-width: 100%; } figure { margin: 0; }
 table { border-collapse: collapse; margin-bottom: 1.5rem; }
-td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align:
-  right; } td:first-child, th:first-child { text-align: left; }
+td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; }
+.numbers td, .numbers th { text-align: right; }
+.numbers td { white-space: nowrap; }
+.numbers td:first-child, .numbers th:first-child { text-align: left; }
+.facts td { vertical-align: top; overflow-wrap: anywhere; }
+.facts td:first-child { color: #555; white-space: nowrap; }
+.scrolls { overflow-x: auto; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
 .note { color: #555; }
 """
@@ -75,14 +80,23 @@ class Report:
         if note:
             self._parts.append(f'<p class="note">{html.escape(note)}</p>')
 
-    def table(self, head: List[str], rows: List[List[str]]) -> None:
-        """Add a table of text."""
+    def list(self, lines: Sequence[str]) -> None:
+        """Add a list of sentences."""
+        items = ''.join(f'<li>{html.escape(line)}</li>' for line in lines)
+        self._parts.append(f'<ul>{items}</ul>')
+
+    def table(self, head: Sequence[str],
+              rows: Sequence[Sequence[str]]) -> None:
+        """Add a table of text; without a head, one of facts."""
         lines = [
             '<tr>' + ''.join(f'<{cell}>{html.escape(text)}</{cell}>'
                              for text in row) + '</tr>'
             for cell, row in [('th', head), *(('td', row) for row in rows)]
+            if row
         ]
-        self._parts.append(f'<table>{"".join(lines)}</table>')
+        kind = 'numbers' if head else 'facts'
+        self._parts.append(f'<div class="scrolls"><table class="{kind}">'
+                           f'{"".join(lines)}</table></div>')
 
     def figure(self, name: str, found: Tuple[Figure, dict], alt: str) -> None:
         """Add a figure, and write it as PNG and its numbers as JSON."""

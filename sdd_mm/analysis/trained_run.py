@@ -126,13 +126,13 @@ class TrainedRun:
                     logits = network(inputs)
                 record, = recorder.data_buffer
                 local = record.local_logits(scales, pooling)
-                found.append((labels_of(data['data_samples']), logits,
-                              local.argmax(dim=-1).T,
-                              record.feature.flatten(2).mean(dim=2)))
-        labels, logits, cells, features = (
+                shares, cells = local.float().softmax(dim=-1).max(dim=-1)
+                found.append((labels_of(data['data_samples']), logits, cells.T,
+                              shares.T, record.feature.flatten(2).mean(dim=2)))
+        labels, logits, cells, shares, features = (
             torch.cat(parts).float().cpu() for parts in zip(*found))
         return Outputs(labels.long(), logits,
-                       cells.long().T, features, scales, pooling)
+                       cells.long().T, shares.T, features, scales, pooling)
 
 
 def load_run(checkpoint: str,

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from ..analysis.comparison import Measured, milliseconds
+from ..analysis.comparison import Cost, Measured, milliseconds
 from ..analysis.validation import (evenly_spaced, labels_of, validation_loader,
                                    validation_of)
 from ..images import innermost
@@ -137,7 +137,7 @@ class Run:
         """Classify the images of a dataloader, and time the file."""
         right = self.right(loader)
         latency = {size: self.latency(size) for size in (1, 32)}
-        return Measured(right, None, None, latency, self.size)
+        return Measured(right, Cost(None, None, latency, self.size))
 
     def right(self, loader: DataLoader) -> torch.Tensor:
         """Which images of a dataloader are classified correctly, (n,)."""
@@ -161,7 +161,7 @@ class Run:
     def describe(self, loader: DataLoader) -> str:
         """Accuracy, latency and size in words."""
         found = self.measure(loader)
-        one, many = map(milliseconds, found.latency.values())
+        one, many = map(milliseconds, found.cost.latency.values())
         return (f'top-1 {found.accuracy:.2f} % of {len(found.right)} '
                 f'validation images; {one} for 1 image, {many} for 32 (CPU); '
-                f'{found.size / 2**20:.2f} MiB')
+                f'{self.size / 2**20:.2f} MiB')

@@ -6,51 +6,21 @@ from typing import Dict, List
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, DefaultScope
 
-from ..analysis.comparison import (REPEATS, Measured, measure, milliseconds,
-                                   verdict)
+from ..analysis.classifier import load_classifier
+from ..analysis.comparison import Measured, measure, place, table, verdict
 from ..analysis.report import logged
 from ..analysis.validation import validation_loader
 from ..converters.quantized import Run
-from ..weights import read_checkpoint, select
 
 TEACHER, STUDENT_ALONE = 'teacher', 'student alone'
-HEAD = ('network', 'top-1 (95 % interval)', 'parameters', 'MACs',
-        'latency, 1 image', 'latency, 32 images', 'size')
 
 
 def measure_run(config: Path, checkpoint: Path) -> Measured:
     """The network of a run, or its student, on the validation images."""
     cfg = Config.fromfile(config)
-    weights = read_checkpoint(str(checkpoint))['state_dict']
-    model = cfg.model
-    if 'architecture' in model:
-        model, weights = model.architecture, select(weights, 'architecture.')
-    model.backbone.pop('init_cfg', None)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        built = MODELS.build(
-            dict(
-                model,
-                _scope_='mmpretrain',
-                data_preprocessor=cfg.data_preprocessor))
-    built.load_state_dict(weights)
-    return measure(built.to(get_device()), validation_loader(cfg))
-
-
-def table(found: Dict[str, Measured]) -> List[List[str]]:
-    """A row for each network."""
-    rows = [list(HEAD)]
-    for title, one in found.items():
-        low, high = one.interval
-        rows.append([
-            title, f'{one.accuracy:.1f} % ({low:.1f} to {high:.1f})',
-            *(f'{value / 1e6:.{digits}f} M' if value else ''
-              for value, digits in ((one.parameters, 2), (one.macs, 0))),
-            *map(milliseconds, one.latency.values()),
-            f'{one.size / 2**20:.1f} MiB'
-        ])
-    return rows
+    model = load_classifier(str(checkpoint), cfg)
+    return measure(model.to(get_device()), validation_loader(cfg))
 
 
 def measure_graph(path: Path) -> Measured:
@@ -102,12 +72,9 @@ def text(found: Dict[str, Measured], exported: Dict[str, Measured],
     lines.insert(1,
                  '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
     count = len(next(iter(found.values())).right)
-    place = 'the CPU' if get_device() == 'cpu' else (
-        'the GPU, of ONNX files on the CPU')
     lines += [
-        '', f'Top-1 accuracy on {count} validation images; latency on '
-        f'{place}, median of {REPEATS - 2} and '
-        f'{REPEATS // 3 - 2}.', ''
+        '', f'Top-1 accuracy on {count} validation images. '
+        f'{place(get_device())}.', ''
     ]
     students = [title for title in found if title != TEACHER]
     lines += [

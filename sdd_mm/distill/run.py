@@ -243,6 +243,7 @@ def _run(recipe: Recipe, configs: Path, out: Path, method: str) -> Path:
     checkpoint = done[method][1]
     others = [name for name in recipe.methods if name != method]
     steps.report(checkpoint, done[others[0]][1] if others else None,
+                 done['student'][1] if 'student' in done else None,
                  out / 'report')
     steps.export(checkpoint, out / 'student.pth')
     titles = {'student': STUDENT_ALONE}

@@ -66,9 +66,13 @@ def check(config: Path) -> None:
     call('check', ['-m', 'sdd_mm.doctor', str(config), '--steps', '2'])
 
 
-def report(checkpoint: Path, against: Optional[Path], out: Path) -> None:
+def report(checkpoint: Path, against: Optional[Path], alone: Optional[Path],
+           out: Path) -> None:
     """Draw what a student learned."""
-    other = ['--against', str(against)] if against else []
+    other = [
+        word for name, path in (('against', against), ('alone', alone))
+        if path is not None for word in (f'--{name}', str(path))
+    ]
     call('report', [
         tool('analysis/report.py'),
         str(checkpoint), *other, '--out',

@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
 from arguments import add_run_arguments  # noqa: E402
 
-FIGURES = ('accuracy', 'loss-by-scale', 'loss-by-kind', 'cases-over-training',
-           'cases', 'misclassified', 'won', 'correlations', 'features')
+FIGURES = ('verdicts', 'accuracy', 'loss-by-scale', 'loss-by-kind',
+           'cases-over-training', 'cases', 'misclassified', 'won',
+           'correlations', 'features')
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +28,10 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='a checkpoint of another run with the same teacher and data, '
         'such as plain KD')
+    parser.add_argument(
+        '--alone',
+        type=Path,
+        help='a checkpoint of the student trained without a teacher')
     add_run_arguments(parser)
     parser.add_argument(
         '--names',

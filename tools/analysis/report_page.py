@@ -10,9 +10,13 @@ import torch
 from arguments import parse_settings
 from matplotlib import pyplot as plt
 from mmengine.logging import print_log
+from report_head import write_classes, write_head
 
 from sdd_mm.analysis import (TrainedRun, cell_figures, figures, load_run,
                              validation_loader, validation_of)
+from sdd_mm.analysis.drawing import COMPLEMENTARY as COMPLEMENTARY_COLOR
+from sdd_mm.analysis.drawing import CONSISTENT, SCALES
+from sdd_mm.analysis.outputs import Outputs
 from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import prefixes
@@ -112,15 +116,9 @@ def data(run: TrainedRun) -> dict:
 def write(page: Report, args, runs: dict, batches: list, teacher,
           students: dict) -> None:
     """Fill the page."""
-    page.heading(
-        'Accuracy', f'Top-1 (%) of {len(teacher.labels)} validation images, '
-        'computed for this page')
-    page.table(['', 'top-1', 'agrees with the teacher'], [[
-        name, f'{100 * outputs.right.float().mean():.2f}',
-        f'{100 * (outputs.classes == teacher.classes).float().mean():.2f}'
-    ] for name, outputs in dict(teacher=teacher, **students).items()])
-    heading = 'Accuracy'
-    drawn = (*over_training(args, runs),
+    write_head(page, args, runs, batches, teacher, students)
+    heading = None
+    drawn = (lead(runs, batches, teacher), *over_training(args, runs),
              *of_cells(args, runs, batches, teacher, students),
              *of_classes(runs, teacher, students))
     for shown in drawn:
@@ -132,6 +130,7 @@ def write(page: Report, args, runs: dict, batches: list, teacher,
         found = shown.make()
         page.figure(shown.name, found, shown.alt)
         plt.close(found[0])
+    write_classes(page, teacher, students, next(iter(runs.values())).names)
     page.heading('Config')
     for name, outputs in dict(teacher=teacher, **students).items():
         if not figures.varies(outputs.logits):
@@ -166,6 +165,23 @@ class Shown(NamedTuple):
     make: Callable
 
 
+def lead(runs: dict, batches: list, teacher: Outputs) -> Shown:
+    """The picture that says most: right as a whole, divided in its parts."""
+    run = next(iter(runs.values()))
+    divided = (~teacher.consistent(run.consistency)).float().mean(dim=0)
+    divided[~teacher.right] -= 1
+    index = int(divided.argmax())
+    picture, = pictures(run, batches, torch.tensor([index]))
+    return Shown(
+        'verdicts', 'What the teacher sees in one picture',
+        'The class that it predicts for the whole picture and for the cells '
+        'of each scale, with its confidence. Cells whose answer is as right '
+        'or as wrong as the whole are blue, the others orange; SDD gives '
+        'orange cells more weight', 'predictions of the cells of a picture',
+        partial(cell_figures.explain, picture, teacher.only(index), run.names,
+                int(teacher.labels[index]), run.consistency))
+
+
 def over_training(args, runs: dict) -> Iterator[Shown]:
     """Figures of what the runs logged up to their checkpoints."""
     first, run = next(iter(runs.items()))
@@ -185,7 +201,9 @@ def over_training(args, runs: dict) -> Iterator[Shown]:
     accuracy = {name: line for name, line in accuracy.items() if line}
     if accuracy:
         yield Shown(
-            'accuracy', 'Accuracy', '', 'accuracy over training',
+            'accuracy', 'Accuracy over training',
+            'On the validation set, after each epoch',
+            'accuracy over training',
             partial(figures.curves, 'Accuracy on the validation set',
                     'top-1 (%)', accuracy,
                     'epoch' if by_epoch else 'iteration'))
@@ -213,7 +231,13 @@ def over_training(args, runs: dict) -> Iterator[Shown]:
                     named(name, of), 'The loss over training',
                     'The loss of logged iterations, by scale and by kind of '
                     'cell; both splits add up to the loss', title,
-                    partial(figures.curves, title, 'loss', series))
+                    partial(
+                        figures.curves,
+                        title,
+                        'loss',
+                        series,
+                        colors=SCALES if series is scales else
+                        (CONSISTENT, COMPLEMENTARY_COLOR)))
         if set(figures.CASES) <= set(lines) and len(
                 lines['both_right'][0]) > 1:
             yield Shown(
@@ -242,13 +266,15 @@ def of_cells(args, runs: dict, batches: list, teacher,
         partial(figures.cases, teacher))
     rows = [('misclassified',
              'Images that the teacher gets wrong and some cells right',
-             'Compare the paper\'s Figure 1',
-             'Misclassified by the teacher (label, not prediction)', teacher,
-             cell_figures.choose_misclassified(teacher, args.samples))]
+             'The teacher misses the picture, and yet some of its cells '
+             'name the true class: plain distillation passes on the mistake '
+             'alone', 'Misclassified by the teacher (label, not prediction)',
+             teacher, cell_figures.choose_misclassified(teacher,
+                                                        args.samples))]
     rows += [
         ('won', f'Images that {first} gets right and {other} wrong',
-         'Compare the paper\'s Figure 4. Images for whose cells the teacher '
-         'predicts the most other classes come first',
+         'Pictures in whose cells the teacher sees the most other classes '
+         'come first',
          f'Right by {first}, wrong by {other} (label, not {other}\'s '
          'prediction); below, the teacher\'s prediction for every cell',
          students[other],
@@ -259,8 +285,8 @@ def of_cells(args, runs: dict, batches: list, teacher,
         yield Shown(
             name, heading, note, heading,
             partial(cell_figures.samples, title,
-                    pictures(run, batches, chosen), chosen, teacher,
-                    wrong.classes, run.names, run.consistency))
+                    pictures(run, batches, chosen), chosen, teacher, wrong,
+                    run.names, run.consistency))
 
 
 def of_classes(runs: dict, teacher, students: dict) -> Iterator[Shown]:
@@ -271,11 +297,15 @@ def of_classes(runs: dict, teacher, students: dict) -> Iterator[Shown]:
             for outputs in (teacher, *students.values())):
         yield Shown(
             'correlations', 'Class correlations',
-            'Compare the paper\'s Figure 3: the correlation of the classes\' '
-            'logits over the images, student minus teacher',
+            'How differently student and teacher relate the classes to each '
+            'other: dark squares are alike (correlations of logits over the '
+            'images, absolute difference)',
             'differences of class correlations',
             partial(figures.correlations, teacher, students, names))
     if (teacher.labels < figures.DRAWN_CLASSES).sum() >= figures.FEW and all(
             figures.varies(outputs.features) for outputs in students.values()):
-        yield Shown('features', 'Features', 'Compare the paper\'s Figure 5',
-                    't-SNE', partial(figures.tsne, students, names))
+        yield Shown(
+            'features', 'Features',
+            'Each dot is a picture. Classes that lie apart are easy '
+            'to tell from each other; distances between groups mean '
+            'little', 't-SNE', partial(figures.tsne, students, names))
