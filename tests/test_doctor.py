@@ -58,9 +58,9 @@ def ask(capsys, teacher, name='sd-kd', **options):
     ])
     found, title = {}, None
     for line in capsys.readouterr().out.splitlines():
-        title = line[5:25].strip() or title
-        mark, text = found.get(title, (line[:3].strip(), ''))
-        found[title] = mark, f'{text}{line[26:]} '
+        title = line[9:29].strip() or title
+        mark, text = found.get(title, (line[:7].strip(), ''))
+        found[title] = mark, f'{text}{line[30:]} '
     return code, found
 
 
@@ -72,18 +72,20 @@ def test_a_fork_beside_the_package_it_stands_for(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     findings = {one.title: one for one in installation()}
     assert 'onedl-mmengine 0.10.12, mmengine' in findings['versions'].text
-    assert findings['mmengine'].mark == 'BAD'
+    assert findings['mmengine'].mark == 'error'
     assert 'uninstall both' in findings['mmengine'].text
 
 
 def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, found = ask(capsys, teacher)
-    assert code == 0 and 'BAD' not in {mark for mark, _ in found.values()}
+    assert code == 0 and 'error' not in {mark for mark, _ in found.values()}
     texts = {title: text for title, (_, text) in found.items()}
-    assert f'torch {torch.__version__.split("+")[0]}' in texts['versions']
-    assert 'allow_checkpoint' in texts['repaired']
-    assert 'losses/scale_decoupled_loss.py' in texts['ScaleDecoupledLoss']
+    assert 'versions' not in texts  # of the installation
+    order = ['config', 'train', 'val', 'images', 'teacher', 'student', 'cells']
+    assert [*texts][:7] == order and [*texts][-1] == 'cost'
+    assert re.search(r'[\d,]+ parameters, \d+%', texts['student'])
+    assert re.search(r'an epoch, .* for 12 epochs', texts['cost'])
     assert '500 images, 10 classes' in texts['val']
     assert 'of student and teacher' in texts['images']
     assert 'of 500 images' in texts['teacher']
@@ -92,8 +94,27 @@ def test_a_good_set_up(capsys, teacher, tmp_path, monkeypatch):
         difference = re.search(f'{role} (.e-..)', texts['heads'])
         assert float(difference[1]) < 1e-5
     assert 'distill.loss_sdd' in texts['losses']
-    assert 's for 64 images' in texts['step']
+    assert 's a step of 64 images' in texts['cost']
     assert not list(tmp_path.iterdir())  # nothing is written
+
+
+def test_the_installation_is_shown_if_asked_or_broken(capsys, teacher,
+                                                      monkeypatch):
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    version = f'torch {torch.__version__.split("+")[0]}'
+    assert version in alone and 'allow_checkpoint' in alone
+    assert 'losses/scale_decoupled_loss.py' in alone
+    config = str(ROOT / 'configs' / 'demo' / 'none.py')
+    assert main([config, '--installation']) == 1
+    asked = capsys.readouterr().out
+    assert asked.startswith(alone) and 'none.py' in asked
+    monkeypatch.setattr('sdd_mm.doctor.installation.CLASSES',
+                        [(MODELS, 'SDDDistiller'), (MODELS, 'NoSuchClass')])
+    assert main([config]) == 1
+    broken = capsys.readouterr().out
+    assert broken.startswith(
+        'error    NoSuchClass') and 'SDDDist' not in broken
 
 
 def other_weights(teacher, path):
@@ -120,7 +141,7 @@ def test_a_wrong_teacher(capsys, teacher, tmp_path, change, message):
     change(teacher, tmp_path / 'wrong.pth')
     code, found = ask(capsys, tmp_path / 'wrong.pth')
     mark, text = found['teacher']
-    assert code == 1 and mark == 'BAD' and 'step' not in found
+    assert code == 1 and mark == 'error' and 'cost' not in found
     assert re.search(message, text)
 
 
@@ -160,7 +181,7 @@ def test_few_images_are_sorted_alike_by_anyone():
 def test_a_wrong_config(capsys, teacher, options, message):
     code, found = ask(capsys, teacher, **options)
     mark, text = found['config']
-    assert code == 1 and mark == 'BAD' and message in text, text
+    assert code == 1 and mark == 'error' and message in text, text
     assert 'teacher' not in found
 
 
@@ -173,7 +194,7 @@ def test_a_normalization_in_other_units(capsys, mean, std):
             'data_preprocessor.std': [std] * 3
         })
     mark, text = found['images']
-    assert code == 1 and mark == 'BAD' and 'losses' not in found
+    assert code == 1 and mark == 'error' and 'losses' not in found
     assert 'data_preprocessor.mean' in text and '0 to 255' in text
 
 
@@ -193,7 +214,7 @@ def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
     key = 'val_dataloader'
     code, found = ask(capsys, teacher, **{f'{key}.dataset.num_scenes': '8'})
     mark, text = found['teacher']
-    assert (code, mark) == (0, ''), text
+    assert (code, mark) == (0, 'warning'), text
     assert 'of 8 images: too few images to tell' in text
     argument = parse_args(['a.py']).batches
     cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-kd.py')
@@ -218,7 +239,7 @@ def test_other_images_for_the_teacher(capsys, teacher, given):
     assert 'teacher: mean [64, 64, 64]' in found['images'][1]
     # a scene that is 1 brighter in all than the teacher knows it
     assert (code, found['teacher'][0]) == ((0, 'ok') if given == 'convert' else
-                                           (1, 'BAD'))
+                                           (1, 'error'))
 
 
 def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
@@ -228,7 +249,7 @@ def test_a_teacher_is_asked_about_all_classes(capsys, teacher, tmp_path):
     content['state_dict']['head.fc.bias'][:] = torch.eye(10)[3]
     torch.save(content, tmp_path / 'constant.pth')
     code, found = ask(capsys, tmp_path / 'constant.pth')
-    assert code == 1 and found['teacher'][0] == 'BAD'
+    assert code == 1 and found['teacher'][0] == 'error'
     loader = evenly_spaced(DataLoader(range(1000), batch_size=10), 100)
     assert torch.cat(list(loader))[[0, 50, 99]].tolist() == [0, 505, 999]
 
@@ -246,7 +267,7 @@ def test_a_loss_that_is_not_finite_or_cannot_be(capsys, teacher):
     code, found = ask(capsys, teacher,
                       **{'optim_wrapper.optimizer.lr':
                          '1e38'}, **{'optim_wrapper.clip_grad': 'None'})
-    assert code == 1 and 'BAD' in (found['losses'][0], found['step'][0])
+    assert code == 1 and 'error' in (found['losses'][0], found['cost'][0])
 
 
 def test_an_optimizer_that_only_mmpretrain_has(capsys, teacher):
@@ -268,7 +289,8 @@ def test_what_is_said_and_is_no_mistake(capsys):
         })
     assert code == 0
     assert 'its outputs are noise' in found['teacher'][1]
-    assert found['cells'][0] == '' and 'repeat cells' in found['cells'][1]
+    assert found['cells'][0] == 'warning' and 'repeat cells' in found['cells'][
+        1]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +306,7 @@ def test_the_other_methods(capsys, teacher, name):
 def test_a_network_alone(capsys, teacher):
     code, found = ask(capsys, teacher, 'student',
                       **{'model.teacher_ckpt': None})
-    assert code == 0 and {'step', 'images'} < set(found)
+    assert code == 0 and {'cost', 'images'} < set(found)
     pixels = re.search('pixels of mean (.*) and std (.*) ', found['images'][1])
     # scenes are dark: 64 and 64 are not quite theirs
     assert abs(float(pixels[1])) < 1 and 0.5 < float(pixels[2]) < 2
@@ -302,7 +324,7 @@ def test_the_command():
 
 def test_a_config_that_is_not_there(capsys):
     assert main(['no.py']) == 1
-    assert 'BAD  config' in capsys.readouterr().out
+    assert 'error    config' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments, code', [(['--help'], 0),

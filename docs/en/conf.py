@@ -17,9 +17,9 @@ myst_heading_anchors = 3
 # links to files of the repository are for who reads it there
 suppress_warnings = ['myst.xref_missing']
 exclude_patterns = ['_build']
-html_theme = 'alabaster'
-html_theme_options = dict(
-    description='Scale Decoupled Distillation for MMRazor and MMPretrain',
-    page_width='72rem')
+html_theme = 'furo'
+html_title = f'sdd_mm {release}'
+html_static_path = ['_static']
+html_css_files = ['wide.css']
 autodoc_typehints = 'none'  # the docstrings have them
 autodoc_member_order = 'bysource'

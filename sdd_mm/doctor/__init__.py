@@ -1,8 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Looks at an installation and, given a config, at what would be trained.
 
-    python -m sdd_mm.doctor
-    python -m sdd_mm.doctor configs/demo/sd-kd.py
+    python -m sdd_mm.doctor                         # the installation
+    python -m sdd_mm.doctor configs/demo/sd-kd.py   # what it would train
 
 Nothing is written. The exit code is 1 if something cannot be right.
 
@@ -25,5 +25,5 @@ class Finding(NamedTuple):
     text: str
 
 
-GOOD, FACT, BAD = MARKS = ('ok', '', 'BAD')
+GOOD, FACT, WARN, BAD = MARKS = ('ok', '', 'warning', 'error')
 ENOUGH = 250  # images to try a teacher on

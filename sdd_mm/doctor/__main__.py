@@ -15,9 +15,13 @@ from . import BAD, ENOUGH, Finding
 def parse_args(arguments: Optional[list] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='python -m sdd_mm.doctor',
-        description='Look at the installation and, given a config, at what '
-        'would be trained. Nothing is written')
+        description='Look at what a config would train or, without one, at '
+        'the installation. Nothing is written')
     parser.add_argument('config', nargs='?', help='config of a run')
+    parser.add_argument(
+        '--installation',
+        action='store_true',
+        help='with a config: look at the installation, too')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -43,23 +47,28 @@ def _setting(text: str) -> str:
 
 
 def main(arguments: Optional[list] = None) -> int:
-    """Report on the installation and on a config.
+    """Report on a config and, if asked or broken, on the installation.
 
     Args:
         arguments (list[str], optional): The command line. Defaults to None,
             that of the process.
 
     Returns:
-        int: The exit code, 1 if something is bad.
+        int: The exit code, 1 if there is an error.
     """
     args = parse_args(arguments)
     from .. import plugin  # noqa: F401  (first: it repairs the stack)
     from .. import safety
     from .installation import installation
     safety.guard()
-    code = max(map(_show, installation()))
+    found, code = installation(), 0
+    if args.config is not None and not args.installation:
+        found = [one for one in found if one.mark == BAD]
+    for finding in found:
+        code = max(code, _show(finding))
     if args.config is not None:
-        print()
+        if found:
+            print()
         code = max(code, *map(_show, _quietly(_findings(args))))
     return code
 
@@ -103,13 +112,13 @@ def _show(finding: Finding) -> int:
     """Print a finding, wrapped to the screen.
 
     Returns:
-        int: 1 if it is bad, 0 if not.
+        int: 1 if it is an error, 0 if not.
     """
     first = True
     for line in finding.text.splitlines():
-        for part in textwrap.wrap(line.strip(), 92) or ['']:
-            head = (f'{finding.mark:3}  {finding.title:20} '
-                    if first else ' ' * 26)
+        for part in textwrap.wrap(line.strip(), 88) or ['']:
+            head = (f'{finding.mark:7}  {finding.title:20} '
+                    if first else ' ' * 30)
             print(f'{head}{part}', flush=True)
             first = False
     return int(finding.mark == BAD)

@@ -28,7 +28,7 @@ from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadError
 from ..runtime.utils import num_classes
 from ..weights import weights_hash
-from . import BAD, ENOUGH, FACT, GOOD, Finding
+from . import BAD, ENOUGH, FACT, GOOD, WARN, Finding
 
 # a teacher must be at least so far from chance level to all right
 LEAST = 0.1
@@ -49,7 +49,8 @@ def set_up(cfg: Config, batches: Optional[int],
         steps (int): Number of training steps to make.
 
     Yields:
-        Finding: One after the other; it ends with the first bad one.
+        Finding: One after the other: config, data, teacher, student, method,
+            cost. It ends with the first error.
     """
     cfg.setdefault('work_dir', 'work_dirs/doctor')
     try:
@@ -58,13 +59,6 @@ def set_up(cfg: Config, batches: Optional[int],
         yield Finding(BAD, 'config', str(error))
         return
     yield Finding(GOOD, 'config', 'keys, values, data and checkpoints agree')
-    for sentence in without_meaning(model):
-        yield Finding(FACT, 'method', sentence)
-    for key, part, count in learned_parts(model):
-        yield Finding(
-            FACT, 'method', f'{key.split(".")[1]} ({type(part).__name__}) '
-            f'learns {count:,} parameters beside the student, which are saved '
-            'to resume and left out of exports')
     try:
         yield from _try(cfg, model, batches, steps)
     except Exception as error:  # data and networks may do anything
@@ -91,7 +85,26 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
         yield finding
         if finding.mark == BAD:
             return
+        yield _student(model)
+    for sentence in without_meaning(model):
+        yield Finding(WARN, 'method', sentence)
+    for key, part, count in learned_parts(model):
+        yield Finding(
+            FACT, 'method', f'{key.split(".")[1]} ({type(part).__name__}) '
+            f'learns {count:,} parameters beside the student, which are saved '
+            'to resume and left out of exports')
     yield from _steps(cfg, model, loaders['train_dataloader'], max(1, steps))
+
+
+def _student(model: FrozenTeacherDistill) -> Finding:
+    sizes = [
+        sum(p.numel() for p in network.parameters())
+        for network in (model.student, model.teacher)
+    ]
+    network = getattr(model.student, 'backbone', model.student)
+    return Finding(
+        FACT, 'student', f'{type(network).__name__} of {sizes[0]:,} '
+        f"parameters, {sizes[0] / sizes[1]:.0%} of the teacher's")
 
 
 def _data(key: str, cfg: dict, loader) -> Finding:
@@ -142,12 +155,12 @@ def _teacher(model: FrozenTeacherDistill, loader,
     title = f'{type(network).__name__}'
     if model.teacher_ckpt is None:
         return Finding(
-            FACT, 'teacher', f'{title} without model.teacher_ckpt, and '
+            WARN, 'teacher', f'{title} without model.teacher_ckpt, and '
             'model.allow_untrained_teacher is set: its outputs are noise')
     title += (f' of {Path(str(model.teacher_ckpt)).name}, SHA-256 '
               f'{weights_hash(model.teacher)[:8]}')
     if loader is None:
-        return Finding(FACT, 'teacher', f'{title}; no val_dataloader to try '
+        return Finding(WARN, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
     found = []
     size = loader.batch_size or 1
@@ -179,7 +192,7 @@ def _teacher(model: FrozenTeacherDistill, loader,
             'model.teacher_ckpt to a teacher of this data set')
     if accuracy - least < 2 * (least * (1 - least) / seen)**0.5:
         return Finding(
-            FACT, 'teacher', f'{text}: too few images to tell it from chance '
+            WARN, 'teacher', f'{text}: too few images to tell it from chance '
             f'level, {100 * guess:.1f} %')
     return Finding(GOOD, 'teacher', text)
 
@@ -233,7 +246,7 @@ def _steps(cfg: Config, model: nn.Module, loader,
     if reports:
         text = '\n'.join(dict.fromkeys(reports))
         repeated = 'repeat cells' in text
-        yield Finding(FACT if repeated else GOOD, 'cells', text)
+        yield Finding(WARN if repeated else GOOD, 'cells', text)
         yield _heads(distiller)
     finite = all(abs(value) < float('inf') for value in losses.values())
     yield Finding(
@@ -242,11 +255,20 @@ def _steps(cfg: Config, model: nn.Module, loader,
     size = loader.batch_size or 1
     # the first one also allocates, compiles and chooses algorithms
     seconds = statistics.median(seconds[1:] or seconds)
-    epoch = seconds * len(loader)
-    epoch = f'{epoch / 60:.1f} min' if epoch >= 60 else f'{epoch:.0f} s'
+    epoch, epochs = seconds * len(loader), cfg.train_cfg.get('max_epochs')
+    whole = '' if epochs is None else (
+        f', {_duration(epochs * epoch)} for {epochs} epochs')
     yield Finding(
-        FACT, 'step', f'{seconds:.3f} s for {size} images, with 0 workers: '
-        f'{epoch} per epoch on {get_device()}; {_memory_text()}')
+        FACT, 'cost', f'{seconds:.3f} s a step of {size} images, with 0 '
+        f'workers: {_duration(epoch)} an epoch{whole}, on {get_device()}; '
+        f'{_memory_text()}')
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (('h', 3600), ('min', 60)):
+        if seconds >= length:
+            return f'{seconds / length:.1f} {unit}'
+    return f'{seconds:.0f} s'
 
 
 def _heads(distiller) -> Finding:
