@@ -135,13 +135,16 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
     if not isinstance(model, FrozenTeacherDistill):
         return Finding(FACT, 'images', said)
     teacher = InputFormat.of_model(model.teacher)
+    size = '' if model.teacher_input is None else (
+        ', which sees them at {} x {} pixels'.format(
+            *model.teacher_input.size))
     if teacher == own:
-        return Finding(GOOD, 'images', f'{said}, of student and teacher')
+        return Finding(GOOD, 'images', f'{said}, of student and teacher{size}')
     given = 'images converted to that' if model.convert is not None else (
         "the student's images unconverted")
     return Finding(
         FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, and it '
-        f'gets {given}')
+        f'gets {given}{size}')
 
 
 def _says(found: Optional[InputFormat]) -> str:

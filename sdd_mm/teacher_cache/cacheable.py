@@ -124,4 +124,6 @@ def normalization_key(model: FrozenTeacherDistill) -> list:
     ]
     if model.convert is not None:
         steps.append(InputFormat.of_model(model.teacher)[:3])
+    if model.teacher_input is not None:
+        steps.append(model.teacher_input)
     return [str(step) for step in steps]

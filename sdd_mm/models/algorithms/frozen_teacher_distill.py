@@ -19,6 +19,7 @@ from .compiled import compile_student as compile_student_in_place
 from .configs import mmpretrain, preprocessor_config
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
 from .teacher_inference import TeacherInference
+from .teacher_input import build_teacher_input, in_turn
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
 
@@ -50,6 +51,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             may train a student, to try a set-up. Defaults to False.
         teacher_inference (dict, optional): Faster ways to run the teacher,
             see :class:`TeacherInference`. Defaults to None, none of them.
+        teacher_input (dict, optional): How the teacher sees the student's
+            batch: ``dict(type='Resize', scale=...)`` at another size, see
+            :class:`Resize`. Its own normalization acts then. Defaults to
+            None: the same images.
         student_channels_last (bool): Whether the student's weights and maps
             are laid out channels last, which is faster for most convolutions.
             Results differ by rounding. Defaults to False.
@@ -95,6 +100,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  student_loss_weight: float = 1.0,
                  allow_untrained_teacher: bool = False,
                  teacher_inference: Optional[dict] = None,
+                 teacher_input: Optional[dict] = None,
                  student_channels_last: bool = False,
                  compile_student: Union[bool, dict] = False,
                  image_size: Union[int, Tuple[int, int], None] = None,
@@ -112,6 +118,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError('on_normalization_mismatch must be one of '
                              f'{ON_MISMATCH}, got '
                              f'{on_normalization_mismatch!r}')
+        own_input = build_teacher_input(teacher_input)
         stated = isinstance(
             teacher, dict) and ('cfg_path' in teacher or
                                 teacher.get('data_preprocessor') is not None)
@@ -124,7 +131,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 for role, one in networks.items()
             }
             fill_shapes(distiller, networks['architecture'],
-                        networks['teacher'], image_size)
+                        networks['teacher'], image_size, own_input
+                        and own_input.size)
         super().__init__(
             distiller=distiller,
             **networks,
@@ -155,8 +163,12 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if getattr(unused, 'num_classes', 0) is None:  # hooks compare it
             unused.num_classes = getattr(self.data_preprocessor, 'num_classes',
                                          None)
-        self.convert = input_conversion(self.teacher, self, stated,
-                                        on_normalization_mismatch)
+        if own_input is not None and on_normalization_mismatch == 'error':
+            on_normalization_mismatch = 'convert'
+        self.teacher_input = own_input
+        self.convert = in_turn(
+            input_conversion(self.teacher, self, stated,
+                             on_normalization_mismatch), own_input)
         self.teacher.eval()
         self.distiller.stop_teacher_at_map()
         self.teacher_inference = TeacherInference(**(teacher_inference or {}))
@@ -193,7 +205,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return self.student.head
 
     def teacher_images(self, inputs: Tensor) -> Tensor:
-        """The student's images, (B, 3, H, W), in the teacher's format."""
+        """The student's images, (B, 3, H, W), as the teacher sees them."""
         return inputs if self.convert is None else self.convert(inputs)
 
     def init_weights(self) -> None:

@@ -62,8 +62,11 @@ def open_shapes(distiller: dict) -> Iterator[Open]:
                 yield Open(f'model.distiller.{key}', config, names, mapping)
 
 
-def fill_shapes(distiller: dict, student: nn.Module, teacher: nn.Module,
-                image_size: Size) -> None:
+def fill_shapes(distiller: dict,
+                student: nn.Module,
+                teacher: nn.Module,
+                image_size: Size,
+                teacher_size: Optional[Tuple[int, int]] = None) -> None:
     """Fill in the shapes that a distiller's config leaves open.
 
     ``student_channels`` and ``teacher_channels`` are the channels of what the
@@ -76,6 +79,8 @@ def fill_shapes(distiller: dict, student: nn.Module, teacher: nn.Module,
         teacher (nn.Module): The teacher, which stays as it is.
         image_size (int | tuple[int, int], optional): Height and width of the
             training images.
+        teacher_size (tuple[int, int], optional): Those of the teacher's, if
+            it sees them at another size. Defaults to None.
 
     Raises:
         DryRunError: If there is no ``image_size``, or a mapping has no such
@@ -92,13 +97,14 @@ def fill_shapes(distiller: dict, student: nn.Module, teacher: nn.Module,
             'them yourself')
     size = (image_size, ) * 2 if isinstance(image_size, int) else image_size
     networks = dict(zip(ROLES, (student, teacher)))
+    sizes = dict(zip(ROLES, (size, teacher_size or size)))
     records = {
         role:
         _records(networks[role],
                  distiller.get(f'{role}_recorders') or {}, {
                      place.mapping[role]['recorder']
                      for place in needed if role in place.mapping
-                 }, size)
+                 }, sizes[role])
         for role in ROLES
     }
     for key, config, names, mapping in needed:

@@ -1,0 +1,89 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A teacher that sees the student's batch at a resolution of its own."""
+from typing import Optional, Tuple, Union
+
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ...errors import SDDError
+
+MODES = ('bilinear', 'bicubic')
+
+
+class TeacherInputError(SDDError, ValueError):
+    """A ``model.teacher_input`` that cannot be."""
+
+
+@MODELS.register_module(name='Resize')
+class Resize(nn.Module):
+    """Images at another size, for ``FrozenTeacherDistill.teacher_input``.
+
+    Interpolated on the device with antialiasing, as Pillow does. Cells
+    correspond by the grid: the cells of both networks cover the same parts of
+    the image, whatever the sizes of their maps.
+
+    Args:
+        scale (int | tuple[int, int]): Height and width in pixels; a single
+            number stands for both.
+        mode (str): 'bilinear' or 'bicubic'. Defaults to 'bilinear'.
+
+    Raises:
+        TeacherInputError: If ``scale`` is not positive, or there is no such
+            mode.
+
+    Examples:
+        >>> # in a config: the student sees 112 x 112, the teacher 224 x 224
+        >>> model = dict(
+        ...     type='FrozenTeacherDistill',
+        ...     teacher_input=dict(type='Resize', scale=224))
+    """
+
+    def __init__(self,
+                 scale: Union[int, Tuple[int, int]],
+                 mode: str = 'bilinear') -> None:
+        super().__init__()
+        size = (scale, scale) if isinstance(scale, int) else tuple(scale)
+        if len(size) != 2 or not all(
+                isinstance(side, int) and side > 0 for side in size):
+            raise TeacherInputError(
+                'model.teacher_input.scale must be a positive number of '
+                f'pixels, or a height and a width, got {scale!r}')
+        if mode not in MODES:
+            raise TeacherInputError(
+                f'model.teacher_input.mode must be one of {MODES}, got '
+                f'{mode!r}')
+        self.size, self.mode = size, mode
+
+    def extra_repr(self) -> str:
+        return f'{self.size[0]} x {self.size[1]}, {self.mode}'
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Resize images, (B, C, H, W), to (B, C, height, width)."""
+        # no half precision: the CPU has no such kernel
+        found = interpolate(
+            images.float(), self.size, mode=self.mode, antialias=True)
+        return found.to(images.dtype)
+
+
+def build_teacher_input(config: Optional[dict]) -> Optional[Resize]:
+    """The module of a config.
+
+    Raises:
+        TeacherInputError: If it is of another type.
+    """
+    if config is None:
+        return None
+    kind = config.get('type')
+    if kind not in ('Resize', Resize):
+        raise TeacherInputError(
+            "model.teacher_input must be dict(type='Resize', scale=...), got "
+            f'the type {kind!r}')
+    settings = {key: value for key, value in config.items() if key != 'type'}
+    return Resize(**settings)
+
+
+def in_turn(*modules: Optional[nn.Module]) -> Optional[nn.Module]:
+    """The modules that there are, one after the other."""
+    given = [module for module in modules if module is not None]
+    return nn.Sequential(*given) if len(given) > 1 else (given or [None])[0]
