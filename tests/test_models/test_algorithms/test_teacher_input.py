@@ -107,7 +107,7 @@ def test_it_is_cached_by_its_size():
 
 
 def test_shapes_are_found_at_both_sizes():
-    config = distiller('fitnet')
+    config = copy.deepcopy(distiller('fitnet'))
     for key in ('student_shape', 'teacher_shape'):
         config['connectors']['hint'].pop(key)
     model = build(
