@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import io
+import shlex
 import tempfile
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -256,6 +257,8 @@ def _run(recipe: Recipe, configs: Path, out: Path, method: str) -> Path:
         for title, name in (('ONNX', 'student.onnx'), ('int8 ONNX',
                                                        'student.int8.onnx'))
     }
+    classify = shlex.join(
+        map(str, ('python', out / 'infer.py', out / 'student.onnx')))
     names = {role: one.title for role, one in recipe.networks.items()}
     result = text(found, exported, [
         *(f'**{line}**' for line in doubts),
@@ -263,9 +266,8 @@ def _run(recipe: Recipe, configs: Path, out: Path, method: str) -> Path:
         f'{balance(recipe.photos)}.',
         *recipe.photos.notes,
         f'Student: {out / "student.pth"}, {out / "student.onnx"}, '
-        f'{out / "student.int8.onnx"}. `python {out / "infer.py"} '
-        f'{out / "student.onnx"} PICTURE ...` needs onnxruntime, NumPy and '
-        'Pillow alone.',
+        f'{out / "student.int8.onnx"}. `{classify} PICTURE ...` needs '
+        'onnxruntime, NumPy and Pillow alone.',
         f'Figures: {out / "report/report.html"}. Configs: {configs}',
     ])
     path = out / 'result.md'
