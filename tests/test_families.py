@@ -19,7 +19,7 @@ from toy import build as build_algorithm
 from toy import classifier, sdd_loss
 
 from sdd_mm.models.recorders import (FeatureHeadError, FeatureHeadRecorder,
-                                     RegionHeadRecorder)
+                                     LogitsRecorder, RegionHeadRecorder)
 from sdd_mm.models.records import RegionHead
 
 BASES = Path(mmpretrain.__file__).parent / '.mim' / 'configs/_base_/models'
@@ -194,7 +194,22 @@ def test_is_refused_with_its_reason(name, families_page):
         RegionHeadRecorder().initialize(model)
     reason = str(info.value).split(': ', 1)[1].split('. ', 1)[0]
     assert 'RegionHead' not in str(info.value)
-    families_page.check(row(name, reason))
+    families_page.check(row(name, reason, by_logits(name, model)))
+
+
+def by_logits(name, model):
+    """Whether a teacher without cells distills by its logits alone."""
+    recorder = LogitsRecorder()
+    recorder.initialize(model)
+    images = torch.zeros(1, 3, 224, 224)
+    try:
+        with recorder, torch.no_grad():
+            logits = model.eval()(images, mode='tensor')
+    except (FeatureHeadError, TypeError, ValueError):
+        return 'no'  # two heads, or a network that does not classify
+    record = recorder.get_record_data()
+    assert torch.equal(record.logits(), logits) and logits.ndim == 2
+    return 'yes'
 
 
 def test_every_family_has_a_representative():
@@ -225,18 +240,19 @@ class Page:
         if not self.rows:
             return
         rows = [[r for r in self.rows if r.count(' | ') == bars]
-                for bars in (4, 2)]
+                for bars in (4, 3)]
         assert [len(r) for r in rows] == [len(DISTIL), len(REFUSED)]
         table = [
             '| family | representative | as student | as teacher | '
             'recorder |', '|---|---|---|---|---|', *rows[0]
         ]
         refused = [
-            '| family | representative | reason |', '|---|---|---|', *rows[1]
+            '| family | representative | reason | by its logits alone |',
+            '|---|---|---|---|', *rows[1]
         ]
         PAGE.write_text(self.introduction + MEASURED + '\n'.join([
             f'## {len(DISTIL)} families that distill', '', *table, '',
-            f'## {len(REFUSED)} that are refused', '', *refused, ''
+            f'## {len(REFUSED)} without cells', '', *refused, ''
         ]))
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from copy import deepcopy
-from typing import Dict, Optional
+from typing import Dict, Optional, Set, Tuple
 
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -8,7 +8,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
-from ..recorders import (FeatureHeadError, FeatureHeadRecorder,
+from ..recorders import (FeatureHeadError, FeatureHeadRecorder, LogitsRecorder,
                          StageMapsRecorder, TargetRecorder)
 
 HEAD, TARGET = 'feature_head', 'target'
@@ -19,6 +19,9 @@ RECORDS = dict(
     teacher=dict(recorder=HEAD, from_student=False),
     target=dict(recorder=TARGET, from_student=True))
 
+LOGITS_ALONE = ('. KD, DKD and NKD of whole images need logits alone: '
+                "type='LogitLoss' distills any classifier")
+
 
 @MODELS.register_module()
 class SDDDistiller(ConfigurableDistiller):
@@ -27,8 +30,9 @@ class SDDDistiller(ConfigurableDistiller):
     ``ScaleDecoupledLoss`` and ``LogitLoss`` need the feature heads of student
     and teacher and the target. Recorders named ``feature_head`` and
     ``target``, and mappings to them, are added where the config has none;
-    what the config gives is never replaced. Any other MMRazor loss may stand
-    beside them, with its own recorders, connectors and mapping.
+    what the config gives is never replaced. Where no loss asks for cells and
+    a network has no map, its logits are recorded instead. Any other MMRazor
+    loss may stand beside them, with its own recorders, connectors and mapping.
 
     Args:
         student_recorders (dict, optional): As in ``ConfigurableDistiller``.
@@ -79,6 +83,7 @@ class SDDDistiller(ConfigurableDistiller):
                     f'distill loss {name!r} ({type(loss).__name__}) has no '
                     'mapping, so it would never be computed: add it to '
                     'model.distiller.loss_forward_mappings')
+        self._added: Set[Tuple[str, str]] = set()
         for mapping in mappings.values():
             for record in mapping.values():
                 self._add_recorder(**record)
@@ -94,6 +99,8 @@ class SDDDistiller(ConfigurableDistiller):
             self.student_recorders if from_student else self.teacher_recorders)
         if recorder not in manager.recorders and recorder in RECORDERS:
             manager.recorders[recorder] = RECORDERS[recorder]()
+            self._added.add(
+                ('student' if from_student else 'teacher', recorder))
 
     def prepare_from_student(self, model: BaseModel) -> None:
         """Initialize the student's recorders."""
@@ -104,16 +111,32 @@ class SDDDistiller(ConfigurableDistiller):
         self._prepare('teacher', model)
 
     def _prepare(self, role: str, model: nn.Module) -> None:
-        manager = getattr(self, f'{role}_recorders')
-        for recorder in manager.recorders.values():
-            if isinstance(recorder, FeatureHeadRecorder):
+        recorders = getattr(self, f'{role}_recorders').recorders
+        added = (role, HEAD) in self._added
+        if added and not self._asks_cells() and isinstance(
+                recorders[HEAD], FeatureHeadRecorder):
+            try:
+                recorders[HEAD].find(model)
+            except FeatureHeadError:
+                recorders[HEAD] = LogitsRecorder()
+        for recorder in recorders.values():
+            if isinstance(recorder, (FeatureHeadRecorder, LogitsRecorder)):
                 recorder.role = role
         try:
-            manager.initialize(model)
+            getattr(self, f'{role}_recorders').initialize(model)
         except FeatureHeadError as error:
+            advice = LOGITS_ALONE if added and self._asks_cells() else ''
             raise FeatureHeadError(
-                f'{role}: {error} (config key model.distiller.'
+                f'{role}: {error}{advice} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
+
+    def _asks_cells(self) -> bool:
+        """Whether a loss compares more than logits of whole images."""
+        return any(
+            getattr(self.distill_losses[name], 'grid', None) is not None
+            or not isinstance(self.distill_losses[name], RecordLoss)
+            for name, mapping in self.loss_forward_mappings.items()
+            if any(place['recorder'] == HEAD for place in mapping.values()))
 
     @property
     def teacher_head(self) -> Optional[FeatureHeadRecorder]:

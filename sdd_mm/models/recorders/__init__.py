@@ -3,10 +3,12 @@ from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
 from .find_head import FeatureHeadError
 from .find_stages import StageError
 from .image_index_recorder import ImageIndexRecorder
+from .logits_recorder import LogitsRecorder
 from .stage_maps_recorder import StageMapsRecorder
 from .target_recorder import TargetRecorder
 
 __all__ = [
     'FeatureHeadError', 'FeatureHeadRecorder', 'ImageIndexRecorder',
-    'RegionHeadRecorder', 'StageError', 'StageMapsRecorder', 'TargetRecorder'
+    'LogitsRecorder', 'RegionHeadRecorder', 'StageError', 'StageMapsRecorder',
+    'TargetRecorder'
 ]
