@@ -90,7 +90,7 @@ def test_every_command(tmp_path, monkeypatch, capfd, run, changes):
                 short = bool(changes) and 'doctor' in name
                 assert code == short, f'{line}\n{code}\n{said[name]}'
     assert re.findall(
-        r'BAD  (\w+)',
+        r'error    (\w+)',
         said['-m sdd_mm.doctor']) == (['teacher'] if changes else [])
     epochs = 2 if changes else 8
     # what MMPretrain finds with the exported student is what was validated
