@@ -100,7 +100,7 @@ def test_every_command(tmp_path, monkeypatch, capfd, run, changes):
     assert float(accuracy) == pytest.approx(float(tested), abs=0.01)
     assert re.search(r'class \d', said['mine/use_onnx.py'])
     page = Path('report/report.html').read_text()
-    assert page.count('data:image/png') == 9
+    assert page.count('data:image/png') == 10
     assert cv2.imread('report/verdicts.png') is not None
     exported = torch.load('mine/exported.pth', weights_only=True)
     assert exported['meta']['epoch'] == epochs
