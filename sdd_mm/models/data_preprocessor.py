@@ -13,7 +13,8 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
 
     A plain copy waits until the device has finished the previous step. Here
     images are copied without waiting if the dataloader pins its memory, which
-    is the default of ``tools/train.py``; labels are pinned here.
+    is the default of ``tools/train.py``; labels are pinned here. Some images
+    of a batch may lack a label, see ``FrozenTeacherDistill.allow_unlabeled``.
 
     Args:
         *args: The arguments of ``ClsDataPreprocessor``.
@@ -25,17 +26,24 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
         # an asynchronous copy to the CPU would be read too early
         self._non_blocking = self.device.type == 'cuda'
         samples = data.get('data_samples')
-        if self.device.type != 'cpu' and samples and isinstance(
-                samples[0], DataSample):
+        if samples and isinstance(samples[0], DataSample):
             for field in ('gt_label', 'gt_score'):
-                if field in samples[0]:
-                    self._copy(samples, field)
+                self._copy([one for one in samples if field in one], field)
+            if any('gt_label' in one
+                   for one in samples) and not all('gt_label' in one
+                                                   for one in samples):
+                # MMPretrain takes labels of all images, or of none
+                bare = [DataSample() for _ in samples]
+                found = super().forward(
+                    dict(data, data_samples=bare), training)
+                return dict(found, data_samples=self.cast_data(samples))
         return super().forward(data, training)
 
     def _copy(self, samples: List[DataSample], field: str) -> None:
         """Copy one field of all samples at once."""
         values = [sample.get(field) for sample in samples]
-        if any(value.device.type != 'cpu' for value in values):
+        if self.device.type == 'cpu' or not values or any(
+                value.device.type != 'cpu' for value in values):
             return
         batch = torch.cat(values)
         if self.device.type == 'cuda':

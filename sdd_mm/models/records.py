@@ -181,11 +181,6 @@ class LocalLogits:
                 'or record scale 1 with direct pooling')
         return self._logits[global_cell(self.scales)]
 
-    @property
-    def map_size(self) -> Tuple[int, int]:
-        """The cells of its finest scale: no map lies behind them."""
-        return (max(self.scales), ) * 2
-
     def samples(self, rows: Rows) -> 'LocalLogits':
         """The record of some samples."""
         return LocalLogits(self._logits[:, rows], self.scales, self.pooling,

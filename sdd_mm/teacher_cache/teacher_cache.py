@@ -80,7 +80,8 @@ class TeacherCache:
         record = self._run_teacher(self._inputs(some, first_view)[0])
         # behind a tail that is not linear no cell is an average of others
         self.base_only = isinstance(record, FeatureHead)
-        self.map_size = record.map_size
+        # logits alone have no map behind them
+        self.map_size = getattr(record, 'map_size', (1, 1))
         try:
             self.store = RowStore(
                 key=dict(
@@ -95,7 +96,7 @@ class TeacherCache:
                     num_views=dataset.num_views,
                     scales=list(self.scales),
                     pooling=self.pooling,
-                    map_size=list(record.map_size),
+                    map_size=list(self.map_size),
                     base_cells_only=self.base_only,
                     global_logits=self._with_global),
                 num_rows=len(dataset) * dataset.num_views,

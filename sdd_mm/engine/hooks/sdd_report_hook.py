@@ -119,8 +119,8 @@ def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
     Returns:
         dict[str, Tensor]: Scalars. ``part_scale...`` add up to the weighted
         loss, and so do ``part_consistent`` and ``part_complementary``. The
-        others are shares of the cells: ``complementary``, and one for each of
-        :data:`CASES`.
+        others are shares of the cells: ``complementary``, and, of images with
+        a label, one for each of :data:`CASES`.
     """
     cells, batch = rows.loss.shape
     factor = loss.loss_weight * loss.warmup / (
@@ -136,9 +136,10 @@ def split(loss: ScaleDecoupledLoss, rows: CellRows) -> Dict[str, Tensor]:
         part_consistent=factor * (rows.loss.sum() - complementary),
         part_complementary=factor * complementary)
     cases = image & cell, image & ~cell, ~image & cell, ~(image | cell)
-    parts.update(
-        (name, share.float().mean())
-        for name, share in zip(('complementary', *CASES), (mask, *cases)))
+    parts['complementary'] = mask.float().mean()
+    count = (cells * rows.labeled.sum()).clamp(min=1)
+    parts.update((name, (share & rows.labeled).sum() / count)
+                 for name, share in zip(CASES, cases))
     return parts
 
 

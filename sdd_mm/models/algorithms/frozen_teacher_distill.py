@@ -20,6 +20,8 @@ from .configs import mmpretrain, preprocessor_config
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
 from .teacher_inference import TeacherInference
 from .teacher_input import build_teacher_input, in_turn
+from .unlabeled import (UnlabeledError, check_unlabeled, labeled,
+                        losses_of_labeled)
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
 
@@ -49,6 +51,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             as its cross entropy. Defaults to 1.0.
         allow_untrained_teacher (bool): Whether a teacher without checkpoint
             may train a student, to try a set-up. Defaults to False.
+        allow_unlabeled (bool): Whether training images may lack a label: the
+            student's own losses are of the others, and no distillation loss
+            may need the label. Defaults to False.
         teacher_inference (dict, optional): Faster ways to run the teacher,
             see :class:`TeacherInference`. Defaults to None, none of them.
         teacher_input (dict, optional): How the teacher sees the student's
@@ -99,6 +104,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher_ckpt: Optional[str] = None,
                  student_loss_weight: float = 1.0,
                  allow_untrained_teacher: bool = False,
+                 allow_unlabeled: bool = False,
                  teacher_inference: Optional[dict] = None,
                  teacher_input: Optional[dict] = None,
                  student_channels_last: bool = False,
@@ -153,6 +159,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_meta: dict = {}
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
+        self.allow_unlabeled = allow_unlabeled
+        if allow_unlabeled:
+            check_unlabeled(self.distiller, self.student,
+                            self.data_preprocessor)
         self.student_channels_last = student_channels_last
         if student_channels_last:
             check_channels_last(self.student)
@@ -288,7 +298,17 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _own_losses(self, batch_inputs: Tensor,
                     data_samples) -> Dict[str, Tensor]:
-        return self.student(batch_inputs, data_samples, mode='loss')
+        places = labeled(data_samples)
+        if places is None:
+            return self.student(batch_inputs, data_samples, mode='loss')
+        if not self.allow_unlabeled:
+            raise UnlabeledError(
+                f'{len(data_samples) - len(places)} of {len(data_samples)} '
+                'images of a batch have no label: correct train_dataloader, '
+                'or set model.allow_unlabeled=True to learn from the teacher '
+                'alone there')
+        return losses_of_labeled(self.student, batch_inputs, data_samples,
+                                 places)
 
     def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
         """Set the student's mode; the teacher stays in eval."""

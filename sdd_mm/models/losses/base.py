@@ -54,15 +54,49 @@ class RecordLoss(WeightedLoss):
             ``KDCriterion``, ``DKDCriterion``, ``NKDCriterion``, or any module
             that maps (..., K), (..., K) and (...) to (...).
         loss_weight (float): Weight of the loss. Defaults to 1.0.
+        unlabeled_target (str, optional): 'teacher': the teacher's verdict is
+            the label of images that have none. Defaults to None: there must
+            be none, or nothing asks for it.
     """
 
     def __init__(self,
                  criterion: Union[dict, nn.Module],
-                 loss_weight: float = 1.0) -> None:
+                 loss_weight: float = 1.0,
+                 unlabeled_target: Optional[str] = None) -> None:
         super().__init__(loss_weight)
         if isinstance(criterion, dict):
             criterion = MODELS.build(criterion)
+        if unlabeled_target not in (None, 'teacher'):
+            raise ValueError("unlabeled_target must be None or 'teacher', got "
+                             f'{unlabeled_target!r}')
         self.criterion = criterion
+        self.unlabeled_target = unlabeled_target
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it needs a label of every image."""
+        return self.unlabeled_target is None and getattr(
+            self.criterion, 'needs_labels', True)
+
+    without_labels = 'take KDCriterion, which needs none'
+    """What to set so that it needs none."""
+
+    def verdict(self, teacher) -> Tensor:
+        """The logits, (B, K), whose class is the teacher's verdict."""
+        return teacher.logits().detach()
+
+    def known(self, teacher, target: Tensor) -> Tensor:
+        """Targets in which the teacher's verdict stands for missing labels.
+
+        Args:
+            teacher (FeatureHead | RegionHead | LocalLogits): Its record.
+            target (Tensor): Labels, (B,), -1 where there is none, or class
+                scores, (B, K).
+        """
+        if self.unlabeled_target is None or target.ndim != 1:
+            return target
+        return torch.where(target < 0,
+                           self.verdict(teacher).argmax(-1), target)
 
     def forward(self, student, teacher, target: Tensor) -> Tensor:
         """The weighted loss.
@@ -77,6 +111,7 @@ class RecordLoss(WeightedLoss):
         Returns:
             Tensor: A scalar.
         """
+        target = self.known(teacher, target)
         return self.weighted(self.compute(student, teacher, target))
 
     @property

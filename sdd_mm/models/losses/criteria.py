@@ -15,6 +15,7 @@ class RowCriterion(nn.Module):
     Args:
         tau (float): Temperature.
     """
+    needs_labels = True
 
     def __init__(self, tau: float) -> None:
         super().__init__()
@@ -33,6 +34,7 @@ class KDCriterion(RowCriterion):
         >>> # in a config
         >>> criterion = dict(type='KDCriterion', tau=4.0)
     """
+    needs_labels = False
 
     def __init__(self, tau: float = 4.0) -> None:
         super().__init__(tau)

@@ -27,11 +27,13 @@ class CellRows(NamedTuple):
         cell_right (Tensor): Whether the teacher classifies the cell as the
             label, (N, B).
         image_right (Tensor): Whether it classifies the image so, (B,).
+        labeled (Tensor): Whether the image has a label, (B,).
     """
     loss: Tensor
     complementary: Tensor
     cell_right: Tensor
     image_right: Tensor
+    labeled: Tensor
 
 
 @MODELS.register_module()
@@ -67,6 +69,8 @@ class ScaleDecoupledLoss(RecordLoss):
             the forward pass of the loss runs again in the backward pass.
             Defaults to None: 2**25 local logits, which is 1,597 samples for
             1,000 classes and 21 cells.
+        unlabeled_target (str, optional): See :class:`RecordLoss`. Defaults to
+            None.
 
     Raises:
         ValueError: If the scales or a choice is not one of the above.
@@ -89,8 +93,9 @@ class ScaleDecoupledLoss(RecordLoss):
                  complementary_weight: float = 2.0,
                  reduction: str = 'mean',
                  loss_weight: float = 1.0,
-                 chunk_size: Optional[int] = None) -> None:
-        super().__init__(criterion, loss_weight)
+                 chunk_size: Optional[int] = None,
+                 unlabeled_target: Optional[str] = None) -> None:
+        super().__init__(criterion, loss_weight, unlabeled_target)
         self.scales = check_scales(scales)
         if len(set(self.scales)) < len(self.scales):
             raise ValueError('scales must be different, such as (1, 2, 4), '
@@ -106,6 +111,18 @@ class ScaleDecoupledLoss(RecordLoss):
         self.complementary_weight = complementary_weight
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.chunk_size = chunk_size
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the criterion or the rule for cells asks for the label."""
+        return super().needs_labels or (self.unlabeled_target is None
+                                        and self.consistency == 'label')
+
+    without_labels = "take KDCriterion and consistency='class'"
+
+    def verdict(self, teacher) -> Tensor:
+        """The logits, (B, K), that cells are compared with."""
+        return self._teacher_logits(teacher)[1]
 
     @property
     def grid(self) -> Tuple[Tuple[int, ...], str]:
@@ -149,6 +166,7 @@ class ScaleDecoupledLoss(RecordLoss):
             CellRows: The loss is their reduction.
         """
         size = self._chunk_size(student, teacher)
+        target = self.known(teacher, target)
         found = [
             self._rows(*chunk)
             for chunk in _chunks(size, student, teacher, target)
@@ -162,7 +180,7 @@ class ScaleDecoupledLoss(RecordLoss):
             self._loss(student, teacher, target, 'none'),
             complementary_cells(local, target, self.consistency, verdict),
             local.argmax(-1) == label,
-            verdict.argmax(-1) == label)
+            verdict.argmax(-1) == label, label >= 0)
 
     def _loss(self,
               student,

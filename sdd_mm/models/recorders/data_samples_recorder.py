@@ -33,6 +33,8 @@ class DataSamplesRecorder(BaseRecorder):
     def _keep(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if not self._recording:
             return
+        inputs = args[0] if args else kwargs.get('inputs')
+        self.device = getattr(inputs, 'device', None)
         samples = kwargs.get('data_samples')
         if samples is None and len(args) > self._position:
             samples = args[self._position]

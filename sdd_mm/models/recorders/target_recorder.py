@@ -16,7 +16,9 @@ class TargetRecorder(DataSamplesRecorder):
 
     ``gt_score`` (B, K) if the samples have it (Mixup, CutMix, label smoothing
     by score), else ``gt_label`` (B,): one per sample, or all of a
-    :class:`DataSampleBatch`. The losses take the argmax of a soft target; the
+    :class:`DataSampleBatch`. Images without a label, which
+    ``FrozenTeacherDistill`` lets pass only if it is told to, have the label
+    -1. The losses take the argmax of a soft target; the
     first soft batch is logged once.
 
     In a config the type is written ``Target``: MMRazor appends ``Recorder``.
@@ -44,10 +46,14 @@ class TargetRecorder(DataSamplesRecorder):
                     'the class of the largest score.',
                     logger='current')
             return torch.stack([sample.gt_score for sample in samples])
-        if 'gt_label' not in samples[0]:
-            raise ValueError(
-                f'the data samples of {self._title} have neither gt_label nor '
-                'gt_score: SDD needs a single-label data set')
+        if not all('gt_label' in sample for sample in samples):
+            if any('gt_score' in sample for sample in samples):
+                raise ValueError(
+                    f'some data samples of {self._title} have scores and some '
+                    'no label')
+            unknown = torch.full((1, ), -1, device=self.device)
+            return torch.cat(
+                [sample.get('gt_label', unknown) for sample in samples])
         target = torch.cat([sample.gt_label for sample in samples])
         if all(isinstance(sample, DataSampleBatch) for sample in samples):
             return target

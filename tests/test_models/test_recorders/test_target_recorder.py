@@ -31,7 +31,8 @@ def test_scores_come_before_labels():
 
 
 @pytest.mark.parametrize('samples, message', [
-    ([DataSample(), DataSample()], 'neither gt_label nor gt_score'),
+    ([DataSample(), DataSample().set_gt_score(torch.ones(3))
+      ], 'some .* have scores and some no label'),
     ([DataSample().set_gt_label([1, 2]),
       DataSample().set_gt_label(1)], '2 data samples have 3 labels'),
     (None, 'without data_samples'),
