@@ -126,7 +126,8 @@ class TrainedRun:
                     logits = network(inputs)
                 record, = recorder.data_buffer
                 local = record.local_logits(scales, pooling)
-                shares, cells = local.float().softmax(dim=-1).max(dim=-1)
+                cells = local.argmax(dim=-1)
+                shares = local.float().softmax(dim=-1).amax(dim=-1)
                 found.append((labels_of(data['data_samples']), logits, cells.T,
                               shares.T, record.feature.flatten(2).mean(dim=2)))
         labels, logits, cells, shares, features = (
