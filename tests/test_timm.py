@@ -157,3 +157,41 @@ def test_a_timm_teacher_that_cannot_teach(tmp_path):
     with pytest.raises(
             ConfigBuilderError, match='teacher timm::convnext_atto: between'):
         make_config(tmp_path / 'run.py', RES18, 'timm::convnext_atto')
+
+
+VIT = 'test_vit2'  # a class token, 64 x 64 pixels
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_vision_transformer_teaches_by_its_logits(tmp_path, suffix):
+    model = trained(VIT)
+    torch.nn.init.normal_(model.head.weight)
+    source, target = tmp_path / f'timm{suffix}', tmp_path / 'vit.pth'
+    if suffix == '.pth':
+        torch.save(model.state_dict(), source)
+    else:
+        from safetensors.torch import save_file
+        save_file(model.state_dict(), source)
+    convert_timm_file(VIT, str(source), str(target))
+    with pytest.raises(ConfigBuilderError, match='kd, dkd and nkd need'):
+        make_config(tmp_path / 'sd-kd.py', RES18, f'timm::{VIT}', 'sd-kd')
+    size = model.default_cfg['input_size'][-1]
+    path = make_config(
+        tmp_path / 'kd.py',
+        RES18,
+        f'timm::{VIT}',
+        'kd',
+        teacher_ckpt=target,
+        teacher_size=size,
+        on_normalization_mismatch='convert')
+    cfg = Config.fromfile(path)
+    assert cfg.model.teacher.type == 'ModuleClassifier'
+    assert cfg.model.teacher_input == dict(type='Resize', scale=size)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        teacher = MODELS.build(cfg.model.teacher).eval()
+    load_teacher(teacher, str(target))
+    images = torch.rand(2, 3, size, size)
+    assert torch.equal(teacher(images), model(images))
+    # timm's own file of weights is one of this teacher, too
+    if suffix == '.pth':
+        load_teacher(teacher, str(source))

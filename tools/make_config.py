@@ -67,6 +67,11 @@ def parse_args() -> argparse.Namespace:
         '--teacher-head',
         help="checkpoint of the teacher's RotationHead, for sskd and sd-sskd")
     parser.add_argument(
+        '--teacher-size',
+        type=int,
+        help="height and width at which the teacher sees the student's images "
+        '(default: as they are)')
+    parser.add_argument(
         '--on-normalization-mismatch',
         choices=['error', 'convert', 'ignore'],
         default='error',

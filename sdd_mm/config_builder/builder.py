@@ -41,6 +41,7 @@ def make_config(out: Union[str, Path],
                 student_recorder: Optional[Dict[str, Any]] = None,
                 teacher_recorder: Optional[Dict[str, Any]] = None,
                 teacher_head: Optional[str] = None,
+                teacher_size: Optional[int] = None,
                 on_normalization_mismatch: str = 'error',
                 overwrite: bool = False) -> Path:
     """Write a config that inherits a student's recipe and distills into it.
@@ -54,7 +55,8 @@ def make_config(out: Union[str, Path],
         student (str): Config that trains the student alone:
             ``package::path`` or the path of a file.
         teacher (str): Config of the teacher, likewise, or ``timm::`` and the
-            name of a timm model that is linear after its pooling.
+            name of a timm model: any for kd, dkd and nkd, else one that is
+            linear after its pooling.
         method (str): One of ``METHODS``. Its numbers are those of
             ``configs/_base_/methods/``, or of
             ``configs/sdd/*_res50_mbv1_imagenet.py`` if the student has 1000
@@ -79,6 +81,9 @@ def make_config(out: Union[str, Path],
         teacher_recorder (dict, optional): The teacher's, likewise.
         teacher_head (str, optional): Checkpoint of a ``RotationHead`` of the
             teacher, for 'sskd' and 'sd-sskd'. Defaults to None.
+        teacher_size (int, optional): Height and width, in pixels, at which
+            the teacher sees the student's images. Defaults to None: as they
+            are.
         on_normalization_mismatch (str): As in ``FrozenTeacherDistill``.
             Defaults to 'error'.
         overwrite (bool): Whether ``out`` may exist. Defaults to False.
@@ -112,13 +117,15 @@ def make_config(out: Union[str, Path],
     except (PreflightError, KeyError, AttributeError) as error:
         raise ConfigBuilderError(f'student {student} is not the config of a '
                                  f'classifier\'s training: {error}') from error
-    teaching = read_teacher(teacher, classes, to_rgb)
+    numbers = read_method(method, classes)
+    teaching = read_teacher(
+        teacher, classes, to_rgb,
+        all(loss['type'] == 'LogitLoss' for loss in numbers.losses.values()))
     if _is_made_from(out, base, teaching.cfg):
         raise ConfigBuilderError(f'the config would be made from {out}: '
                                  'choose another name')
     if teacher_ckpt is None:
         teacher_ckpt = published_checkpoint(teacher)
-    numbers = read_method(method, classes)
     change_loss(numbers, scales, criterion)
     epochs = warmup_length(numbers, warmup_epochs, base)
     fit_losses(numbers, base, teacher_head)
@@ -143,6 +150,8 @@ def make_config(out: Union[str, Path],
     size = image_size(numbers, base)
     if size is not None:
         model['image_size'] = size
+    if teacher_size is not None:
+        model['teacher_input'] = dict(type='Resize', scale=teacher_size)
     if on_normalization_mismatch != 'error':
         model['on_normalization_mismatch'] = on_normalization_mismatch
     hooks = [

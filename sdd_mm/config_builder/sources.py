@@ -11,7 +11,7 @@ from mmengine.utils import get_installed_path
 
 from ..config_file import is_new_style, load_config
 from ..converters import ConversionError
-from ..converters.timm_classifier import timm_teacher
+from ..converters.timm_classifier import timm_logits_teacher, timm_teacher
 from ..errors import SDDError
 
 TIMM = 'timm::'
@@ -63,20 +63,32 @@ class Teacher(NamedTuple):
     cfg: Config
 
 
-def read_teacher(path: str, num_classes: int, to_rgb: bool) -> Teacher:
+def read_teacher(path: str,
+                 num_classes: int,
+                 to_rgb: bool,
+                 logits_alone: bool = False) -> Teacher:
     """The teacher of a config, or of timm.
 
     Args:
         path (str): ``package::path``, a file, or ``timm::MODEL``.
         num_classes (int): The classes of a timm model.
         to_rgb (bool): Whether a timm model reverses the channels it gets.
+        logits_alone (bool): Whether the method compares logits of whole
+            images alone, which any timm model has. Defaults to False.
     """
     if path.startswith(TIMM):
+        given = path[len(TIMM):], num_classes, to_rgb
         try:
-            model = timm_teacher(path[len(TIMM):], num_classes, to_rgb)
+            return Teacher(timm_teacher(*given), [], Config())
+        except ConversionError as error:
+            if not logits_alone:
+                raise ConfigBuilderError(
+                    f'teacher {path}: {error}. The methods kd, dkd and nkd '
+                    'need its logits alone') from error
+        try:
+            return Teacher(timm_logits_teacher(*given), [], Config())
         except ConversionError as error:
             raise ConfigBuilderError(f'teacher {path}: {error}') from error
-        return Teacher(model, [], Config())
     source = _read('teacher', path)
     if '::' in path and 'data_preprocessor' not in source.model:
         return Teacher(dict(cfg_path=path), [], source)

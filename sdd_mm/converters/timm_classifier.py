@@ -58,10 +58,7 @@ def timm_teacher(model_name: str,
             type='LinearClsHead',
             num_classes=num_classes,
             in_channels=classifier.in_features),
-        data_preprocessor=dict(
-            mean=[round(255 * value, 6) for value in defaults['mean']],
-            std=[round(255 * value, 6) for value in defaults['std']],
-            to_rgb=to_rgb))
+        data_preprocessor=_preprocessor(model, to_rgb))
     model = model.double().eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         classifier.reset_parameters()  # zeros would hide a difference
@@ -70,8 +67,47 @@ def timm_teacher(model_name: str,
     return config
 
 
+def timm_logits_teacher(model_name: str,
+                        num_classes: int = 1000,
+                        to_rgb: bool = True) -> dict:
+    """Config of any timm classifier as a teacher of its logits alone.
+
+    Args:
+        model_name (str): As of :func:`timm_teacher`.
+        num_classes (int): Number of classes. Defaults to 1000.
+        to_rgb (bool): As of :func:`timm_teacher`.
+
+    Returns:
+        dict: Config of a ``ModuleClassifier`` with its ``data_preprocessor``,
+        whose weights have timm's own names.
+
+    Raises:
+        ConversionError: If there is no such model.
+    """
+    model = _create(model_name, num_classes)
+    return dict(
+        type='ModuleClassifier',
+        num_classes=num_classes,
+        module=dict(
+            type='timm.create_model',
+            model_name=model_name,
+            num_classes=num_classes),
+        data_preprocessor=_preprocessor(model, to_rgb))
+
+
+def _preprocessor(model: nn.Module, to_rgb: bool) -> dict:
+    defaults = model.default_cfg
+    return dict(
+        mean=[round(255 * value, 6) for value in defaults['mean']],
+        std=[round(255 * value, 6) for value in defaults['std']],
+        to_rgb=to_rgb)
+
+
 def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
-    """Convert a checkpoint of timm to one of :func:`timm_teacher`'s network.
+    """Convert a checkpoint of timm to one of a teacher ``timm::MODEL``.
+
+    That is :func:`timm_teacher`'s network or, if there is none,
+    :func:`timm_logits_teacher`'s.
 
     Args:
         model_name (str): The model's name in timm.
@@ -81,25 +117,28 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
         dict: A checkpoint of MMPretrain, with the normalization in its meta.
 
     Raises:
-        ConversionError: If the model cannot teach, or if weights are missing,
-            left over, of another shape, not finite or not floating point
-            numbers; all of them are listed.
+        ConversionError: If its classifier is not one linear layer, or if
+            weights are missing, left over, of another shape, not finite or
+            not floating point numbers; all of them are listed.
     """
     name, _ = _classifier(_create(model_name, 1000))
     if f'{name}.weight' not in weights:
         raise ConversionError(
             f'it has no {name}.weight, the weight of the classifier')
     num_classes = len(weights[f'{name}.weight'])
-    config = timm_teacher(model_name, num_classes)
+    try:
+        config, rename = timm_teacher(model_name, num_classes), _rename
+    except ConversionError:
+        config, rename = timm_logits_teacher(model_name, num_classes), _keep
     network = _create(model_name, num_classes)
     found, own = misfits(weights, network), network.state_dict()
-    missing = list(_rename(dict.fromkeys(found.missing), name))
+    missing = list(rename(dict.fromkeys(found.missing), name))
     refuse(found._replace(missing=missing))
     weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     preprocessor = config['data_preprocessor']
     images = InputFormat(
         preprocessor['mean'], preprocessor['std'], channel_order='RGB')
-    return dict(state_dict=_rename(weights, name), meta={META: images.meta()})
+    return dict(state_dict=rename(weights, name), meta={META: images.meta()})
 
 
 def convert_timm_file(model_name: str, source: str, target: str) -> None:
@@ -227,3 +266,8 @@ def _rename(weights: Dict[str, Tensor], classifier: str) -> Dict[str, Tensor]:
         else:
             renamed[f'backbone.timm_model.{name}'] = value
     return renamed
+
+
+def _keep(weights: Dict[str, Tensor], classifier: str) -> Dict[str, Tensor]:
+    """timm's names, which a ``ModuleClassifier`` of timm's model keeps."""
+    return weights

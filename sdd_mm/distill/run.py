@@ -89,6 +89,7 @@ def distill(data: Union[str, Path],
     for name in (method, *compare):
         if name != ALONE and name not in METHODS:
             read_method(name, 2)  # says which there are
+    seconds = None if time is None else seconds_of(time)
     if image_size < 32:
         raise PreflightError(f'--image-size must be at least 32 pixels, got '
                              f'{image_size}')
@@ -109,10 +110,10 @@ def distill(data: Union[str, Path],
             print('NOTE: the teacher starts from random weights. One with '
                   'published weights teaches more: --teacher-ckpt')
         per_epoch = {}
-        if time is not None or get_device() == 'cuda':
+        if seconds is not None or get_device() == 'cuda':
             per_epoch = _try(recipe)
-        if time is not None:
-            epochs = _fit_time(per_epoch, seconds_of(time))
+        if seconds is not None:
+            epochs = _fit_time(per_epoch, seconds)
     recipe.write(configs, out, epochs)
     return _run(recipe, configs, out, method)
 
