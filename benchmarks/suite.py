@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -54,6 +55,24 @@ def load(name: str) -> Config:
         raise RunError(f'there is no suite {name!r}, only '
                        f'{", ".join(known)}.{hint}')
     return Config.fromfile(path)
+
+
+def select(suite: Config, patterns: List[str]) -> None:
+    """Keep the rows whose title, or name of config, matches a pattern.
+
+    Raises:
+        RunError: If there is none.
+    """
+    kept = {
+        title: row
+        for title, row in suite['rows'].items() if any(
+            fnmatch(name, pattern) for pattern in patterns
+            for name in (title, Path(row['config']).stem))
+    }
+    if not kept:
+        raise RunError(f'--only {" ".join(patterns)} matches none of the rows '
+                       f'{", ".join(suite["rows"])}')
+    suite['rows'] = kept
 
 
 def check_options(options: dict, reserved: Dict[str, str] = RESERVED) -> None:

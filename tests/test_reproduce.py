@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from benchmarks.launch import TimeLimit  # noqa: E402
 from benchmarks.results import train_all  # noqa: E402
 from benchmarks.runs import Run, RunError  # noqa: E402
 
-from benchmarks.suite import SUITES, load  # noqa: E402 isort: skip
+from benchmarks.suite import SUITES, load, select  # noqa: E402 isort: skip
 from benchmarks.suite import teacher_of  # noqa: E402
 from benchmarks.suite import make_rows, make_teachers  # noqa: E402
 
@@ -116,6 +117,28 @@ def rows_of(teacher, tmp_path):
                          lambda config: config and str(teacher), gpus)
 
     return make
+
+
+@pytest.mark.parametrize('patterns, rows', [
+    (['KD'], ['KD']),
+    (['sd-kd_*_shuv1_*'], None),
+    (['*: SD-DKD', 'dkd_*'], None),
+    (['nothing'], []),
+])
+def test_some_rows_alone(patterns, rows):
+    suite = load('cifar100-paper' if rows != ['KD'] else 'cifar100-20')
+    everything = dict(suite.rows)
+    if rows == []:
+        with pytest.raises(RunError, match='--only nothing matches none'):
+            select(suite, patterns)
+        return
+    select(suite, patterns)
+    assert suite.rows and set(suite.rows) < set(everything)
+    for title, row in suite.rows.items():
+        assert everything[title] == row
+        assert any(
+            fnmatch(name, pattern) for pattern in patterns
+            for name in (title, Path(row.config).stem))
 
 
 def test_nothing_starts_when_the_time_is_over(rows_of, tmp_path, capsys):

@@ -36,6 +36,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/benchmarks'))
     parser.add_argument(
+        '--only',
+        nargs='+',
+        metavar='PATTERN',
+        help='a trial: rows whose title or config matches, such as KD or '
+        "'sd-kd_*'")
+    parser.add_argument(
         '--minutes',
         type=float,
         help='stop the trainings after so long, and write the table of what '
@@ -47,12 +53,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def reproduce(args: argparse.Namespace) -> str:
-    from benchmarks.suite import SUITES, load, run
+    from benchmarks.suite import SUITES, load, run, select
     suite, name = load(args.suite), Path(args.suite).stem
     options = parse_settings(args.cfg_options) or {}
     work_dir = args.work_dir / name
+    if args.only:
+        select(suite, args.only)
     # trials leave the suite's own page alone
-    own = not (options or args.seeds or args.teacher_ckpt
+    own = not (options or args.seeds or args.teacher_ckpt or args.only
                or args.suite.endswith('.py'))
     return run(
         suite, (SUITES.parent if own else work_dir) / f'{name}.json',
