@@ -1,11 +1,11 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """The criteria of a cell as modules (LD of equation 8)."""
-from typing import Optional
+from typing import Optional, Tuple
 
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import dkd_loss, kd_loss, nkd_loss
+from ...functional import dkd_loss, kd_loss, nkd_loss, standardize
 from ...functional._tensors import check_positive
 
 
@@ -14,13 +14,29 @@ class RowCriterion(nn.Module):
 
     Args:
         tau (float): Temperature.
+        standardize (bool): Whether rows of both networks become z-scores
+            first, see :func:`sdd_mm.functional.standardize`. Then choose
+            ``tau`` by the number of classes. Defaults to False.
     """
     needs_labels = True
 
-    def __init__(self, tau: float) -> None:
+    def __init__(self, tau: float, standardize: bool = False) -> None:
         super().__init__()
         check_positive('tau', tau)
         self.tau = tau
+        self.standardize = standardize
+
+    def rows(self, student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+        """The rows that are compared."""
+        if not self.standardize:
+            return student, teacher
+        return standardize(student), standardize(teacher)
+
+    def described(self, *names: str) -> str:
+        """The settings of these names, and whether rows are z-scores."""
+        if self.standardize:
+            names += ('standardize', )
+        return ', '.join(f'{name}={getattr(self, name)}' for name in names)
 
 
 @MODELS.register_module()
@@ -29,6 +45,7 @@ class KDCriterion(RowCriterion):
 
     Args:
         tau (float): Temperature. Defaults to 4.0.
+        standardize (bool): See :class:`RowCriterion`. Defaults to False.
 
     Examples:
         >>> # in a config
@@ -36,18 +53,18 @@ class KDCriterion(RowCriterion):
     """
     needs_labels = False
 
-    def __init__(self, tau: float = 4.0) -> None:
-        super().__init__(tau)
+    def __init__(self, tau: float = 4.0, standardize: bool = False) -> None:
+        super().__init__(tau, standardize)
 
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
                 target: Optional[Tensor] = None) -> Tensor:
         """Loss of every row, (...); ``target`` is not used."""
-        return kd_loss(student, teacher, self.tau)
+        return kd_loss(*self.rows(student, teacher), self.tau)
 
     def extra_repr(self) -> str:
-        return f'tau={self.tau}'
+        return self.described('tau')
 
 
 @MODELS.register_module()
@@ -58,6 +75,7 @@ class DKDCriterion(RowCriterion):
         alpha (float): Weight of the target class part. Defaults to 1.0.
         beta (float): Weight of the non-target part. Defaults to 8.0.
         tau (float): Temperature. Defaults to 4.0.
+        standardize (bool): See :class:`RowCriterion`. Defaults to False.
 
     Examples:
         >>> # in a config
@@ -67,19 +85,20 @@ class DKDCriterion(RowCriterion):
     def __init__(self,
                  alpha: float = 1.0,
                  beta: float = 8.0,
-                 tau: float = 4.0) -> None:
-        super().__init__(tau)
+                 tau: float = 4.0,
+                 standardize: bool = False) -> None:
+        super().__init__(tau, standardize)
         self.alpha = alpha
         self.beta = beta
 
     def forward(self, student: Tensor, teacher: Tensor,
                 target: Tensor) -> Tensor:
         """Loss of every row, (...)."""
-        return dkd_loss(student, teacher, target, self.alpha, self.beta,
-                        self.tau)
+        return dkd_loss(*self.rows(student, teacher), target, self.alpha,
+                        self.beta, self.tau)
 
     def extra_repr(self) -> str:
-        return f'alpha={self.alpha}, beta={self.beta}, tau={self.tau}'
+        return self.described('alpha', 'beta', 'tau')
 
 
 @MODELS.register_module()
@@ -91,6 +110,7 @@ class NKDCriterion(RowCriterion):
         tau (float): Temperature of the non-target part. Defaults to 1.0.
         keep_target (bool): Whether the second part runs over all classes, as
             the authors of SDD released it. Defaults to False.
+        standardize (bool): See :class:`RowCriterion`. Defaults to False.
 
     Examples:
         >>> # in a config
@@ -100,17 +120,17 @@ class NKDCriterion(RowCriterion):
     def __init__(self,
                  gamma: float = 1.5,
                  tau: float = 1.0,
-                 keep_target: bool = False) -> None:
-        super().__init__(tau)
+                 keep_target: bool = False,
+                 standardize: bool = False) -> None:
+        super().__init__(tau, standardize)
         self.gamma = gamma
         self.keep_target = keep_target
 
     def forward(self, student: Tensor, teacher: Tensor,
                 target: Tensor) -> Tensor:
         """Loss of every row, (...)."""
-        return nkd_loss(student, teacher, target, self.gamma, self.tau,
-                        self.keep_target)
+        return nkd_loss(*self.rows(student, teacher), target, self.gamma,
+                        self.tau, self.keep_target)
 
     def extra_repr(self) -> str:
-        return (f'gamma={self.gamma}, tau={self.tau}, '
-                f'keep_target={self.keep_target}')
+        return self.described('gamma', 'tau', 'keep_target')
