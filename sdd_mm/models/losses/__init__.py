@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .base import DistillLossError
 from .contrastive_loss import ContrastiveLoss
-from .criteria import DKDCriterion, KDCriterion, NKDCriterion
+from .criteria import DKDCriterion, KDCriterion, NKDCriterion, RLDCriterion
 from .feature_losses import HintLoss, PKTLoss, RelationalLoss, SimilarityLoss
 from .logit_loss import LogitLoss
 from .masked_generation_loss import MaskedGenerationLoss
@@ -14,7 +14,7 @@ from .view_loss import ViewLoss
 __all__ = [
     'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'HintLoss',
     'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss', 'NKDCriterion',
-    'PKTLoss', 'RelationalLoss', 'ReviewLoss', 'RotationRelationLoss',
-    'ScaleDecoupledLoss', 'SemanticCalibrationLoss', 'SimilarityLoss',
-    'ViewLoss'
+    'PKTLoss', 'RLDCriterion', 'RelationalLoss', 'ReviewLoss',
+    'RotationRelationLoss', 'ScaleDecoupledLoss', 'SemanticCalibrationLoss',
+    'SimilarityLoss', 'ViewLoss'
 ]

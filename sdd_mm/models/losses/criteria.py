@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import dkd_loss, kd_loss, nkd_loss, standardize
+from ...functional import dkd_loss, kd_loss, nkd_loss, rld_loss, standardize
 from ...functional._tensors import check_positive
 
 
@@ -134,3 +134,42 @@ class NKDCriterion(RowCriterion):
 
     def extra_repr(self) -> str:
         return self.described('gamma', 'tau', 'keep_target')
+
+
+@MODELS.register_module()
+class RLDCriterion(RowCriterion):
+    """Refined distillation, see :func:`sdd_mm.functional.rld_loss`.
+
+    Args:
+        alpha (float): Weight of the part of the target. Defaults to 1.0.
+        beta (float): Weight of the part below it. Defaults to 8.0.
+        tau (float): Temperature of that part. Defaults to 4.0.
+        tau_confidence (float): Temperature of the part of the target.
+            Defaults to 1.0.
+        standardize (bool): See :class:`RowCriterion`. Defaults to False.
+
+    Examples:
+        >>> # in a config
+        >>> criterion = dict(type='RLDCriterion', beta=8.0, tau=4.0)
+    """
+
+    def __init__(self,
+                 alpha: float = 1.0,
+                 beta: float = 8.0,
+                 tau: float = 4.0,
+                 tau_confidence: float = 1.0,
+                 standardize: bool = False) -> None:
+        super().__init__(tau, standardize)
+        check_positive('tau_confidence', tau_confidence)
+        self.alpha = alpha
+        self.beta = beta
+        self.tau_confidence = tau_confidence
+
+    def forward(self, student: Tensor, teacher: Tensor,
+                target: Tensor) -> Tensor:
+        """Loss of every row, (...)."""
+        return rld_loss(*self.rows(student, teacher), target, self.alpha,
+                        self.beta, self.tau, self.tau_confidence)
+
+    def extra_repr(self) -> str:
+        return self.described('alpha', 'beta', 'tau', 'tau_confidence')
