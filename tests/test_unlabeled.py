@@ -182,3 +182,12 @@ param_scheduler = dict(total_steps=1)
     assert result.returncode == 0, result.stdout
     assert 'accuracy/top1' in result.stdout
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+
+
+def test_scenes_without_labels():
+    known, unknown = (
+        DigitScenes('train', 3, seed=1, with_label=with_label)
+        for with_label in (True, False))
+    for one, other in zip(known, unknown):
+        assert (one['img'] == other['img']).all()
+        assert 'gt_label' in one and 'gt_label' not in other

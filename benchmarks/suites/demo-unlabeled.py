@@ -3,10 +3,7 @@ _base_ = '../../configs/_base_/datasets/digit_scenes_bs64.py'
 
 _labeled = dict(_base_.train_dataloader.dataset, num_scenes=300)
 _unlabeled = dict(
-    _base_.train_dataloader.dataset,
-    num_scenes=1200,
-    seed=1,
-    pipeline=[dict(type='PackInputs', algorithm_keys=())])  # no gt_label
+    _base_.train_dataloader.dataset, num_scenes=1200, seed=1, with_label=False)
 
 
 def _data(dataset, epochs):

@@ -33,6 +33,7 @@ class DigitScenes(BaseDataset):
             covers. Defaults to 0.6.
         noise (float): Standard deviation of the Gaussian noise, relative to
             the brightness of the dominant digit. Defaults to 0.25.
+        with_label (bool): Whether scenes have labels. Defaults to True.
         **kwargs: The other arguments of ``BaseDataset``.
 
     Examples:
@@ -60,6 +61,7 @@ class DigitScenes(BaseDataset):
                  other_brightness: float = 0.9,
                  covered: float = 0.6,
                  noise: float = 0.25,
+                 with_label: bool = True,
                  metainfo: Optional[dict] = None,
                  **kwargs) -> None:
         if split not in self.splits:
@@ -78,6 +80,7 @@ class DigitScenes(BaseDataset):
         self.other_brightness = other_brightness
         self.covered = covered
         self.noise = noise
+        self.with_label = with_label
         super().__init__(ann_file='', metainfo=metainfo, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -88,7 +91,8 @@ class DigitScenes(BaseDataset):
         scenes = []
         for _ in range(self.num_scenes):
             scene, label = self._compose(images, labels, rng)
-            scenes.append(dict(img=scene, gt_label=label))
+            known = dict(gt_label=label) if self.with_label else {}
+            scenes.append(dict(img=scene, **known))
         return scenes
 
     def _digits(self):
