@@ -10,6 +10,7 @@ from ._tensors import check_choice, check_logits, class_index, full_precision
 CONSISTENCIES = ('label', 'class')
 REDUCTIONS = ('mean', 'sum')
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+Factor = Callable[[Tensor, Tensor], Tensor]
 
 
 def complementary_cells(teacher: Tensor,
@@ -95,7 +96,8 @@ def scale_decoupled_loss(student: Tensor,
                          complementary_weight: float = 2.0,
                          consistency: str = 'label',
                          reduction: str = 'mean',
-                         global_logits: Optional[Tensor] = None) -> Tensor:
+                         global_logits: Optional[Tensor] = None,
+                         factor: Optional[Factor] = None) -> Tensor:
     r"""The SDD loss over local logits (equations 9 and 10).
 
     .. math::
@@ -120,6 +122,9 @@ def scale_decoupled_loss(student: Tensor,
             Defaults to 'mean'.
         global_logits (Tensor, optional): The teacher's global logits, (B, K).
             Defaults to None, which takes the first cell.
+        factor (Callable, optional): Maps the local logits of student and
+            teacher to a further factor of every cell and sample, (N, B).
+            Defaults to None, which is 1.
 
     Returns:
         Tensor: The loss, a scalar; the weighted rows, (N, B), for 'none'.
@@ -144,6 +149,8 @@ def scale_decoupled_loss(student: Tensor,
         raise ValueError('the criterion must return one loss per cell and '
                          f'sample, {tuple(weights.shape)}, got '
                          f'{tuple(rows.shape)}')
+    if factor is not None:
+        weights = weights * factor(student, teacher)
     rows = weights * rows
     if reduction == 'none':
         return rows

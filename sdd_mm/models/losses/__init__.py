@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 from .base import DistillLossError
+from .cell_weights import Entropy, Reliability
 from .contrastive_loss import ContrastiveLoss
 from .criteria import DKDCriterion, KDCriterion, NKDCriterion, RLDCriterion
 from .feature_losses import HintLoss, PKTLoss, RelationalLoss, SimilarityLoss
@@ -12,9 +13,9 @@ from .semantic_calibration_loss import SemanticCalibrationLoss
 from .view_loss import ViewLoss
 
 __all__ = [
-    'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'HintLoss',
-    'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss', 'NKDCriterion',
-    'PKTLoss', 'RLDCriterion', 'RelationalLoss', 'ReviewLoss',
-    'RotationRelationLoss', 'ScaleDecoupledLoss', 'SemanticCalibrationLoss',
-    'SimilarityLoss', 'ViewLoss'
+    'ContrastiveLoss', 'DKDCriterion', 'DistillLossError', 'Entropy',
+    'HintLoss', 'KDCriterion', 'LogitLoss', 'MaskedGenerationLoss',
+    'NKDCriterion', 'PKTLoss', 'RLDCriterion', 'RelationalLoss', 'Reliability',
+    'ReviewLoss', 'RotationRelationLoss', 'ScaleDecoupledLoss',
+    'SemanticCalibrationLoss', 'SimilarityLoss', 'ViewLoss'
 ]

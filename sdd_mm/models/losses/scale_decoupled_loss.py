@@ -13,6 +13,7 @@ from ...functional.local_logits import check_pooling, check_scales, global_cell
 from ...functional.scale_decoupled import (CONSISTENCIES, REDUCTIONS,
                                            complementary_cells)
 from .base import RecordLoss
+from .cell_weights import build_cell_weights
 
 CHUNK = 2**25
 """Local logits (N x B x K) in memory at a time, 128 MiB in float32."""
@@ -71,6 +72,9 @@ class ScaleDecoupledLoss(RecordLoss):
             1,000 classes and 21 cells.
         unlabeled_target (str, optional): See :class:`RecordLoss`. Defaults to
             None.
+        cell_weights (dict, optional): A further factor of every cell:
+            ``dict(type='Reliability')`` or ``dict(type='Entropy')``. Defaults
+            to None, as ``dict(type='Agreement')``: the two weights above.
 
     Raises:
         ValueError: If the scales or a choice is not one of the above.
@@ -94,8 +98,10 @@ class ScaleDecoupledLoss(RecordLoss):
                  reduction: str = 'mean',
                  loss_weight: float = 1.0,
                  chunk_size: Optional[int] = None,
-                 unlabeled_target: Optional[str] = None) -> None:
+                 unlabeled_target: Optional[str] = None,
+                 cell_weights: Optional[dict] = None) -> None:
         super().__init__(criterion, loss_weight, unlabeled_target)
+        self.cell_weights = build_cell_weights(cell_weights)
         self.scales = check_scales(scales)
         if len(set(self.scales)) < len(self.scales):
             raise ValueError('scales must be different, such as (1, 2, 4), '
@@ -197,7 +203,8 @@ class ScaleDecoupledLoss(RecordLoss):
             complementary_weight=self.complementary_weight,
             consistency=self.consistency,
             reduction=reduction or self.reduction,
-            global_logits=verdict)
+            global_logits=verdict,
+            factor=self.cell_weights)
 
     def _teacher_logits(self, teacher) -> Tuple[Tensor, Tensor]:
         """The teacher's local logits and those of its verdict, (B, K)."""
