@@ -60,6 +60,8 @@ def folder(tmp_path):
     whole = (root / 'dog' / '1 x.jpg').read_bytes()
     (root / 'übel' / 'cut.jpg').write_bytes(whole[:-300])
     (root / 'dog' / 'notes.txt').write_text('no picture')
+    (root / 'dog' / 'moving.gif').write_bytes(b'GIF89a')
+    (root / 'übel' / 'phone.HEIC').write_bytes(b'ftypheic')
     (root / '.hidden').mkdir()
     return root
 
@@ -72,6 +74,8 @@ def test_classes_are_split_and_what_is_broken_is_left_out(folder):
     assert {name for _, name in found.val} == {*found.classes}
     text = ' '.join(found.notes)
     assert '2 of 20 files' in text and 'dog/broken.jpg' in text
+    assert '2 pictures of formats that are not read' in text
+    assert 'dog/moving.gif' in text and 'übel/phone.HEIC' in text
     assert 'übel/cut.jpg' in text and 'seed 0' in text
     assert find_photos(folder) == found
     others = [find_photos(folder, seed).val for seed in (1, 2, 3)]
@@ -236,6 +240,8 @@ def test_the_module_is_the_function():
 @pytest.mark.parametrize('changes, message', [
     (dict(method='sd-kdd'), "no method 'sd-kdd'.*Did you mean 'sd-kd'"),
     (dict(image_size=8), 'image-size must be at least 32'),
+    (dict(epochs=0), '--epochs must be at least 1'),
+    (dict(batch_size=0), '--batch-size must be at least 1'),
     (dict(time='soon'), '--time must be like'),
     (dict(student='resnet999'), '--student resnet999 is no config'),
 ])
@@ -245,6 +251,24 @@ def test_refusals_come_first(folder, tmp_path, changes, message):
     with pytest.raises(SDDError, match=message):
         sdd_mm.distill(**{**given, **changes})
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('epochs, kinds', [
+    (1, ['CosineAnnealingLR']),
+    (2, ['LinearLR', 'CosineAnnealingLR']),
+    (50, ['LinearLR', 'CosineAnnealingLR']),
+])
+def test_schedules_of_any_length(tmp_path, epochs, kinds):
+    network = read_network('student', DEMO['student'], 'none', 3)
+    (tmp_path / 'data.py').write_text('')
+    (tmp_path / 'student.py').write_text(network_text(network, epochs, 0))
+    schedule = Config.fromfile(tmp_path / 'student.py').param_scheduler
+    assert [one.type for one in schedule] == kinds
+    end = 0
+    for one in schedule:
+        assert one.get('begin', 0) == end < one.end
+        end = one.end
+    assert end == epochs
 
 
 @pytest.mark.parametrize('teacher, student, doubts', [(70.2, 75.4, 1),

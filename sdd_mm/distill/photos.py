@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A folder of pictures: its classes, its split, and what cannot be read."""
+import mimetypes
 import os
 import random
 from collections import Counter
@@ -15,6 +16,7 @@ TRAIN = ('train', 'training')
 VAL = ('val', 'valid', 'validation', 'test', 'testing')
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
             '.webp')
+UNREAD = ('.heic', '.heif', '.avif', '.jxl')  # which not all systems know
 Sample = Tuple[str, str]  # path relative to the folder, class
 
 
@@ -68,9 +70,16 @@ def find_photos(folder: Path, seed: int = 0, share: float = 0.2) -> Photos:
     if split['val'] and not split['train']:
         raise PhotosError(f'--data {folder} has {split["val"]}, but no train: '
                           'add it, with a folder for each class')
-    trained = _samples(folder, split['train'])
-    validated = _samples(folder, split['val']) if split['val'] else []
+    trained, other = _samples(folder, split['train'])
+    validated: List[Sample] = []
+    if split['val']:
+        validated, more = _samples(folder, split['val'])
+        other += more
     notes: List[str] = []
+    if other:
+        notes.append(
+            f'{len(other)} pictures of formats that are not read are left '
+            f'out: {some(other)}. Convert them to JPEG or PNG')
     trained, validated = _readable(folder, trained, validated, notes)
     classes = sorted({name for _, name in trained})
     if len(classes) < 2:
@@ -93,20 +102,33 @@ def find_photos(folder: Path, seed: int = 0, share: float = 0.2) -> Photos:
     return Photos(folder, classes, trained, validated, notes)
 
 
-def _samples(folder: Path, part: Optional[str]) -> List[Sample]:
-    """All pictures below the class folders of a part, sorted."""
+def _samples(folder: Path,
+             part: Optional[str]) -> Tuple[List[Sample], List[str]]:
+    """All pictures below the class folders of a part, sorted, and the paths
+    of those in other formats."""
     root = folder / part if part else folder
-    found = []
+    found: List[Sample] = []
+    other: List[str] = []
     for place in sorted(root.iterdir()):
         if place.is_dir() and not place.name.startswith('.'):
             for directory, inner, files in os.walk(place, followlinks=True):
                 inner[:] = sorted(
                     name for name in inner if not name.startswith('.'))
-                found += [(os.path.relpath(Path(directory, name),
-                                           folder), place.name)
-                          for name in sorted(files) if not name.startswith('.')
-                          and name.lower().endswith(SUFFIXES)]
-    return found
+                for name in sorted(files):
+                    path = os.path.relpath(Path(directory, name), folder)
+                    if name.startswith('.'):
+                        continue
+                    if name.lower().endswith(SUFFIXES):
+                        found.append((path, place.name))
+                    elif _is_picture(name):
+                        other.append(path)
+    return found, other
+
+
+def _is_picture(name: str) -> bool:
+    """Whether a name is that of a picture in some format."""
+    kind = mimetypes.guess_type(name)[0] or ''
+    return kind.startswith('image/') or name.lower().endswith(UNREAD)
 
 
 def _readable(folder: Path, trained: List[Sample], validated: List[Sample],

@@ -181,7 +181,7 @@ def network_text(network: Network, epochs: int, seed: int) -> str:
             prefix='backbone')
         model = dict(model, backbone=dict(model['backbone'], init_cfg=start))
     rate = SCRATCH if network.checkpoint is None else TUNED
-    warmup = max(1, epochs // 20)
+    warmup = min(max(1, epochs // 20), epochs - 1)  # none of a single epoch
     return format_code('\n'.join([
         HEADER,
         "_base_ = ['data.py', 'mmpretrain::_base_/default_runtime.py']",
@@ -199,7 +199,8 @@ def network_text(network: Network, epochs: int, seed: int) -> str:
                 end=epochs,
                 T_max=max(1, epochs - warmup),
                 convert_to_iter_based=True)
-        ]), f'train_cfg = dict(by_epoch=True, max_epochs={epochs})',
+        ][0 if warmup else 1:]),
+        f'train_cfg = dict(by_epoch=True, max_epochs={epochs})',
         'val_cfg = test_cfg = dict()',
         'default_hooks = dict(logger=dict(interval=20), '
         'checkpoint=dict(interval=1, max_keep_ckpts=2))',

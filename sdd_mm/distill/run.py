@@ -90,6 +90,12 @@ def distill(data: Union[str, Path],
         if name != ALONE and name not in METHODS:
             read_method(name, 2)  # says which there are
     seconds = None if time is None else seconds_of(time)
+    for name, value, least in (('epochs', epochs, 1),
+                               ('batch-size', batch_size, 1), ('workers',
+                                                               workers, 0)):
+        if value < least:
+            raise PreflightError(f'--{name} must be at least {least}, got '
+                                 f'{value}')
     if image_size < 32:
         raise PreflightError(f'--image-size must be at least 32 pixels, got '
                              f'{image_size}')
