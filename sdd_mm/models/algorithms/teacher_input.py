@@ -2,7 +2,6 @@
 """A teacher that sees the student's batch at a resolution of its own."""
 from typing import Optional, Tuple, Union
 
-from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -15,7 +14,6 @@ class TeacherInputError(SDDError, ValueError):
     """A ``model.teacher_input`` that cannot be."""
 
 
-@MODELS.register_module(name='Resize')
 class Resize(nn.Module):
     """Images at another size, for ``FrozenTeacherDistill.teacher_input``.
 
