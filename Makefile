@@ -47,7 +47,7 @@ lint: $(LINT_INSTALLED)
 	$(BIN) -m isort --check -q $(LINTED)
 	$(BIN) -m yapf -d -r -p $(LINTED)
 	$(VENV)/bin/codespell --builtin clear,rare,en-GB_to_en-US -L intervall \
-	  $$(git ls-files | grep -vE '\.(png|npz|json)$$')
+	  $$(git ls-files | grep -vE '\.(png|npz|json|ipynb)$$')
 
 install: $(INSTALLED)
 
