@@ -20,7 +20,7 @@ from sdd_mm.doctor.installation import installation
 from sdd_mm.doctor.trial import _renumbered, set_up
 
 ROOT = Path(__file__).resolve().parents[1]
-# digits without others around them and without noise: learnt in two epochs
+# digits without others around them and without noise: learnt in four epochs
 PLAIN = {
     f'{loader}_dataloader.dataset.{key}': value
     for loader in ('train', 'val')
@@ -34,13 +34,13 @@ def teacher(tmp_path_factory):
     cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'teacher.py')
     cfg.merge_from_dict({
         **PLAIN, 'train_dataloader.dataset.num_scenes': 1500,
-        'train_cfg.max_epochs': 2,
-        'param_scheduler.total_steps': 2,
+        'train_cfg.max_epochs': 4,
+        'param_scheduler.total_steps': 4,
         'work_dir': str(tmp_path_factory.mktemp('teacher')),
         'experiment_name': 'doctor'
     })
     Runner.from_cfg(cfg).train()
-    return Path(cfg.work_dir) / 'epoch_2.pth'
+    return Path(cfg.work_dir) / 'epoch_4.pth'
 
 
 def ask(capsys, teacher, name='sd-kd', **options):
