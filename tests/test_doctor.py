@@ -212,7 +212,9 @@ def test_pixels_that_are_not_scaled(capsys, mean):
 def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
     """Those of ten batches of one are not enough."""
     key = 'val_dataloader'
-    code, found = ask(capsys, teacher, **{f'{key}.dataset.num_scenes': '8'})
+    other_classes(teacher, tmp_path / 'wrong.pth')
+    code, found = ask(capsys, tmp_path / 'wrong.pth',
+                      **{f'{key}.dataset.num_scenes': '8'})
     mark, text = found['teacher']
     assert (code, mark) == (0, 'warning'), text
     assert 'of 8 images: too few images to tell' in text
@@ -233,11 +235,11 @@ def test_a_teacher_that_saw_few_images(capsys, teacher, tmp_path):
 def test_other_images_for_the_teacher(capsys, teacher, given):
     code, found = ask(
         capsys, teacher, **{
-            'data_preprocessor.mean': '[0.0,0.0,0.0]',
+            'data_preprocessor.mean': '[-192.0,-192.0,-192.0]',
             'model.on_normalization_mismatch': given
         })
     assert 'teacher: mean [64, 64, 64]' in found['images'][1]
-    # a scene that is 1 brighter in all than the teacher knows it
+    # a scene that is 4 brighter in all than the teacher knows it
     assert (code, found['teacher'][0]) == ((0, 'ok') if given == 'convert' else
                                            (1, 'error'))
 
