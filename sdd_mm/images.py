@@ -71,3 +71,24 @@ def channel_order(loader: dict) -> Optional[str]:
     if loads and loads[0].get('color_type', 'color') == 'color':
         return 'BGR'
     return None
+
+
+def student_pipeline(pipeline: Optional[list]) -> list:
+    """A pipeline of pairs as one of the student's images alone.
+
+    Args:
+        pipeline (list[dict], optional): Configs of transforms.
+
+    Returns:
+        list[dict]: Without what concerns the teacher's images.
+    """
+    found = []
+    for step in pipeline or ():
+        kind = str(step.get('type')).split('.')[-1]
+        if kind == 'ApplyToBoth':
+            found += step['transforms']
+        elif kind == 'PackPairedInputs':
+            found.append(dict(step, type='PackInputs'))
+        elif kind != 'LoadTeacherImage':
+            found.append(step)
+    return found

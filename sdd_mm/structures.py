@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import Any
+from typing import Any, Mapping
 
 import numpy as np
 from mmpretrain.structures import DataSample
@@ -19,6 +19,18 @@ REMEDY = {
     'belongs to a single image: do not wrap train_dataloader.dataset in '
     'InMemoryDataset',
 }
+
+
+def student_part(inputs: Any) -> Any:
+    """The student's part of ``inputs=dict(student=..., teacher=...)``.
+
+    Args:
+        inputs (Any): What a batch or a data preprocessor has as ``inputs``.
+
+    Returns:
+        Any: Anything but such a dict is the student's as a whole.
+    """
+    return inputs['student'] if isinstance(inputs, Mapping) else inputs
 
 
 class DataSampleBatch(DataSample):

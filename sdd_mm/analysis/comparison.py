@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..structures import student_part
 from .validation import labels_of
 
 REPEATS = 30
@@ -66,7 +67,8 @@ def measure(model: nn.Module, loader: DataLoader) -> Measured:
     model.eval()
     right = []
     for batch in loader:
-        data = model.data_preprocessor(batch)
+        data = model.data_preprocessor(
+            dict(batch, inputs=student_part(batch['inputs'])))
         found = model(data['inputs']).argmax(1).cpu()
         right.append(found == labels_of(data['data_samples']).cpu())
     return Measured(torch.cat(right), cost_of(model, data['inputs'][:1]))

@@ -18,6 +18,7 @@ from ..images import loads_files, preprocessor_of
 from ..models.algorithms import TEACHER_META, FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadRecorder
+from ..structures import student_part
 from ..weights import WeightsError, read_checkpoint
 from .outputs import Outputs
 from .validation import labels_of, validation_of
@@ -120,8 +121,9 @@ class TrainedRun:
             for batch in batches:
                 data = self.model.data_preprocessor(batch)
                 inputs = data['inputs']
-                if role == 'teacher':  # as in training
-                    inputs = self.model.teacher_images(inputs)
+                inputs = (self.model.teacher_images(inputs)
+                          if role == 'teacher' else student_part(inputs)
+                          )  # as in training
                 with recorder:
                     logits = network(inputs)
                 record, = recorder.data_buffer

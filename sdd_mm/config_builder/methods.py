@@ -15,6 +15,7 @@ from ..engine.smoke import to_smoke
 from ..images import innermost
 from ..loaded_image import without_download
 from ..models.distillers.dry_run import open_shapes
+from ..structures import student_part
 from .sources import ConfigBuilderError
 
 LOGIT_METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
@@ -188,7 +189,8 @@ def image_size(method: Method, student: Config) -> Optional[Tuple[int, int]]:
     dataset = innermost(cfg.train_dataloader.dataset)
     with DefaultScope.overwrite_default_scope(
             cfg.get('default_scope', 'mmpretrain')):
-        return tuple(DATASETS.build(dataset)[0]['inputs'].shape[-2:])
+        inputs = DATASETS.build(dataset)[0]['inputs']
+        return tuple(student_part(inputs).shape[-2:])
 
 
 def dataloader_changes(method: Method, student: Config) -> dict:

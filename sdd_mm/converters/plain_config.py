@@ -8,7 +8,7 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 
 from ..engine.config_keys import RUNNER_KEYS, as_list
-from ..images import LOADERS, datasets_of, preprocessor_of
+from ..images import LOADERS, datasets_of, preprocessor_of, student_pipeline
 from .checkpoint import ConversionError
 
 # keys of a config that belong to one run
@@ -42,7 +42,9 @@ def plain_config(cfg: Config) -> Config:
     if not isinstance(model, dict):
         raise ConversionError('the config has no `model`: pass the config of '
                               'the run with --config')
-    plain['data_preprocessor'] = preprocessor_of(plain)
+    own = plain['data_preprocessor'] = preprocessor_of(plain)
+    if own and own.get('type') == 'PairedDataPreprocessor':
+        own.pop('type')
     model = model.get('architecture', model)
     if 'cfg_path' in model:
         raise ConversionError(
@@ -94,6 +96,8 @@ def _simplify(loader: dict) -> None:
         loader['dataset'] = loader['dataset']['dataset']
         loader.pop('collate_fn', None)
     for _, dataset in datasets_of('dataset', loader['dataset']):
+        if dataset.get('pipeline'):
+            dataset['pipeline'] = student_pipeline(dataset['pipeline'])
         for step in dataset.get('pipeline') or ():
             if step.get('type') in LOADERS:
                 # the only name that MMPretrain's inferencers know

@@ -17,6 +17,7 @@ from ..analysis.comparison import Cost, Measured, milliseconds
 from ..analysis.validation import (evenly_spaced, labels_of, validation_loader,
                                    validation_of)
 from ..images import innermost
+from ..structures import student_part
 from .checkpoint import ConversionError
 
 CALIBRATION = 256
@@ -110,7 +111,7 @@ def calibration_loader(cfg: Config) -> DataLoader:
 def batches(loader: DataLoader) -> Iterator[tuple]:
     """Images as float32, (B, C, H, W), and their labels, (B,)."""
     for batch in loader:
-        images = batch['inputs']
+        images = student_part(batch['inputs'])
         if not isinstance(images, torch.Tensor):
             images = torch.stack(list(images))
         yield images.float().numpy(), labels_of(batch['data_samples'])

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Images as a config's test pipeline gives them."""
+import copy
 from typing import Optional, Tuple
 
 import torch
@@ -9,7 +10,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ..images import LOADERS, RGB_ARRAYS, channel_order, innermost
+from ..images import (LOADERS, RGB_ARRAYS, channel_order, innermost,
+                      student_pipeline)
 from ..loaded_image import loaded_image
 from .checkpoint import ConversionError
 
@@ -67,7 +69,13 @@ def describe_images(cfg: Config) -> str:
 
 
 def _test_loader(cfg: Config) -> Optional[dict]:
-    return cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    """The dataloader of the student's test images."""
+    loader = copy.deepcopy(
+        cfg.get('test_dataloader') or cfg.get('val_dataloader'))
+    if loader:
+        dataset = innermost(loader['dataset'])
+        dataset['pipeline'] = student_pipeline(dataset.get('pipeline'))
+    return loader
 
 
 def _run_pipeline(cfg: Config,

@@ -88,11 +88,12 @@ class DigitScenes(BaseDataset):
         images, labels = self._digits()
         rng = np.random.default_rng(
             [self.seed, list(self.splits).index(self.split)])
-        scenes = []
-        for _ in range(self.num_scenes):
-            scene, label = self._compose(images, labels, rng)
-            known = dict(gt_label=label) if self.with_label else {}
-            scenes.append(dict(img=scene, **known))
+        scenes = [
+            self._compose(images, labels, rng) for _ in range(self.num_scenes)
+        ]
+        if not self.with_label:
+            for scene in scenes:
+                del scene['gt_label']
         return scenes
 
     def _digits(self):
@@ -110,7 +111,7 @@ class DigitScenes(BaseDataset):
         return (digits.images[chosen].astype(np.float32) / 16,
                 digits.target[chosen])
 
-    def _compose(self, images, labels, rng):
+    def _compose(self, images, labels, rng) -> dict:
         scene = np.zeros((self.size, self.size), np.float32)
         for _ in range(self.others):
             self._draw(scene, images[rng.integers(len(images))],
@@ -119,7 +120,9 @@ class DigitScenes(BaseDataset):
         self._draw(scene, images[main], self.main_size, 1.0, self.covered, rng)
         scene += rng.normal(0, self.noise, scene.shape).astype(np.float32)
         pixels = (scene.clip(0, 1) * 255).round().astype(np.uint8)
-        return np.repeat(pixels[..., None], 3, axis=2), int(labels[main])
+        return dict(
+            img=np.repeat(pixels[..., None], 3, axis=2),
+            gt_label=int(labels[main]))
 
     def _draw(self, scene, digit, sizes, brightness, covered, rng) -> None:
         """Draw a digit at a random place, dimming what it covers."""

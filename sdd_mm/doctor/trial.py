@@ -4,7 +4,7 @@ import resource
 import statistics
 import time
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Mapping, Optional
 
 import torch
 from mmengine.config import Config
@@ -24,9 +24,11 @@ from ..images import datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..models.algorithms.teacher_input import OwnImages
 from ..models.losses import ScaleDecoupledLoss
 from ..models.recorders import FeatureHeadError
 from ..runtime.utils import num_classes
+from ..structures import student_part
 from ..weights import weights_hash
 from . import BAD, ENOUGH, FACT, GOOD, WARN, Finding
 
@@ -122,7 +124,7 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
     own = InputFormat.of_model(model)
     said = _says(own)
     if own is not None:
-        values = model.data_preprocessor(batch)['inputs'].float()
+        values = student_part(model.data_preprocessor(batch)['inputs']).float()
         mean, std = values.mean().item(), values.std().item()
         said += f': pixels of mean {mean:.2g} and std {std:.2g}'
         # some networks take pixels that are centered only, or as they are
@@ -140,8 +142,11 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
             *model.teacher_input.size))
     if teacher == own:
         return Finding(GOOD, 'images', f'{said}, of student and teacher{size}')
-    given = 'images converted to that' if model.convert is not None else (
-        "the student's images unconverted")
+    given = "the student's images unconverted"
+    if isinstance(model.convert, OwnImages):
+        given = 'images of its own'
+    elif model.convert is not None:
+        given = 'images converted to that'
     return Finding(
         FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, and it '
         f'gets {given}{size}')
@@ -165,6 +170,12 @@ def _teacher(model: FrozenTeacherDistill, loader,
     if loader is None:
         return Finding(WARN, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
+    if isinstance(model.convert, OwnImages) and not isinstance(
+            loader.dataset[0]['inputs'], Mapping):
+        return Finding(
+            WARN, 'teacher', f'{title}; val_dataloader has no images of its '
+            "own for it, so it was not tried: end its pipeline with "
+            "dict(type='PackPairedInputs')")
     found = []
     size = loader.batch_size or 1
     count = max(10 * size, ENOUGH) if batches is None else batches * size

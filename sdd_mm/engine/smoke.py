@@ -86,7 +86,7 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         image_size=image.size,
         channels=image.channels,
         dtype=str(image.dtype),
-        pipeline=image.rest)
+        **_without_teacher_files(cfg, image.rest))
     if loader.dataset['type'].split('.')[-1] == 'InMemoryDataset':
         loader.dataset.dataset = generated
     else:
@@ -154,6 +154,20 @@ def _bring_forward(hook: Any, iterations: int) -> Iterator[str]:
     ]
     if late:
         yield f'{name} does not act ({", ".join(late)}).'
+
+
+def _without_teacher_files(cfg: Config, pipeline: list) -> dict:
+    """The pipeline, and the second images that it needs."""
+    kinds = [str(step['type']).split('.')[-1] for step in pipeline]
+    if 'PackPairedInputs' not in kinds:
+        return dict(pipeline=pipeline)
+    backbone = cfg.model.get('teacher', {}).get('backbone', {})
+    return dict(
+        pipeline=[
+            step for step, kind in zip(pipeline, kinds)
+            if kind != 'LoadTeacherImage'
+        ],
+        teacher_channels=backbone.get('in_channels', 3))
 
 
 def _without_loaders(pipeline: list) -> list:

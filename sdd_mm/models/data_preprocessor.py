@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import List
+from typing import List, Mapping
 
 import torch
 from mmpretrain.models import ClsDataPreprocessor
@@ -52,3 +52,37 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
         for sample, value in zip(samples,
                                  batch.split([len(v) for v in values])):
             sample.set_field(value, field, dtype=torch.Tensor)
+
+
+@MODELS.register_module()
+class PairedDataPreprocessor(AsyncClsDataPreprocessor):
+    """A data preprocessor of images of which the teacher sees another view.
+
+    It takes what ``PackPairedInputs`` packs. Its arguments are of the
+    student's images. The teacher's are copied to the device; its own
+    ``model.teacher.data_preprocessor`` normalizes them. Batches of a single
+    input, such as those of validation, are the student's.
+
+    Args:
+        *args: The arguments of ``ClsDataPreprocessor``.
+        **kwargs: The arguments of ``ClsDataPreprocessor``.
+
+    Examples:
+        >>> # in a config
+        >>> data_preprocessor = dict(type='PairedDataPreprocessor')
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Preprocess the student's images.
+
+        Returns:
+            dict: ``inputs`` is a dict of ``student`` and ``teacher`` if that
+            of ``data`` is.
+        """
+        inputs = data['inputs']
+        if not isinstance(inputs, Mapping):
+            return super().forward(data, training)
+        found = super().forward(dict(data, inputs=inputs['student']), training)
+        teacher = self.cast_data(inputs['teacher'])
+        return dict(
+            found, inputs=dict(student=found['inputs'], teacher=teacher))

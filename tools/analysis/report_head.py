@@ -17,6 +17,7 @@ from sdd_mm.analysis.outputs import Outputs
 from sdd_mm.analysis.report import Report
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.images import innermost
+from sdd_mm.structures import student_part
 
 ALONE, TEACHER = 'student alone', 'teacher'
 SHOWN_CLASSES = 30
@@ -119,17 +120,20 @@ def measured(args, runs: Dict[str, TrainedRun], batches: List[dict],
                                               Outputs]) -> Dict[str, Measured]:
     """All networks on the images of the page."""
     run, *_ = runs.values()
-    image = run.model.data_preprocessor(batches[0])['inputs'][:1]
+    inputs = run.model.data_preprocessor(batches[0])['inputs']
     found = {
         TEACHER:
-        Measured(teacher.right,
-                 cost_of(run.model.teacher, run.model.teacher_images(image)))
+        Measured(
+            teacher.right,
+            cost_of(run.model.teacher,
+                    run.model.teacher_images(inputs)[:1]))
     }
     if args.alone is not None:
         alone = load_classifier(str(args.alone))
         right = []
         for batch in batches:
-            data = alone.data_preprocessor(batch)
+            data = alone.data_preprocessor(
+                dict(batch, inputs=student_part(batch['inputs'])))
             right.append(alone(data['inputs']).argmax(1))
         classes = torch.cat(right)
         if len(run.names) != alone.head.num_classes:
@@ -139,6 +143,8 @@ def measured(args, runs: Dict[str, TrainedRun], batches: List[dict],
         found[ALONE] = Measured(classes == teacher.labels,
                                 cost_of(alone, data['inputs'][:1]))
     for name, one in reversed(runs.items()):
-        found[name] = Measured(students[name].right,
-                               cost_of(one.model.student, image))
+        found[name] = Measured(
+            students[name].right,
+            cost_of(one.model.student,
+                    student_part(inputs)[:1]))
     return found

@@ -21,6 +21,7 @@ from sdd_mm.analysis.report import Report, logged
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import prefixes
 from sdd_mm.images import innermost
+from sdd_mm.structures import student_part
 
 METRIC = 'accuracy/top1'
 # keys of a data set that do not change its images
@@ -36,7 +37,9 @@ COMPLEMENTARY = {
 
 def pictures(run, batches: list, chosen: torch.Tensor) -> list:
     """The chosen images of batches, for the eye."""
-    inputs = [one for batch in batches for one in batch['inputs']]
+    inputs = [
+        one for batch in batches for one in student_part(batch['inputs'])
+    ]
     return [run.picture(inputs[index]) for index in chosen.tolist()]
 
 
@@ -57,7 +60,7 @@ def write_report(args) -> Path:
         raise PreflightError('--images and --samples must be positive')
     page, runs, batches = prepare(args)
     run = next(iter(runs.values()))
-    print_log(f'{sum(map(len, (b["inputs"] for b in batches)))} images')
+    print_log(f'{sum(len(student_part(b["inputs"])) for b in batches)} images')
     teacher = run.classify('teacher', batches)
     students = {
         name: one.classify('student', batches, teacher.scales)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ...models.algorithms import FrozenTeacherDistill
 from ...models.recorders.feature_head_recorder import MapReached
 from ...models.recorders.modes import eval_mode
+from ...structures import student_part
 from ..errors import PreflightError
 from ..hooks import TrainingLabelsHook
 
@@ -120,9 +121,11 @@ def _check_features(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
             with _named(f'{PREFIX}.{role}_recorders'), ExitStack() as stack:
                 for name in used:
                     stack.enter_context(manager.get_recorder(name))
+                inputs = (
+                    model.teacher_images(batch['inputs'])
+                    if role == 'teacher' else student_part(batch['inputs']))
                 with suppress(MapReached):
-                    network(
-                        batch['inputs'], batch['data_samples'], mode='tensor')
+                    network(inputs, batch['data_samples'], mode='tensor')
         for name, loss in losses.items():
             with _named(f'{PREFIX}.distill_losses.{name}'):
                 loss.check_features(

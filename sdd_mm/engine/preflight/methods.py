@@ -10,6 +10,7 @@ from ...images import datasets_of
 from ...input_format import InputFormat
 from ...models.losses import DKDCriterion, NKDCriterion
 from ...runtime.utils import num_classes
+from ...structures import student_part
 from ..errors import PreflightError
 
 
@@ -61,7 +62,7 @@ def check_channels(field: str, loader: DataLoader, model: nn.Module) -> None:
             as an image has channels: the first would silently make others.
     """
     mean = getattr(model.data_preprocessor, 'mean', None)
-    image = loader.dataset[0].get('inputs')
+    image = student_part(loader.dataset[0].get('inputs'))
     if not isinstance(mean, Tensor) or not isinstance(image, Tensor):
         return
     if image.ndim == 3 and mean.numel() not in (1, len(image)):

@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 import logging
 from copy import deepcopy
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -11,7 +11,9 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...structures import student_part
 from ...weights import network_hash, weights_hash
+from ..data_preprocessor import PairedDataPreprocessor
 from ..distillers import SDDDistiller
 from ..distillers.dry_run import fill_shapes, open_shapes
 from .channels_last import check_channels_last, lay_out
@@ -19,11 +21,12 @@ from .compiled import compile_student as compile_student_in_place
 from .configs import mmpretrain, preprocessor_config
 from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
 from .teacher_inference import TeacherInference
-from .teacher_input import build_teacher_input, in_turn
+from .teacher_input import build_teacher_input, in_turn, own_images
 from .unlabeled import (UnlabeledError, check_unlabeled, labeled,
                         losses_of_labeled)
 
 ON_MISMATCH = ('error', 'convert', 'ignore')
+Inputs = Union[Tensor, Mapping[str, Tensor]]
 
 
 @MODELS.register_module()
@@ -176,9 +179,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if own_input is not None and on_normalization_mismatch == 'error':
             on_normalization_mismatch = 'convert'
         self.teacher_input = own_input
-        self.convert = in_turn(
-            input_conversion(self.teacher, self, stated,
-                             on_normalization_mismatch), own_input)
+        own = self.data_preprocessor
+        if isinstance(own, PairedDataPreprocessor):
+            self.convert = own_images(
+                self.teacher.data_preprocessor if stated else None,
+                own.batch_augments is not None, own_input)
+        else:
+            self.convert = in_turn(
+                input_conversion(self.teacher, self, stated,
+                                 on_normalization_mismatch), own_input)
         self.teacher.eval()
         self.distiller.stop_teacher_at_map()
         self.teacher_inference = TeacherInference(**(teacher_inference or {}))
@@ -214,9 +223,16 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         """The student's: MMPretrain's hooks look for ``model.head``."""
         return self.student.head
 
-    def teacher_images(self, inputs: Tensor) -> Tensor:
-        """The student's images, (B, 3, H, W), as the teacher sees them."""
+    def teacher_images(self, inputs: Inputs) -> Tensor:
+        """The teacher's images, (B, C, H, W), of ``inputs`` of a batch."""
         return inputs if self.convert is None else self.convert(inputs)
+
+    def forward(self, inputs: Inputs, *args, **kwargs):
+        """All but training is the student's, and takes its images."""
+        if kwargs.get('mode',
+                      args[1] if len(args) > 1 else 'tensor') != 'loss':
+            inputs = student_part(inputs)
+        return super().forward(inputs, *args, **kwargs)
 
     def init_weights(self) -> None:
         """Initialize the student and load the teacher.
@@ -261,13 +277,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def loss(
         self,
-        batch_inputs: Tensor,
+        batch_inputs: Inputs,
         data_samples: Optional[List[BaseDataElement]] = None,
     ) -> Dict[str, Tensor]:
         """Losses of the student and of the distillation.
 
         Args:
-            batch_inputs (Tensor): Images, (B, 3, H, W).
+            batch_inputs (Tensor | dict[str, Tensor]): Images, (B, C, H, W);
+                or those of ``student`` and of ``teacher``, if the teacher
+                sees others.
             data_samples (list[BaseDataElement], optional): Their labels.
 
         Returns:
@@ -285,9 +303,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             add_prefix(distiller.compute_distill_losses(teacher), 'distill'))
         return losses
 
-    def _student_losses(self, batch_inputs: Tensor,
+    def _student_losses(self, batch_inputs: Inputs,
                         data_samples) -> Dict[str, Tensor]:
-        losses = self._own_losses(batch_inputs, data_samples)
+        losses = self._own_losses(student_part(batch_inputs), data_samples)
         if not self.calculate_student_loss:
             return dict()
         return {

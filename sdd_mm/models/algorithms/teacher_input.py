@@ -1,6 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-"""A teacher that sees the student's batch at a resolution of its own."""
-from typing import Optional, Tuple, Union
+"""A teacher with an input of its own: a resolution, or another image."""
+from typing import Mapping, Optional, Tuple, Union
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -62,6 +62,62 @@ class Resize(nn.Module):
         found = interpolate(
             images.float(), self.size, mode=self.mode, antialias=True)
         return found.to(images.dtype)
+
+
+class OwnImages(nn.Module):
+    """The teacher's images of ``inputs=dict(student=..., teacher=...)``.
+
+    Args:
+        preprocessor (nn.Module): The teacher's data preprocessor.
+    """
+
+    def __init__(self, preprocessor: nn.Module) -> None:
+        super().__init__()
+        self.preprocessor = preprocessor
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Normalize them as the teacher's, (B, C, H, W).
+
+        Raises:
+            TeacherInputError: If a batch has a single input.
+        """
+        if not isinstance(inputs, Mapping):
+            raise TeacherInputError(
+                'the teacher has images of its own, and a batch has none for '
+                "it: end the pipeline of its data set with dict(type="
+                "'PackPairedInputs'), or set data_preprocessor.type to "
+                "'AsyncClsDataPreprocessor'")
+        return self.preprocessor(dict(inputs=inputs['teacher']))['inputs']
+
+
+def own_images(preprocessor: Optional[nn.Module], mixes: bool,
+               other: Optional[Resize]) -> OwnImages:
+    """What gives a teacher its own images.
+
+    Args:
+        preprocessor (nn.Module, optional): The teacher's data preprocessor.
+        mixes (bool): Whether the student's images are mixed.
+        other (Resize, optional): What ``model.teacher_input`` says.
+
+    Raises:
+        TeacherInputError: If the two views would differ, or if the teacher
+            has no data preprocessor.
+    """
+    if preprocessor is None:
+        raise TeacherInputError(
+            'a PairedDataPreprocessor leaves the images of the teacher to '
+            'model.teacher.data_preprocessor: set it to what the teacher was '
+            'trained with (mean, std, to_rgb; dict() for none)')
+    if mixes:
+        raise TeacherInputError(
+            "Mixup and CutMix would mix the student's images and not the "
+            "teacher's: set model.architecture.train_cfg=None")
+    if other is not None:
+        raise TeacherInputError(
+            'model.teacher_input resizes what the student sees, and with a '
+            'PairedDataPreprocessor the teacher has images of its own: remove '
+            'one of the two')
+    return OwnImages(preprocessor)
 
 
 def build_teacher_input(config: Optional[dict]) -> Optional[Resize]:

@@ -1,0 +1,370 @@
+# Copyright (c) sdd_mm contributors. All rights reserved.
+"""A teacher with images of its own: both views are of one scene."""
+import random
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, TRANSFORMS
+from mmrazor.registry import MODELS
+
+from sdd_mm.analysis import load_run, validation_loader
+from sdd_mm.converters.plain_config import plain_config
+from sdd_mm.datasets import PairedInputsError
+from sdd_mm.engine.errors import PreflightError
+from sdd_mm.engine.preflight import check_training
+from sdd_mm.images import student_pipeline
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
+FEW = {
+    'train_dataloader.dataset.num_scenes': 100,
+    'train_dataloader.batch_size': 20,
+    'val_dataloader.dataset.num_scenes': 40,
+    'val_dataloader.batch_size': 20,
+    'test_dataloader.dataset.num_scenes': 40,
+    'train_cfg.max_epochs': 1,
+    'default_hooks.logger.interval': 1,
+}
+# what changes geometry, and must change it alike
+GEOMETRY = [
+    dict(type='RandomCrop', crop_size=24, padding=4),
+    dict(type='RandomResizedCrop', scale=24),
+    dict(type='EfficientNetRandomCrop', scale=24),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomFlip', prob=0.9, direction=['horizontal', 'vertical']),
+    dict(type='ResizeEdge', scale=40),
+    dict(type='Resize', scale=(24, 40)),
+    dict(type='CenterCrop', crop_size=24),
+    dict(type='EfficientNetCenterCrop', crop_size=24),
+    dict(type='Rotate', angle=30., prob=0.5),
+    dict(type='Shear', magnitude=0.3, prob=0.5),
+    dict(type='Translate', magnitude=0.3, prob=0.5),
+    dict(type='RandomErasing', erase_prob=0.5, mode='rand'),
+    dict(
+        type='RandAugment',
+        policies='timm_increasing',
+        num_policies=2,
+        total_level=10,
+        magnitude_level=9),
+    dict(type='AutoAugment', policies='imagenet'),
+    dict(
+        type='RandomApply',
+        prob=0.5,
+        transforms=[dict(type='RandomCrop', crop_size=32, padding=3)]),
+    dict(
+        type='RandomChoice',
+        transforms=[[dict(type='RandomFlip', prob=1.0)],
+                    [dict(type='RandomResizedCrop', scale=32)]]),
+    dict(type='torchvision/RandomAffine', degrees=20, translate=(0.2, 0.2)),
+]
+
+
+def positions(size=32):
+    """An image that says of every pixel where it is."""
+    place = np.arange(size, dtype=np.uint8) * 7 + 5
+    rows, columns = np.meshgrid(place, place, indexing='ij')
+    return np.stack([rows, columns, rows // 2 + columns // 2], axis=2)
+
+
+@pytest.mark.parametrize('step', GEOMETRY, ids=lambda step: step['type'])
+def test_both_images_change_alike(step):
+    transforms = [step]
+    if step['type'].startswith('torchvision/'):
+        transforms = [dict(type='NumpyToPIL'), step, dict(type='PILToNumpy')]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        both = TRANSFORMS.build(
+            dict(type='ApplyToBoth', transforms=transforms))
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    seen = []
+    for _ in range(20):
+        image = positions()
+        found = both(
+            dict(img=image, teacher_img=image.copy(), img_shape=(32, 32)))
+        assert np.array_equal(found['img'], found['teacher_img'])
+        seen.append(found['img'].tobytes())
+    moves = not step['type'].startswith(('Resize', 'Center', 'EfficientNetC'))
+    assert len(set(seen)) > 1 or not moves
+
+
+def test_images_of_different_kinds():
+    both = TRANSFORMS.build(
+        dict(
+            type='ApplyToBoth',
+            transforms=[
+                dict(type='RandomResizedCrop', scale=16),
+                dict(type='RandomFlip', prob=0.5)
+            ]))
+    np.random.seed(0)
+    image = positions()
+    for depth in (image[..., :1], image[..., 0]):
+        found = both(dict(img=image, teacher_img=depth, img_shape=(32, 32)))
+        assert np.array_equal(found['img'][..., 0],
+                              found['teacher_img'].squeeze())
+
+
+def test_numbers_drawn_for_colors_are_noticed():
+    """Torch draws as many numbers as there are values."""
+
+    def noise(results):
+        torch.rand(results['img'].shape)
+        return results
+
+    both = TRANSFORMS.build(dict(type='ApplyToBoth', transforms=[]))
+    both.transforms = [noise]
+    with pytest.raises(PairedInputsError, match='other random numbers'):
+        both(dict(img=positions(), teacher_img=positions()[..., 0]))
+    both.transforms = []
+    with pytest.raises(PairedInputsError, match='32 x 32 .* 30 x 30 are no '):
+        both(dict(img=positions(), teacher_img=positions(30)))
+    with pytest.raises(PairedInputsError, match='add LoadTeacherImage'):
+        both(dict(img=positions()))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos and their depth in folders side by side."""
+    for view in ('rgb', 'depth'):
+        for label in range(2):
+            folder = tmp_path / view / f'class{label}'
+            folder.mkdir(parents=True)
+            for number in range(4):
+                image = np.roll(positions(40), 5 * number + label, 1)
+                cv2.imwrite(
+                    str(folder / f'{number}.png'),
+                    image if view == 'rgb' else image[..., 0])
+    return tmp_path
+
+
+def built(config, pipeline):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return DATASETS.build(dict(config, pipeline=pipeline))
+
+
+def test_folders_of_photos_and_of_depth(folders):
+    load = [
+        dict(type='LoadImageFromFile'),
+        dict(
+            type='LoadTeacherImage',
+            replace=('/rgb/', '/depth/'),
+            color_type='grayscale')
+    ]
+    steps = [
+        dict(
+            type='ApplyToBoth',
+            transforms=[dict(type='RandomResizedCrop', scale=24)]),
+        dict(type='PackPairedInputs')
+    ]
+    config = dict(type='CustomDataset', data_root=str(folders / 'rgb'))
+    data = built(config, [*load, *steps])
+    np.random.seed(0)
+    for sample in data:
+        inputs = sample['inputs']
+        assert inputs['teacher'].shape == (1, 24, 24)
+        assert torch.equal(inputs['student'][:1], inputs['teacher'])
+        assert sample['data_samples'].gt_label in (0, 1)
+    (folders / 'depth' / 'class1' / '3.png').unlink()
+    with pytest.raises(FileNotFoundError, match='depth/class1/3.png'):
+        list(data)
+    load[1]['replace'] = ('/color/', '/depth/')
+    data = built(config, [*load, *steps])
+    with pytest.raises(PairedInputsError, match="does not contain '/color/'"):
+        data[0]
+    alone = built(config, student_pipeline([*load, *steps]))
+    assert alone[0]['inputs'].shape == (3, 24, 24)
+
+
+def run_config(tmp_path, name='sd-kd', **options):
+    cfg = Config.fromfile(CONFIGS / 'privileged' / f'{name}.py')
+    cfg.merge_from_dict({**FEW, **options})
+    cfg.work_dir = str(tmp_path / name)
+    return cfg
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    cfg = run_config(tmp_path, 'teacher')
+    torch.manual_seed(1)
+    model = MODELS.build(dict(cfg.model, _scope_='mmpretrain'))
+    torch.save(
+        dict(state_dict=model.state_dict(), meta={}), tmp_path / 'depth.pth')
+    return str(tmp_path / 'depth.pth')
+
+
+def test_a_training_from_pairs(tmp_path, teacher):
+    """To a student that knows nothing of depth."""
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt': teacher,
+            'experiment_name': 'pairs'
+        })
+    check_training(cfg)
+    runner = Runner.from_cfg(cfg)
+    seen = []
+    runner.model.teacher.backbone.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0]))
+    runner.train()
+    assert {tuple(images.shape[1:]) for images in seen} == {(1, 32, 32)}
+    # normalized by the teacher's own mean and std, depth 0 at the least
+    assert min(images.min() for images in seen) == -1
+    assert runner.message_hub.get_scalar('val/accuracy/top1').data[0]
+    checkpoint = tmp_path / 'sd-kd' / 'epoch_1.pth'
+    run = load_run(str(checkpoint))
+    batches = list(validation_loader(run.cfg))
+    depth = torch.cat([batch['inputs']['teacher'] for batch in batches])
+    outputs = run.classify('teacher', batches)
+    with torch.no_grad():
+        wanted = run.model.teacher((depth.float() - 64) / 64)
+    assert torch.allclose(outputs.logits, wanted, atol=1e-5)
+    color = torch.cat([batch['inputs']['student'] for batch in batches])
+    student = run.classify('student', batches)
+    with torch.no_grad():
+        wanted = run.model.student((color.float() - 64) / 64)
+    assert torch.allclose(student.logits, wanted, atol=1e-5)
+    plain = plain_config(run.cfg)
+    assert 'type' not in plain.data_preprocessor
+    assert plain.test_dataloader.dataset.pipeline == [dict(type='PackInputs')]
+
+
+def test_the_losses_are_those_of_the_two_views(tmp_path, teacher):
+    """As if each network had been asked by itself."""
+    cfg = run_config(tmp_path, **{'model.teacher_ckpt': teacher})
+    model = check_training(cfg).model.train()
+    model.init_weights()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        batch = next(
+            iter(
+                Runner.build_dataloader(
+                    dict(
+                        cfg.train_dataloader,
+                        collate_fn=dict(type='default_collate'),
+                        sampler=dict(type='DefaultSampler', shuffle=False)))))
+    data = model.data_preprocessor(batch, True)
+    losses = model(**data, mode='loss')
+    loss = model.distiller.distill_losses['loss_sdd']
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(
+            model(data['inputs'], mode='tensor'),
+            model.student(data['inputs']['student']))
+        depth = batch['inputs']['teacher']
+        recorder = model.distiller.teacher_recorders.recorders['feature_head']
+        recorder.stop_at_map = False
+        with recorder:
+            model.teacher((depth.float() - 64) / 64)
+        record, = recorder.data_buffer
+    target = torch.cat([one.gt_label for one in data['data_samples']])
+    model.train()
+    student = model.distiller.student_recorders.recorders['feature_head']
+    with student:
+        model.student(data['inputs']['student'])
+    mine, = student.data_buffer
+    assert torch.allclose(losses['distill.loss_sdd'],
+                          loss(mine, record, target))
+
+
+@pytest.mark.parametrize('options, error, message', [
+    ({
+        'data_preprocessor.type': 'AsyncClsDataPreprocessor'
+    }, PreflightError, "data_preprocessor.type='PairedDataPreprocessor'"),
+    ({
+        'train_dataloader.dataset.pipeline': [dict(type='PackInputs')],
+        'train_dataloader.dataset.view': 'color'
+    }, PreflightError, 'train_dataloader.dataset yields a single input'),
+    ({
+        'train_dataloader.dataset.view': 'color'
+    }, PreflightError, 'PackPairedInputs found no image'),
+    ({
+        'model.teacher_input': dict(type='Resize', scale=64)
+    }, PreflightError, 'remove one of the two'),
+    ({
+        'model.architecture.train_cfg':
+        dict(augments=dict(type='Mixup', alpha=0.8))
+    }, PreflightError, 'model.architecture.train_cfg=None'),
+    ({
+        'model.teacher.data_preprocessor': None
+    }, PreflightError, 'leaves the images of the teacher to model.teacher'),
+    ({
+        'data_preprocessor.to_onehot':
+        True,
+        'custom_hooks': [
+            dict(
+                type='SwitchRecipeHook',
+                schedule=[
+                    dict(
+                        action_epoch=1,
+                        batch_augments=dict(
+                            augments=dict(type='Mixup', alpha=0.8)))
+                ])
+        ]
+    }, PreflightError, 'SwitchRecipeHook of custom_hooks switches to Mixup'),
+    ({
+        'custom_hooks': [dict(type='TeacherCacheHook')]
+    }, Exception, 'InMemoryDataset'),
+    ({
+        'train_dataloader.dataset':
+        dict(
+            _delete_=True,
+            type='InMemoryDataset',
+            dataset=dict(
+                type='PrivilegedDigitScenes',
+                split='train',
+                num_scenes=16,
+                view='both',
+                pipeline=[dict(type='PackPairedInputs')])),
+        'train_dataloader.collate_fn':
+        dict(type='batch_or_collate')
+    }, Exception,
+     'PackPairedInputs in its pipeline: its views are not a known'),
+])
+def test_what_would_not_be_one_scene_is_refused(tmp_path, teacher, options,
+                                                error, message):
+    cfg = run_config(tmp_path, **{'model.teacher_ckpt': teacher, **options})
+    with pytest.raises(error, match=re.escape(message)):
+        check_training(cfg)
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('shares, inner, message', [
+    (False, dict(type='RandomFlip', prob=0.5), 'without share_random_params'),
+    (True, dict(type='RandomResizedCrop', scale=24), 'RandomResizedCrop in a'),
+    (True, dict(type='RandAugment', policies='timm_increasing', num_policies=2,
+                total_level=10, magnitude_level=9), 'RandAugment in a'),
+    (True, dict(type='RandomFlip', prob=0.5), None),
+])  # yapf: disable
+def test_broadcasters_of_mmcv(tmp_path, teacher, shares, inner, message):
+    pipeline = [
+        dict(
+            type='TransformBroadcaster',
+            mapping=dict(img=['img', 'teacher_img']),
+            auto_remap=True,
+            share_random_params=shares,
+            transforms=[inner]),
+        dict(type='PackPairedInputs')
+    ]
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt': teacher,
+            'train_dataloader.dataset.pipeline': pipeline
+        })
+    if message is None:
+        check_training(cfg)
+        return
+    with pytest.raises(PreflightError, match=message):
+        check_training(cfg)
+
+
+def test_a_network_without_a_teacher_has_no_use_for_pairs(tmp_path):
+    cfg = run_config(
+        tmp_path, 'student', **{
+            'train_dataloader.dataset.view': 'both',
+            'train_dataloader.dataset.pipeline':
+            [dict(type='PackPairedInputs')]
+        })
+    with pytest.raises(PreflightError, match='ImageClassifier has none'):
+        check_training(cfg)
