@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...models.algorithms import FrozenTeacherDistill
+from ...models.networks import logits_of
 from ...models.recorders.feature_head_recorder import MapReached
 from ...models.recorders.modes import eval_mode
 from ..errors import PreflightError
@@ -121,8 +122,7 @@ def _check_features(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
                 for name in used:
                     stack.enter_context(manager.get_recorder(name))
                 with suppress(MapReached):
-                    network(
-                        batch['inputs'], batch['data_samples'], mode='tensor')
+                    logits_of(network, batch['inputs'], batch['data_samples'])
         for name, loss in losses.items():
             with _named(f'{PREFIX}.distill_losses.{name}'):
                 loss.check_features(
