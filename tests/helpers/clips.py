@@ -1,14 +1,28 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Small clips of a moving square as mmaction2 reads them, and its networks."""
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS as ENGINE_MODELS
+from mmrazor.registry import MODELS
 from PIL import Image
+
+needs_mmaction = pytest.mark.skipif(
+    importlib.util.find_spec('mmaction') is None,
+    reason='needs mmaction2: docs/en/inputs.md#video says how to install it')
 
 FRAMES, SIZE = 8, 48
 STEPS = ((4, 0), (0, 4), (3, 3))
 """The classes: where the square moves from frame to frame."""
+KD = dict(type='LogitLoss', criterion=dict(type='KDCriterion', tau=4.))
+SDD = dict(
+    type='ScaleDecoupledLoss',
+    criterion=dict(type='KDCriterion', tau=4.),
+    scales=(1, 2))
 NORMALIZED = dict(
     type='ActionDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -114,10 +128,20 @@ def write_config(path: Path, folder: Path, model: dict, epochs=2) -> Path:
         val_evaluator=dict(type='AccMetric', metric_list=('top_k_accuracy', )),
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         val_cfg=dict(),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
+        optim_wrapper=dict(
+            type='DeferredOptimWrapper',
+            optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='CheckpointHook', interval=1)),
+            checkpoint=dict(type='CheckpointHook', interval=1),
+            scalars=dict(type='DeferredScalarsHook'),
+            labels=dict(type='LabelCheckHook'),
+            finite_loss=dict(type='FiniteLossHook'),
+            exact_resume=dict(type='ExactResumeHook')),
+        custom_hooks=[
+            dict(type='FrozenTeacherHook'),
+            dict(type='SDDReportHook')
+        ],
         randomness=dict(seed=0))
     path.write_text('\n'.join(f'{key} = {value!r}'
                               for key, value in config.items()))
@@ -128,3 +152,32 @@ def scalars(work_dir: Path) -> list:
     """What a run logged, a dict for each line."""
     path = next(work_dir.rglob('scalars.json'))
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def network(**config):
+    """A recognizer with random weights, also of its classifier."""
+    torch.manual_seed(0)
+    model = ENGINE_MODELS.build(dict(config, _scope_='mmaction'))
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight)
+    return model
+
+
+def build(loss=SDD, seed=0, **changes):
+    """A distillation whose teacher has no checkpoint."""
+    torch.manual_seed(seed)
+    changes.setdefault('allow_untrained_teacher', True)
+    model = MODELS.build(distilling(loss, **changes))
+    model.init_weights()
+    return model.train()
+
+
+def batch(size=4, frames=FRAMES):
+    """Clips as the pipeline gives them, with their labels."""
+    from mmaction.structures import ActionDataSample
+    draw = torch.Generator().manual_seed(1)
+    inputs = torch.randint(
+        256, (size, 1, 3, frames, SIZE, SIZE),
+        generator=draw,
+        dtype=torch.uint8)
+    samples = [ActionDataSample().set_gt_label(n % 3) for n in range(size)]
+    return dict(inputs=list(inputs), data_samples=samples)
