@@ -10,9 +10,11 @@ from clips import KD, SDD, batch, build, needs_mmaction, network
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, load_checkpoint
+from mmrazor.registry import MODELS
 from torch.nn.functional import adaptive_avg_pool3d, kl_div, linear
 from torch.optim import SGD
 
+from sdd_mm.config_file import load_config
 from sdd_mm.doctor import BAD
 from sdd_mm.doctor.trial import set_up
 from sdd_mm.functional import local_logits
@@ -149,6 +151,19 @@ def test_a_training_gives_a_student_that_mmaction2_uses(
 
 
 @needs_mmaction
+def test_the_config_of_the_page_is_one(tmp_path):
+    page = (ROOT / 'docs/en/inputs.md').read_text().split('## Video')[1]
+    path = tmp_path / 'run.py'
+    path.write_text(page.split('```python\n')[1].split('```')[0])
+    cfg = load_config(str(path))
+    assert cfg.default_scope == 'mmaction'
+    model = MODELS.build(cfg.model)
+    assert model.distiller.teacher_head.where == (
+        'input of cls_head.avg_pool, classifier cls_head.fc_cls')
+    assert model.student.backbone.depth == 18 and model.convert is None
+
+
+@needs_mmaction
 def test_the_doctor_tries_the_teacher_and_the_cells(tmp_path, folder):
     config = clips.write_config(tmp_path / 'run.py', folder,
                                 clips.distilling(SDD, f'{folder}/t.pth'))
@@ -176,6 +191,21 @@ def test_a_label_that_is_no_class_of_the_recognizer_ends_the_run(
     assert result.returncode, result.stdout
     assert 'label 3 is not one of the 3 classes of the student' in (
         result.stdout.splitlines()[-1])
+
+
+@needs_mmaction
+def test_clips_have_the_channels_that_they_are_normalized_for(
+        tmp_path, folder):
+    two = dict(clips.NORMALIZED, mean=[1., 2.], std=[1., 2.])
+    model = clips.distilling(KD, f'{folder}/t.pth')
+    model['data_preprocessor'] = dict(two, _scope_='mmaction')
+    model['teacher']['data_preprocessor'] = two
+    config = clips.write_config(tmp_path / 'run.py', folder, model)
+    result = commands.run(ROOT / 'tools/train.py', config, '--work-dir',
+                          tmp_path / 'run')
+    assert result.returncode and (
+        'data_preprocessor.mean has 2 numbers, and images of '
+        'train_dataloader have 3 channels') in result.stdout.splitlines()[-1]
 
 
 @needs_mmaction
