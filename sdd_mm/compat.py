@@ -23,47 +23,33 @@ repair                     needed by          what breaks without it
                                               wants a variable to be set
 :func:`name_bad_images`    mmcv 2.1.0 with    the rest of a JPEG that was cut
                            OpenCV < 5         off is gray, without an error
+:func:`stub_drn`           mmaction2 1.2.0    ``import mmaction.models`` fails:
+                                              its wheel lacks the package of
+                                              one localizer, DRN
 :func:`silence_warnings`   mmengine 0.10.7,   every start warns of what nobody
                            mmcv-lite 2.1.0    can do anything about
 =========================  =================  ================================
 
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
-else of this package is imported. Nothing here imports sdd_mm. No repair
-changes what works: each turns an error into a result, or, in
-:func:`set_inplace_false` and :func:`name_bad_images`, a silently wrong result
-into the right one or an error.
+else of this package is imported. Nothing here imports sdd_mm, except
+:mod:`sdd_mm.stand_ins`, which imports nothing of it. No repair changes what
+works: each turns an error into a result, or, in :func:`set_inplace_false` and
+:func:`name_bad_images`, a silently wrong result into the right one or an
+error.
 """
 import importlib
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import io
 import os
 import pickle
 import sys
 import warnings
-from types import ModuleType
 
 import torch
 
-_NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
+from .stand_ins import DRN, QUANTIZATION
 
-# The packages of mmrazor that do not import on torch >= 2, and what each of
-# them would have registered: (registry, names).
-_QUANTIZATION = {
-    'mmrazor.structures.quantization': (None, ()),
-    'mmrazor.models.quantizers':
-    ('MODELS', ('AcademicQuantizer', 'OpenVINOQuantizer', 'TensorRTQuantizer',
-                'TorchNativeQuantizer')),
-    'mmrazor.models.observers':
-    ('MODELS', ('LSQObserver', 'LSQPerChannelObserver')),
-    'mmrazor.models.fake_quants': ('MODELS', ('LearnableFakeQuantize', )),
-    'mmrazor.models.algorithms.quantization':
-    ('MODELS', ('MMArchitectureQuant', )),
-    'mmrazor.engine.runner.quantization_loops':
-    ('LOOPS', ('LSQEpochBasedLoop', 'PTQLoop', 'QATEpochBasedLoop',
-               'QATValLoop')),
-}
+_NEWEST_MMCV_FOR_MMRAZOR = '2.1.0'
 
 
 def repairs() -> list:
@@ -71,7 +57,7 @@ def repairs() -> list:
     return [
         silence_warnings, stub_quantization, import_mmrazor, set_inplace_false,
         allow_checkpoint, *[launch_on_cpu] * (not torch.cuda.is_available()),
-        free_cublas, name_bad_images
+        free_cublas, name_bad_images, *[stub_drn] * _lacks_drn()
     ]
 
 
@@ -122,60 +108,15 @@ def import_mmrazor() -> None:
 # --- mmrazor 1.0.0 with torch >= 2.0 ---------------------------------------
 
 
-class _QuantizationStubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds an empty package where mmrazor keeps its quantization."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name not in _QUANTIZATION:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__all__ = []
-        # `from .package import Name` of any name gives its placeholder
-        module.__getattr__ = _placeholder_or_attribute_error
-        registry, names = _QUANTIZATION[module.__name__]
-        if registry is not None:
-            registry = getattr(
-                importlib.import_module('mmrazor.registry'), registry)
-            for name in names:
-                registry.register_module(
-                    name=name, module=_placeholder(name), force=True)
-
-
-def _placeholder_or_attribute_error(name: str):
-    if name.startswith('__'):
-        raise AttributeError(name)
-    return _placeholder(name)
-
-
-def _placeholder(name: str) -> type:
-    """A class that says why it cannot be used."""
-
-    def __init__(self, *args, **kwargs):
-        raise RuntimeError(
-            f'{name} belongs to the quantization of MMRazor 1.0.0, which does '
-            f'not work on torch {torch.__version__} (it was written for torch '
-            '1.13). sdd_mm imports MMRazor without it; distillation is not '
-            'affected.')
-
-    return type(name, (), {'__init__': __init__})
-
-
 def stub_quantization() -> None:
     """Let mmrazor import on torch >= 2 by leaving out its quantization.
 
     Its quantization packages import names that torch 2.0 renamed. Using one of
     their classes is an error that says so.
     """
-    if 'mmrazor.models' in sys.modules or any(
-            isinstance(finder, _QuantizationStubs)
-            for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, _QuantizationStubs())
+    if 'mmrazor.models' not in sys.modules and (QUANTIZATION
+                                                not in sys.meta_path):
+        sys.meta_path.insert(0, QUANTIZATION)
 
 
 # --- mmrazor 1.0.0 with torch 2.15 -----------------------------------------
@@ -337,3 +278,24 @@ def name_bad_images() -> None:
 
     load._sdd_mm = True
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
+
+
+# --- mmaction2 1.2.0 -------------------------------------------------------
+
+
+def _lacks_drn() -> bool:
+    """Whether mmaction2 is installed without it. This imports nothing."""
+    spec = importlib.util.find_spec('mmaction')
+    folders = (spec and spec.submodule_search_locations) or ()
+    return bool(folders) and not any(
+        os.path.isdir(os.path.join(folder, 'models', 'localizers', 'drn'))
+        for folder in folders)
+
+
+def stub_drn() -> None:
+    """Let ``mmaction.models`` import without the package that it lacks.
+
+    The stand-in is asked last, after all that could find the real one.
+    """
+    if DRN not in sys.meta_path:
+        sys.meta_path.append(DRN)

@@ -30,6 +30,13 @@ def innermost(dataset: dict) -> dict:
     return next(datasets_of('dataset', dataset))[1]
 
 
+def collate_of(cfg: dict) -> dict:
+    """What collates the samples of dataloaders that do not say it."""
+    # mmaction2's data preprocessor stacks clips itself
+    clips = cfg.get('default_scope') == 'mmaction'
+    return dict(type='pseudo_collate' if clips else 'default_collate')
+
+
 def without_workers(loader: dict) -> dict:
     """The config of a dataloader whose own process loads the images."""
     loader = dict(loader, num_workers=0)

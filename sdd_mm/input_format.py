@@ -28,11 +28,14 @@ class InputFormat(NamedTuple):
             that the data set loads. Defaults to False.
         channel_order (str, optional): 'RGB' or 'BGR', as the network sees its
             images. Defaults to None, unknown.
+        channel_axis (int): The axis of the channels. Defaults to -3, that of
+            images; in clips (B, clips, C, T, H, W) it is -4.
     """
     mean: Tuple[float, ...] = (0., )
     std: Tuple[float, ...] = (1., )
     to_rgb: bool = False
     channel_order: Optional[str] = None
+    channel_axis: int = -3
 
     @classmethod
     def of_model(cls, model: nn.Module, loaded: Optional[str] = None):
@@ -56,8 +59,13 @@ class InputFormat(NamedTuple):
         to_rgb = bool(
             getattr(preprocessor, 'to_rgb',
                     getattr(preprocessor, '_channel_conversion', False)))
+        # mmaction2's data preprocessors say what they take
+        clips = getattr(preprocessor, 'format_shape',
+                        None) in ('NCTHW', 'MIX2d3d')
         return found._replace(
-            to_rgb=to_rgb, channel_order=_order(loaded, to_rgb))
+            to_rgb=to_rgb,
+            channel_order=_order(loaded, to_rgb),
+            channel_axis=-4 if clips else -3)
 
     @classmethod
     def of_meta(cls, meta: dict):
@@ -170,28 +178,40 @@ def stated_mismatch(model: nn.Module,
 
 
 class InputConversion(nn.Module):
-    """Images of one format as those of another.
+    """Images, or clips, of one format as those of another.
 
     Args:
-        source (InputFormat): The format of the images.
+        source (InputFormat): The format of the images. Its ``channel_axis``
+            is that of the result, too.
         target (InputFormat): The format of the result.
     """
 
     def __init__(self, source: InputFormat, target: InputFormat) -> None:
         super().__init__()
         self.reverses = source.to_rgb != target.to_rgb
+        self.axis = source.channel_axis
+        shape = (-1, ) + (1, ) * (-1 - self.axis)
         for name, values in (('source_mean', source.mean), ('source_std',
                                                             source.std),
                              ('target_mean', target.mean), ('target_std',
                                                             target.std)):
             self.register_buffer(
-                name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+                name, torch.tensor(values).view(shape), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convert images, (B, C, H, W)."""
+        """Convert images, (B, C, H, W), or clips, (B, clips, C, T, H, W).
+
+        Raises:
+            ValueError: If clips are expected and images are given.
+        """
+        if images.ndim <= -self.axis:
+            raise ValueError(
+                "model.on_normalization_mismatch='convert' expects clips "
+                '(B, clips, C, T, H, W), as data_preprocessor.format_shape '
+                f'says, and got {tuple(images.shape)}')
         images = images * self.source_std + self.source_mean
         if self.reverses:
-            images = images.flip(1)
+            images = images.flip(self.axis)
         return (images - self.target_mean) / self.target_std
 
 

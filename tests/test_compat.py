@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Every repair of the stack, and that the stack fails without it."""
+import importlib.util
 import io
 import os
 import pickle
@@ -284,3 +285,37 @@ def test_deterministic_runs_may_multiply_matrices_on_a_gpu(monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = False
+
+
+PACKAGES = ('mmaction', 'mmaction/models', 'mmaction/models/localizers')
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_missing_package_of_mmaction2_gets_a_stand_in(tmp_path, whole):
+    for package in (*PACKAGES, f'{PACKAGES[-1]}/drn')[:3 + whole]:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / '__init__.py').write_text('')
+    place = tmp_path / PACKAGES[-1]
+    (place / '__init__.py').write_text('from .drn.drn import DRN')
+    if whole:
+        (place / 'drn/drn.py').write_text('class DRN:\n    real = True')
+    code = ('import sys; sys.path.insert(0, sys.argv[1])\n{}\n'
+            'assert "mmaction" not in sys.modules\n'
+            'from mmaction.models.localizers import DRN\n'
+            'print(getattr(DRN, "real", False))\n'
+            'DRN()')
+    alone, ours = (
+        python(code.format(line), str(tmp_path))
+        for line in ('', 'import sdd_mm'))
+    assert ours.stdout.strip() == str(whole), ours.stderr
+    if whole:
+        assert (alone.returncode, ours.returncode) == (0, 0)
+    else:
+        assert 'No module named' in alone.stderr
+        assert 'DRN is not in the wheel of mmaction2 1.2.0' in ours.stderr
+
+
+def test_where_mmaction2_is_absent_nothing_is_put_in_the_way():
+    if importlib.util.find_spec('mmaction') is None:
+        assert compat.stub_drn not in compat.repairs()
+        assert compat.DRN not in sys.meta_path

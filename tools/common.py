@@ -20,6 +20,7 @@ from sdd_mm.config_file import load_config as read_config_file  # noqa: E402
 from sdd_mm.engine.config_keys import check_options  # noqa: E402
 from sdd_mm.engine.errors import PreflightError  # noqa: E402
 from sdd_mm.engine.preflight import Checked, hand_over  # noqa: E402
+from sdd_mm.images import collate_of  # noqa: E402
 
 # those that MMEngine has by itself, and leaves out where a config has None
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
@@ -68,7 +69,7 @@ def finish_config(cfg: Config, args: argparse.Namespace, fields: tuple,
         loader = cfg.get(field)
         if loader is None:
             continue
-        loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.setdefault('collate_fn', collate_of(cfg))
         loader.setdefault('pin_memory', torch.cuda.is_available())
         if loader.get('num_workers', 0) > 0:
             for key, value in loader_defaults.items():

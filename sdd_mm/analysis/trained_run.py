@@ -17,6 +17,7 @@ from ..functional.local_logits import check_scales
 from ..images import loads_files, preprocessor_of
 from ..models.algorithms import TEACHER_META, FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
+from ..models.networks import is_recognizer
 from ..models.recorders import FeatureHeadRecorder
 from ..structures import student_part
 from ..weights import WeightsError, read_checkpoint
@@ -183,6 +184,10 @@ def load_run(checkpoint: str,
         raise PreflightError(
             f'{checkpoint} is of a {type(model).__name__}, which has no '
             'teacher: pass a checkpoint of a FrozenTeacherDistill')
+    if is_recognizer(model.student):
+        raise PreflightError(
+            f'{checkpoint} is of a {type(model.student).__name__}: figures '
+            'and reports are of images, not of clips')
     try:
         model.load_state_dict(content['state_dict'])
     except RuntimeError as error:

@@ -30,8 +30,8 @@ def plain_config(cfg: Config) -> Config:
         Config: One that tests the student, and trains it alone.
 
     Raises:
-        ConversionError: If the config has no model, or none but by
-            ``cfg_path``.
+        ConversionError: If the config has no model, none but by ``cfg_path``,
+            or a recognizer of mmaction2.
     """
     plain = {
         key: value
@@ -46,6 +46,11 @@ def plain_config(cfg: Config) -> Config:
     if own and own.get('type') == 'PairedDataPreprocessor':
         own.pop('type')
     model = model.get('architecture', model)
+    if 'cls_head' in model:
+        raise ConversionError(
+            f'its student {model.get("type")} is not of MMPretrain: mmaction2 '
+            'loads the checkpoint of the run with load_checkpoint(model, '
+            "PATH, revise_keys=[(r'^architecture\\.', '')])")
     if 'cfg_path' in model:
         raise ConversionError(
             'its model.architecture is a cfg_path: pass a --config whose '

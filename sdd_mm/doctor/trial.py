@@ -20,12 +20,13 @@ from ..engine.hooks.sdd_report_hook import report
 from ..engine.preflight import check_training
 from ..engine.preflight.distilling import learned_parts
 from ..engine.preflight.methods import without_meaning
-from ..images import datasets_of, without_workers
+from ..images import collate_of, datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
 from ..models.algorithms.teacher_input import OwnImages
 from ..models.losses import ScaleDecoupledLoss
+from ..models.networks import logits_of
 from ..models.recorders import FeatureHeadError
 from ..runtime.utils import num_classes
 from ..structures import student_part
@@ -55,6 +56,9 @@ def set_up(cfg: Config, batches: Optional[int],
             cost. It ends with the first error.
     """
     cfg.setdefault('work_dir', 'work_dirs/doctor')
+    for key in ('train_dataloader', 'val_dataloader'):
+        if cfg.get(key) is not None:
+            cfg[key].setdefault('collate_fn', collate_of(cfg))
     try:
         model = check_training(cfg).model
     except PreflightError as error:
@@ -181,7 +185,7 @@ def _teacher(model: FrozenTeacherDistill, loader,
     count = max(10 * size, ENOUGH) if batches is None else batches * size
     for batch in evenly_spaced(loader, max(1, count)):
         data = model.data_preprocessor(batch)  # as in training
-        logits = model.teacher(model.teacher_images(data['inputs']))
+        logits = logits_of(model.teacher, model.teacher_images(data['inputs']))
         labels = labels_of(data['data_samples'])
         found.append((logits.argmax(dim=1).cpu(), labels.cpu()))
     verdicts, labels = map(torch.cat, zip(*found))

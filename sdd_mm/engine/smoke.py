@@ -65,8 +65,13 @@ def to_smoke(cfg: Config, iterations: int) -> str:
         str: What to tell the user.
 
     Raises:
-        PreflightError: If the config does not say how many classes there are.
+        PreflightError: If the config does not say how many classes there are,
+            or if the model takes clips.
     """
+    if 'cls_head' in cfg.model.get('architecture', cfg.model):
+        raise PreflightError(
+            'a smoke run generates images, not clips: remove --smoke, and try '
+            'a recognizer by `python -m sdd_mm.doctor CONFIG`')
     notes = [f'SMOKE RUN: {iterations} iterations on generated images.']
     loader = cfg.train_dataloader
     image = loaded_image(cfg, loader,

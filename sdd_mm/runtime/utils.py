@@ -15,7 +15,9 @@ def bare_model(runner) -> nn.Module:
 def num_classes(model: nn.Module) -> Optional[int]:
     """Classes of the head of a student, or of a network alone."""
     student = getattr(model, 'architecture', model)
-    return getattr(getattr(student, 'head', None), 'num_classes', None)
+    # a recognizer of mmaction2 has a cls_head
+    head = getattr(student, 'head', getattr(student, 'cls_head', None))
+    return getattr(head, 'num_classes', None)
 
 
 def log_interval(runner) -> int:

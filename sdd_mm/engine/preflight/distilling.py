@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...models.algorithms import FrozenTeacherDistill
+from ...models.networks import logits_of
 from ...models.recorders.feature_head_recorder import MapReached
 from ...models.recorders.modes import eval_mode
 from ...structures import student_part
@@ -125,7 +126,7 @@ def _check_features(model: FrozenTeacherDistill, losses: Dict[str, nn.Module],
                     model.teacher_images(batch['inputs'])
                     if role == 'teacher' else student_part(batch['inputs']))
                 with suppress(MapReached):
-                    network(inputs, batch['data_samples'], mode='tensor')
+                    logits_of(network, inputs, batch['data_samples'])
         for name, loss in losses.items():
             with _named(f'{PREFIX}.distill_losses.{name}'):
                 loss.check_features(

@@ -65,11 +65,14 @@ def check_channels(field: str, loader: DataLoader, model: nn.Module) -> None:
     image = student_part(loader.dataset[0].get('inputs'))
     if not isinstance(mean, Tensor) or not isinstance(image, Tensor):
         return
-    if image.ndim == 3 and mean.numel() not in (1, len(image)):
+    axis = InputFormat.of_model(model).channel_axis
+    if image.ndim not in (3, 5) or image.ndim < -axis:
+        return  # not known, or several kinds of them
+    if mean.numel() not in (1, image.shape[axis]):
         raise PreflightError(
             f'data_preprocessor.mean has {mean.numel()} numbers, and images '
-            f'of {field} have {len(image)} channels: give mean and std one '
-            'number, or one for each channel')
+            f'of {field} have {image.shape[axis]} channels: give mean and std '
+            'one number, or one for each channel')
 
 
 def check_normalized_once(field: str, dataset: dict, model: nn.Module) -> None:

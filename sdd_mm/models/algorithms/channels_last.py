@@ -37,8 +37,14 @@ def check_channels_last(student: nn.Module) -> None:
         student (nn.Module): The student.
 
     Raises:
-        ValueError: If it has such a layer and trains on a CPU.
+        ValueError: If it has such a layer and trains on a CPU, or if it
+            convolves clips.
     """
+    if any(isinstance(layer, nn.Conv3d) for layer in student.modules()):
+        raise ValueError(
+            'model.student_channels_last lays out images, the student '
+            f'{type(student).__name__} convolves clips: set it to False, or '
+            'remove ChannelsLastHook')
     found = wrong_gradients(student)
     if found and get_device() == 'cpu':
         raise ValueError(

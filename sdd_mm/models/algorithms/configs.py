@@ -5,6 +5,8 @@ from typing import Dict, Union
 
 from mmengine.hub import get_config
 from mmengine.model import BaseModel
+from mmpretrain.models import ClsDataPreprocessor
+from mmrazor.registry import MODELS
 
 from .teacher import TeacherError
 
@@ -31,9 +33,20 @@ def preprocessor_config(preprocessor, architecture):
         preprocessor = deepcopy(preprocessor)
         preprocessor.setdefault('_scope_', 'mmpretrain')
         preprocessor.setdefault('type', 'AsyncClsDataPreprocessor')
-        if isinstance(architecture, dict):
+        if isinstance(architecture, dict) and _augments(preprocessor):
             if 'cfg_path' in architecture:
                 architecture = get_config(architecture['cfg_path']).model
             preprocessor.setdefault('batch_augments',
                                     architecture.get('train_cfg'))
     return preprocessor
+
+
+def _augments(preprocessor: dict) -> bool:
+    """Whether a data preprocessor is MMPretrain's, or derived from it."""
+    kind = preprocessor['type']
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(
+                preprocessor['_scope_']) as registry:
+            kind = registry.get(kind)
+    # what is in no registry is refused when it is built
+    return isinstance(kind, type) and issubclass(kind, ClsDataPreprocessor)

@@ -16,6 +16,7 @@ from ...weights import network_hash, weights_hash
 from ..data_preprocessor import PairedDataPreprocessor
 from ..distillers import SDDDistiller
 from ..distillers.dry_run import fill_shapes, open_shapes
+from ..networks import check_clip_format, class_count, head_name
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
 from .configs import mmpretrain, preprocessor_config
@@ -171,6 +172,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             check_channels_last(self.student)
             lay_out(self.student, True)
         compile_student_in_place(self.student, compile_student)
+        check_clip_format(self.student, self.data_preprocessor)
         self._check_classes()
         unused = self.student.data_preprocessor
         if getattr(unused, 'num_classes', 0) is None:  # hooks compare it
@@ -205,7 +207,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _check_classes(self) -> None:
         counts = {
-            role: getattr(getattr(model, 'head', None), 'num_classes', None)
+            role: class_count(model)
             for role, model in (('teacher', self.teacher), ('student',
                                                             self.student))
         }
@@ -215,8 +217,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 f'{counts["teacher"]} classes, the student '
                 f'{type(self.student).__name__} {counts["student"]}: choose a '
                 'teacher of the student\'s classes, or correct '
-                'model.teacher.head.num_classes or '
-                'model.architecture.head.num_classes')
+                f'model.teacher.{head_name(self.teacher)}.num_classes or '
+                f'model.architecture.{head_name(self.student)}.num_classes')
 
     @property
     def head(self) -> nn.Module:

@@ -9,10 +9,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ...errors import SDDError
+from ..networks import logits_of
 from ..recorders.feature_head_recorder import TOLERANCE
 from .compiled import compile_backbone
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class TeacherError(SDDError, RuntimeError):
@@ -86,9 +88,9 @@ class TeacherInference:
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         if self.dtype is None:
-            return teacher(inputs, data_samples, mode='tensor')
+            return logits_of(teacher, inputs, data_samples)
         with torch.autocast(inputs.device.type, dtype=DTYPES[self.dtype]):
-            return teacher(inputs, data_samples, mode='tensor')
+            return logits_of(teacher, inputs, data_samples)
 
     @torch.no_grad()
     def prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
@@ -104,7 +106,12 @@ class TeacherInference:
             self._prepare(teacher, inputs)
 
     def _prepare(self, teacher: nn.Module, inputs: Tensor) -> None:
-        plain = teacher(inputs, mode='tensor').float()
+        if self.channels_last and inputs.ndim != 4:
+            raise TeacherError(
+                'model.teacher_inference.channels_last lays out images '
+                f'(B, C, H, W), the teacher {type(teacher).__name__} gets '
+                f'clips {tuple(inputs.shape)}: set it to False')
+        plain = logits_of(teacher, inputs).float()
         if self.fold_bn:
             # two images suffice to find which modules follow each other
             fold_batch_norms(teacher, inputs[:2])
@@ -136,7 +143,7 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
     modules were registered.
 
     Args:
-        model (nn.Module): A model in eval mode, called with mode='tensor'.
+        model (nn.Module): A model in eval mode.
         inputs (Tensor): Images, (B, 3, H, W).
 
     Returns:
@@ -156,12 +163,12 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
 
     handles = []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, CONVOLUTIONS):
             handles.append(module.register_forward_hook(keep_output))
         elif isinstance(module, _BatchNorm):
             handles.append(module.register_forward_pre_hook(keep_pair))
     try:
-        model(inputs, mode='tensor')
+        logits_of(model, inputs)
     finally:
         for handle in handles:
             handle.remove()

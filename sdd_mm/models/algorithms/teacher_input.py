@@ -57,11 +57,14 @@ class Resize(nn.Module):
         return f'{self.size[0]} x {self.size[1]}, {self.mode}'
 
     def forward(self, images: Tensor) -> Tensor:
-        """Resize images, (B, C, H, W), to (B, C, height, width)."""
+        """Resize images, (B, C, H, W), or clips, (B, clips, C, T, H, W)."""
         # no half precision: the CPU has no such kernel
         found = interpolate(
-            images.float(), self.size, mode=self.mode, antialias=True)
-        return found.to(images.dtype)
+            images.flatten(0, -4).float(),
+            self.size,
+            mode=self.mode,
+            antialias=True)
+        return found.to(images.dtype).reshape(*images.shape[:-2], *self.size)
 
 
 class OwnImages(nn.Module):

@@ -14,6 +14,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from ...errors import SDDError
+from ..networks import is_recognizer
 from ..recorders.modes import eval_mode
 
 ROLES = ('student', 'teacher')
@@ -89,6 +90,11 @@ def fill_shapes(distiller: dict,
     needed = list(open_shapes(distiller))
     if not needed:
         return
+    if is_recognizer(student) or is_recognizer(teacher):
+        key, _, names, _ = needed[0]
+        raise DryRunError(
+            f'{key} has no {" and ".join(names)}, which are found for images '
+            'only: set them yourself for a recognizer')
     if image_size is None:
         key, _, names, _ = needed[0]
         raise DryRunError(

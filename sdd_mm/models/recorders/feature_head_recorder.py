@@ -34,8 +34,10 @@ class MapReached(Exception):
 class FeatureHeadRecorder(BaseRecorder):
     """Records the map before global pooling and the classifier behind it.
 
-    Without arguments it finds both in an MMPretrain classifier. If a backbone
-    returns several stages, pooling runs once per stage: the last call counts.
+    Without arguments it finds both in an MMPretrain classifier, and in an
+    mmaction2 recognizer with an ``I3DHead``, whose map (B, C, T, h, w) it
+    averages over T. If a backbone returns several stages, pooling runs once
+    per stage: the last call counts.
 
     At the first recorded forward pass the model runs once more, in eval mode
     and with random weights in its classifier, and the logits of the average
@@ -194,10 +196,14 @@ class FeatureHeadRecorder(BaseRecorder):
         return self.make_record(self._as_map(feature), logits), logits
 
     def _as_map(self, feature: Tensor) -> Tensor:
-        """A feature map as it is, or tokens laid out on their grid."""
+        """A map as it is, the frames' average, or tokens on their grid."""
         grid = self.token_grid or self.modules.source.token_grid
         if grid is None and feature.ndim == 4:
             return feature
+        if grid is None and feature.ndim == 5:
+            # the pyramid of a clip averages all frames first
+            wide = torch.promote_types(feature.dtype, torch.float32)
+            return feature.mean(2, dtype=wide)
         found = (f'{self.title}: the {self.modules.source} has shape '
                  f'{tuple(feature.shape)}')
         if grid is None:

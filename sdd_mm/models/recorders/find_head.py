@@ -9,6 +9,7 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from torch import nn
 
 from ...errors import SDDError
+from ..networks import head_name, head_of, is_recognizer
 
 
 class FeatureHeadError(SDDError, ValueError):
@@ -84,13 +85,13 @@ def find_feature_head(model: nn.Module,
     else:
         linear = by_name(model, head, 'head')
         _check_linear(model, head, linear)
-        if getattr(model, 'head', None) is not None:
+        if head_of(model) is not None:
             check_head(model)
     source = named_source(model, pooling, feature)
     if source is None:
         gap = _find_pooling(model, tokens)
         source = MapSource(name_of(model, gap), gap)
-    whole_head = getattr(model, 'head', None)
+    whole_head = head_of(model)
     inside = whole_head is not None and any(module is linear
                                             for module in whole_head.modules())
     return HeadModules(source, linear, head, whole_head if inside else linear)
@@ -113,14 +114,15 @@ def named_source(model: nn.Module, pooling: Optional[str],
 
 def check_head(model: nn.Module) -> nn.Module:
     """The head of a model, if it classifies one label per image."""
-    head = getattr(model, 'head', None)
+    head = head_of(model)
     if head is None:
-        raise refusal(model, 'it has no `head` module')
+        raise refusal(model, f'it has no `{head_name(model)}` module')
     title = f'head {type(head).__name__}'
     # MMPretrain's Mixup configs train one softmax with a multi-label head
     soft = isinstance(head, MultiLabelLinearClsHead) and getattr(
         head.loss_module, 'use_soft', False)
-    if isinstance(head, MultiLabelClsHead) and not soft:
+    several = getattr(head, 'multi_class', False)  # a recognizer's
+    if isinstance(head, MultiLabelClsHead) and not soft or several:
         raise refusal(
             model,
             f'{title} is multi-label, SDD distills one softmax over the '
@@ -137,6 +139,8 @@ def check_head(model: nn.Module) -> nn.Module:
 
 def _find_linear(model: nn.Module) -> nn.Linear:
     head = check_head(model)
+    if is_recognizer(model):
+        return _find_clip_linear(model, head)
     title = f'head {type(head).__name__}'
     loss = getattr(head, 'loss_module', None)
     aside = set(loss.modules()) if isinstance(loss, nn.Module) else set()
@@ -179,7 +183,24 @@ def last_neck(model: nn.Module) -> Optional[nn.Module]:
     return neck
 
 
+def _find_clip_linear(model: nn.Module, head: nn.Module) -> nn.Linear:
+    """The classifier of I3D, C2D and Swin3D, which share a head."""
+    if type(head).__name__ != 'I3DHead':
+        raise refusal(
+            model, f'cls_head {type(head).__name__} is not an I3DHead, which '
+            'classifies the average of one map')
+    _check_linear(model, 'cls_head.fc_cls', head.fc_cls)
+    return head.fc_cls
+
+
 def _find_pooling(model: nn.Module, tokens: bool) -> nn.Module:
+    if is_recognizer(model):
+        pooling = getattr(head_of(model), 'avg_pool', None)
+        if tokens or not isinstance(pooling, nn.AdaptiveAvgPool3d):
+            raise refusal(
+                model, 'its cls_head does not average a map (B, C, T, h, w): '
+                "set cls_head.spatial_type='avg', and no token_grid")
+        return pooling
     neck = last_neck(model)
     if neck is None:
         raise refusal(model, _why_no_neck(getattr(model, 'backbone', None)))

@@ -7,6 +7,7 @@ from mmpretrain.models.necks import (GeneralizedMeanPooling,
                                      GlobalAveragePooling, LinearNeck)
 from torch import Tensor, nn
 
+from ..networks import is_recognizer
 from .find_head import (FeatureHeadError, HeadModules, MapSource, check_head,
                         check_pooling, last_neck, name_of, named_source,
                         refusal)
@@ -95,6 +96,10 @@ def find_region_head(model: nn.Module,
             the model.
     """
     head = check_head(model)
+    if is_recognizer(model):
+        raise refusal(
+            model, 'a RegionHead applies the head of an MMPretrain '
+            'classifier, not a cls_head, to cells')
     source = named_source(model, pooling, feature)
     if source is not None:
         return _modules(source, Tail(head))

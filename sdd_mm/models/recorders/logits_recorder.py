@@ -5,6 +5,7 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
+from ..networks import head_of
 from ..records import LocalLogits
 from .find_head import FeatureHeadError, by_name, check_head, name_of
 
@@ -52,7 +53,7 @@ class LogitsRecorder(BaseRecorder):
         self._model = model
         if self.source:
             module = by_name(model, self.source, 'source')
-        elif getattr(model, 'head', None) is not None:
+        elif head_of(model) is not None:
             module = check_head(model)
         else:  # a wrapper of timm or Hugging Face, or a plain module
             module = getattr(model, 'model', model)

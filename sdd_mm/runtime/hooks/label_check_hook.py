@@ -47,8 +47,8 @@ class LabelCheckHook(Hook):
                 continue
             # NumPy's view of it: torch would count it as a read
             self._check(
-                label.numpy(),
-                lambda _: sample.get('img_path') or sample.get('sample_idx'))
+                label.numpy(), lambda _: sample.get('img_path') or sample.get(
+                    'sample_idx', 'a sample'))
 
     def _check(self, labels: np.ndarray, name: Callable[[int], str]) -> None:
         wrong = np.flatnonzero((labels < 0) | (labels >= self._classes))
