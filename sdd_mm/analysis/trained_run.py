@@ -17,8 +17,8 @@ from ..functional.local_logits import check_scales
 from ..images import loads_files, preprocessor_of
 from ..models.algorithms import TEACHER_META, FrozenTeacherDistill
 from ..models.losses import ScaleDecoupledLoss
-from ..models.networks import is_recognizer
-from ..models.recorders import FeatureHeadRecorder
+from ..models.networks import is_recognizer, members_of
+from ..models.recorders import EnsembleRecorder, FeatureHeadRecorder
 from ..structures import student_part
 from ..weights import WeightsError, read_checkpoint
 from .outputs import Outputs
@@ -111,10 +111,13 @@ class TrainedRun:
             network = self.model.teacher
         recorders = getattr(self.model.distiller,
                             f'{role}_recorders').recorders
-        recorder = next((recorder for recorder in recorders.values()
-                         if isinstance(recorder, FeatureHeadRecorder)), None)
+        recorder = next(
+            (recorder for recorder in recorders.values()
+             if isinstance(recorder, (FeatureHeadRecorder, EnsembleRecorder))),
+            None)
         if recorder is None:
-            recorder = FeatureHeadRecorder()
+            several = len(members_of(network)) > 1
+            recorder = EnsembleRecorder() if several else FeatureHeadRecorder()
             recorder.initialize(network)
         recorder.stop_at_map = False
         found: List[Tuple[Tensor, ...]] = []
@@ -132,7 +135,7 @@ class TrainedRun:
                 cells = local.argmax(dim=-1)
                 shares = local.float().softmax(dim=-1).amax(dim=-1)
                 found.append((labels_of(data['data_samples']), logits, cells.T,
-                              shares.T, record.feature.flatten(2).mean(dim=2)))
+                              shares.T, record.pooled))
         labels, logits, cells, shares, features = (
             torch.cat(parts).float().cpu() for parts in zip(*found))
         return Outputs(labels.long(), logits,

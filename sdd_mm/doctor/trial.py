@@ -24,9 +24,10 @@ from ..images import collate_of, datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
-from ..models.algorithms.teacher_input import OwnImages
+from ..models.algorithms.teacher import as_list
+from ..models.algorithms.teacher_input import EachView, OwnImages
 from ..models.losses import ScaleDecoupledLoss
-from ..models.networks import logits_of
+from ..models.networks import logits_of, members_of
 from ..models.recorders import FeatureHeadError
 from ..runtime.utils import num_classes
 from ..structures import student_part
@@ -140,19 +141,20 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
                 'as 0 to 255')
     if not isinstance(model, FrozenTeacherDistill):
         return Finding(FACT, 'images', said)
-    teacher = InputFormat.of_model(model.teacher)
+    teachers = list(map(InputFormat.of_model, members_of(model.teacher)))
     size = '' if model.teacher_input is None else (
         ', which sees them at {} x {} pixels'.format(
             *model.teacher_input.size))
-    if teacher == own:
+    if all(one == own for one in teachers):
         return Finding(GOOD, 'images', f'{said}, of student and teacher{size}')
     given = "the student's images unconverted"
-    if isinstance(model.convert, OwnImages):
+    if isinstance(model.convert, (OwnImages, EachView)):
         given = 'images of its own'
     elif model.convert is not None:
         given = 'images converted to that'
     return Finding(
-        FACT, 'images', f'student: {said}; teacher: {_says(teacher)}, and it '
+        FACT, 'images', f'student: {said}; teacher: '
+        f'{" and ".join(map(_says, teachers))}, and it '
         f'gets {given}{size}')
 
 
@@ -163,19 +165,22 @@ def _says(found: Optional[InputFormat]) -> str:
 @torch.no_grad()
 def _teacher(model: FrozenTeacherDistill, loader,
              batches: Optional[int]) -> Finding:
-    network = getattr(model.teacher, 'backbone', model.teacher)
-    title = f'{type(network).__name__}'
+    title = ' and '.join(
+        type(getattr(one, 'backbone', one)).__name__
+        for one in members_of(model.teacher))
     if model.teacher_ckpt is None:
         return Finding(
             WARN, 'teacher', f'{title} without model.teacher_ckpt, and '
             'model.allow_untrained_teacher is set: its outputs are noise')
-    title += (f' of {Path(str(model.teacher_ckpt)).name}, SHA-256 '
+    names = [Path(path).name for path in as_list(model.teacher_ckpt)]
+    title += (f' of {" and ".join(names)}, SHA-256 '
               f'{weights_hash(model.teacher)[:8]}')
     if loader is None:
         return Finding(WARN, 'teacher', f'{title}; no val_dataloader to try '
                        'it on')
-    if isinstance(model.convert, OwnImages) and not isinstance(
-            loader.dataset[0]['inputs'], Mapping):
+    if any(isinstance(part, OwnImages)
+           for part in model.modules()) and (not isinstance(
+               loader.dataset[0]['inputs'], Mapping)):
         return Finding(
             WARN, 'teacher', f'{title}; val_dataloader has no images of its '
             "own for it, so it was not tried: end its pipeline with "

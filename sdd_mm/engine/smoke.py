@@ -166,7 +166,10 @@ def _without_teacher_files(cfg: Config, pipeline: list) -> dict:
     kinds = [str(step['type']).split('.')[-1] for step in pipeline]
     if 'PackPairedInputs' not in kinds:
         return dict(pipeline=pipeline)
-    backbone = cfg.model.get('teacher', {}).get('backbone', {})
+    teacher = cfg.model.get('teacher', {})
+    if 'teacher' in (teacher.get('views') or ()):
+        teacher = teacher['teachers'][list(teacher['views']).index('teacher')]
+    backbone = teacher.get('backbone', {})
     return dict(
         pipeline=[
             step for step, kind in zip(pipeline, kinds)
@@ -195,8 +198,8 @@ def num_classes(cfg: Config) -> int:
 
 def _at_hand(checkpoint) -> bool:
     """Whether a checkpoint loads without a download."""
-    if checkpoint is None:
-        return False
+    if not checkpoint or not isinstance(checkpoint, str):
+        return bool(checkpoint) and all(map(_at_hand, checkpoint))
     if '://' in checkpoint:
         checkpoint = osp.join(torch.hub.get_dir(), 'checkpoints',
                               osp.basename(urlparse(checkpoint).path))

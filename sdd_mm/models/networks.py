@@ -7,7 +7,7 @@ asked for the stage of their head. All that differs is here and in
 ``recorders/find_head.py``. mmaction2 need not be installed.
 """
 import sys
-from typing import Optional
+from typing import List, Optional
 
 from torch import Tensor, nn
 
@@ -34,6 +34,11 @@ def is_recognizer(model: nn.Module) -> bool:
     """
     base = sys.modules.get('mmaction.models.recognizers.base')
     return base is not None and isinstance(model, base.BaseRecognizer)
+
+
+def members_of(model: nn.Module) -> List[nn.Module]:
+    """The teachers of a ``TeacherEnsemble``; any other model alone."""
+    return list(getattr(model, 'members', [model]))
 
 
 def head_name(model: nn.Module) -> str:

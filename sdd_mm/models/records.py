@@ -36,6 +36,11 @@ class MapRecord:
         return len(self.feature)
 
     @property
+    def pooled(self) -> Tensor:
+        """The average of the map, (B, C)."""
+        return self.feature.flatten(2).mean(dim=2)
+
+    @property
     def map_size(self) -> Tuple[int, int]:
         """Height and width of the feature map."""
         return tuple(self.feature.shape[-2:])
@@ -113,6 +118,47 @@ class RegionHead(MapRecord):
         if self.global_logits is None:
             return None
         return self.global_logits.shape[1]
+
+
+@dataclass(frozen=True)
+class MeanRecord:
+    """The mean of the records of several teachers.
+
+    Args:
+        records (tuple): Their records of the same samples.
+    """
+    records: tuple
+
+    def local_logits(self,
+                     scales: Sequence[int] = (1, 2, 4),
+                     pooling: str = 'hierarchical') -> Tensor:
+        """The mean of the logits of every cell, (N, B, K)."""
+        return torch.stack([
+            one.local_logits(scales, pooling) for one in self.records
+        ]).mean(0)
+
+    def logits(self) -> Tensor:
+        """The mean of the global logits, (B, K)."""
+        return torch.stack([one.logits() for one in self.records]).mean(0)
+
+    def samples(self, rows: Rows) -> 'MeanRecord':
+        """The record of some samples."""
+        return MeanRecord(tuple(one.samples(rows) for one in self.records))
+
+    @property
+    def pooled(self) -> Tensor:
+        """The averages of all maps side by side, (B, C)."""
+        return torch.cat([one.pooled for one in self.records], dim=1)
+
+    @property
+    def num_samples(self) -> int:
+        """The batch size B."""
+        return self.records[0].num_samples
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """The number of classes K, None if it is not known yet."""
+        return self.records[0].num_classes
 
 
 class LocalLogits:

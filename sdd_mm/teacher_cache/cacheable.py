@@ -11,6 +11,7 @@ from ..models.algorithms import FrozenTeacherDistill
 from ..models.data_preprocessor import AsyncClsDataPreprocessor
 from ..models.distillers.sdd_distiller import HEAD
 from ..models.losses.base import RecordLoss
+from ..models.networks import members_of
 
 PREPROCESSORS = (AsyncClsDataPreprocessor, ClsDataPreprocessor)
 REMOVE = 'remove the TeacherCacheHook'
@@ -48,6 +49,9 @@ def check_cacheable(model: FrozenTeacherDistill,
         raise TeacherCacheError(
             'a teacher cache needs a model of type FrozenTeacherDistill, got '
             f'{type(model).__name__}')
+    if len(members_of(model.teacher)) > 1:
+        raise TeacherCacheError('a teacher cache holds the logits of one '
+                                f'teacher, not of a TeacherEnsemble: {REMOVE}')
     if model.teacher_hash is None:
         raise TeacherCacheError('the teacher has not been loaded: call '
                                 'model.load_teacher() first')

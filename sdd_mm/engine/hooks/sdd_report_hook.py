@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...models.losses import ScaleDecoupledLoss
 from ...models.losses.scale_decoupled_loss import CellRows
-from ...models.recorders import FeatureHeadRecorder
+from ...models.recorders import EnsembleRecorder, FeatureHeadRecorder
 from ...runtime.utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
@@ -193,5 +193,6 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
 def _where(distiller, role: str) -> str:
     """The modules from which the role's feature head is recorded."""
     recorders = getattr(distiller, f'{role}_recorders').recorders.values()
-    return ''.join(f', {recorder.where}' for recorder in recorders
-                   if isinstance(recorder, FeatureHeadRecorder))
+    return ''.join(
+        f', {recorder.where}' for recorder in recorders
+        if isinstance(recorder, (FeatureHeadRecorder, EnsembleRecorder)))

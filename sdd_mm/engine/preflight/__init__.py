@@ -12,7 +12,9 @@ from mmengine.runner import Runner
 from ...images import channel_order
 from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill, TeacherError
+from ...models.algorithms.teacher import as_list
 from ...models.losses import ContrastiveLoss
+from ...models.networks import members_of
 from ..errors import PreflightError
 from .checkpoints import check_pretrained, check_start, check_tested
 from .classes import Classes
@@ -90,25 +92,27 @@ def check_testing(cfg: Config) -> None:
 def _check_teacher(model: FrozenTeacherDistill, loaded,
                    data: List[Classes]) -> None:
     # one process of a machine downloads it, the others find it there
-    if '://' in (model.teacher_ckpt or '') and os.environ.get(
-            'LOCAL_RANK', '0') != '0':
+    paths = as_list(model.teacher_ckpt)
+    if any('://' in path
+           for path in paths) and os.environ.get('LOCAL_RANK', '0') != '0':
         return
     try:
         model.load_teacher()
     except TeacherError as error:
         raise PreflightError(str(error)) from error
-    mismatch = stated_mismatch(model.teacher, model.teacher_meta, loaded)
-    if mismatch:
-        raise PreflightError(
-            f'teacher checkpoint {model.teacher_ckpt}: {mismatch}. Set '
-            "model.teacher.data_preprocessor.to_rgb, and the student's "
-            'data_preprocessor.to_rgb, to what the data set needs')
-    check_checkpoint(
-        Classes.of_checkpoint('teacher checkpoint', str(model.teacher_ckpt),
-                              model.teacher_meta), data,
-        'The student would learn the outputs of other classes: number the '
-        "classes of the data as the teacher's training did, or set "
-        'model.teacher_ckpt to a teacher of these')
+    for teacher, path, meta in zip(
+            members_of(model.teacher), paths, model.teacher_metas):
+        mismatch = stated_mismatch(teacher, meta, loaded)
+        if mismatch:
+            raise PreflightError(
+                f'teacher checkpoint {path}: {mismatch}. Set '
+                "model.teacher.data_preprocessor.to_rgb, and the student's "
+                'data_preprocessor.to_rgb, to what the data set needs')
+        check_checkpoint(
+            Classes.of_checkpoint('teacher checkpoint', path, meta), data,
+            'The student would learn the outputs of other classes: number '
+            "the classes of the data as the teacher's training did, or set "
+            'model.teacher_ckpt to a teacher of these')
 
 
 def _check_ema(cfg: Config, model: FrozenTeacherDistill) -> None:

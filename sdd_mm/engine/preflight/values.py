@@ -37,7 +37,10 @@ RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
     (LOADER + r'(dataset\.)+pipeline', 'a list of transforms',
      lambda value: isinstance(value, (list, tuple))),
     (r'work_dir|default_scope', 'text', lambda value: isinstance(value, str)),
-    (r'model\.teacher_ckpt|load_from', 'text or None',
+    (r'model\.teacher_ckpt', 'text, a list of texts, or None',
+     lambda value: isinstance(value, (str, type(None))) or isinstance(
+         value, list) and all(isinstance(one, str) for one in value)),
+    (r'load_from', 'text or None',
      lambda value: isinstance(value, (str, type(None)))),
     (r'.*\.(by_epoch|convert_to_iter_based|drop_last|pin_memory|'
      r'persistent_workers|shuffle|deterministic|diff_rank_seed)',

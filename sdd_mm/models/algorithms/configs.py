@@ -1,13 +1,14 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Configs of networks and data preprocessors, completed as MMPretrain's."""
 from copy import deepcopy
-from typing import Dict, Union
+from typing import Dict, List, Union
 
 from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmpretrain.models import ClsDataPreprocessor
 from mmrazor.registry import MODELS
 
+from ..networks import members_of
 from .teacher import TeacherError
 
 
@@ -25,6 +26,19 @@ def mmpretrain(model: Union[BaseModel, Dict, None]):
         model = deepcopy(model)
         model.setdefault('_scope_', 'mmpretrain')
     return model
+
+
+def states_format(teacher) -> List[bool]:
+    """For each teacher of a config, whether it says how it takes images."""
+    if isinstance(teacher, dict) and 'teachers' in teacher:
+        return [
+            one for part in teacher['teachers'] for one in states_format(part)
+        ]
+    if not isinstance(teacher, dict):
+        return [False for _ in members_of(teacher)]
+    return [
+        'cfg_path' in teacher or teacher.get('data_preprocessor') is not None
+    ]
 
 
 def preprocessor_config(preprocessor, architecture):

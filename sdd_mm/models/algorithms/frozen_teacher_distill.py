@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from ...structures import student_part
 from ...weights import network_hash, weights_hash
-from ..data_preprocessor import PairedDataPreprocessor
 from ..distillers import SDDDistiller
 from ..distillers.dry_run import fill_shapes, open_shapes
-from ..networks import check_clip_format, class_count, head_name
+from ..networks import check_clip_format, class_count, head_name, members_of
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
-from .configs import mmpretrain, preprocessor_config
-from .teacher import LiveTeacher, TeacherError, input_conversion, load_teacher
+from .configs import mmpretrain, preprocessor_config, states_format
+from .teacher import LiveTeacher, TeacherError, load_teachers
 from .teacher_inference import TeacherInference
-from .teacher_input import build_teacher_input, in_turn, own_images
+from .teacher_input import build_teacher_input, teacher_view
 from .unlabeled import (UnlabeledError, check_unlabeled, labeled,
                         losses_of_labeled)
 
@@ -48,7 +47,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             ``data_preprocessor`` (a ``cfg_path`` has it), or a trained
             teacher, used as it is. Without ``_scope_`` a config is
             MMPretrain's.
-        teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
+        teacher_ckpt (str | list[str], optional): Path or URL of the teacher's
+            checkpoint; a list of them for a :class:`TeacherEnsemble`.
             Defaults to None, which is an error when training starts with a
             teacher given by config.
         student_loss_weight (float): Weight of the student's own losses, such
@@ -105,7 +105,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def __init__(self,
                  distiller: dict,
                  teacher: Union[BaseModel, Dict],
-                 teacher_ckpt: Optional[str] = None,
+                 teacher_ckpt: Union[str, List[str], None] = None,
                  student_loss_weight: float = 1.0,
                  allow_untrained_teacher: bool = False,
                  allow_unlabeled: bool = False,
@@ -129,9 +129,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                              f'{ON_MISMATCH}, got '
                              f'{on_normalization_mismatch!r}')
         own_input = build_teacher_input(teacher_input)
-        stated = isinstance(
-            teacher, dict) and ('cfg_path' in teacher or
-                                teacher.get('data_preprocessor') is not None)
+        stated = states_format(teacher)
         networks = dict(
             architecture=mmpretrain(architecture), teacher=mmpretrain(teacher))
         if any(open_shapes(distiller)):
@@ -160,7 +158,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.teacher_is_loaded = False
         self.teacher_hash: Optional[str] = None
         self.teacher_network: Optional[str] = None
-        self.teacher_meta: dict = {}
+        self.teacher_metas: List[dict] = []
         self.student_loss_weight = student_loss_weight
         self.allow_untrained_teacher = allow_untrained_teacher
         self.allow_unlabeled = allow_unlabeled
@@ -178,18 +176,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if getattr(unused, 'num_classes', 0) is None:  # hooks compare it
             unused.num_classes = getattr(self.data_preprocessor, 'num_classes',
                                          None)
-        if own_input is not None and on_normalization_mismatch == 'error':
-            on_normalization_mismatch = 'convert'
         self.teacher_input = own_input
-        own = self.data_preprocessor
-        if isinstance(own, PairedDataPreprocessor):
-            self.convert = own_images(
-                self.teacher.data_preprocessor if stated else None,
-                own.batch_augments is not None, own_input)
-        else:
-            self.convert = in_turn(
-                input_conversion(self.teacher, self, stated,
-                                 on_normalization_mismatch), own_input)
+        self.convert = teacher_view(self, stated, on_normalization_mismatch,
+                                    own_input)
         self.teacher.eval()
         self.distiller.stop_teacher_at_map()
         self.teacher_inference = TeacherInference(**(teacher_inference or {}))
@@ -198,6 +187,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'model.teacher_inference.fold_bn would change what the other '
                 'recorders and deliveries of model.distiller record of the '
                 'teacher: set it to False')
+        if self.teacher_inference.options() and len(stated) > 1:
+            raise TeacherError('model.teacher_inference is of one teacher: '
+                               'remove it for a TeacherEnsemble')
         # TeacherCacheHook puts a TeacherCache in its place
         self.teacher_source = LiveTeacher(self.teacher, self.distiller,
                                           self.teacher_inference, self.convert)
@@ -206,27 +198,28 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.register_load_state_dict_post_hook(excuse_teacher)
 
     def _check_classes(self) -> None:
-        counts = {
-            role: class_count(model)
-            for role, model in (('teacher', self.teacher), ('student',
-                                                            self.student))
-        }
-        if None not in counts.values() and len(set(counts.values())) > 1:
-            raise TeacherError(
-                f'the teacher {type(self.teacher).__name__} has '
-                f'{counts["teacher"]} classes, the student '
-                f'{type(self.student).__name__} {counts["student"]}: choose a '
-                'teacher of the student\'s classes, or correct '
-                f'model.teacher.{head_name(self.teacher)}.num_classes or '
-                f'model.architecture.{head_name(self.student)}.num_classes')
+        own = class_count(self.student)
+        for teacher in members_of(self.teacher):
+            theirs = class_count(teacher)
+            if None not in (own, theirs) and own != theirs:
+                raise TeacherError(
+                    f'the teacher {type(teacher).__name__} has {theirs} '
+                    f'classes, the student {type(self.student).__name__} '
+                    f'{own}: choose a teacher of the student\'s classes, or '
+                    f'correct model.teacher.{head_name(teacher)}.num_classes '
+                    f'or model.architecture.{head_name(self.student)}'
+                    '.num_classes')
 
     @property
     def head(self) -> nn.Module:
         """The student's: MMPretrain's hooks look for ``model.head``."""
         return self.student.head
 
-    def teacher_images(self, inputs: Inputs) -> Tensor:
-        """The teacher's images, (B, C, H, W), of ``inputs`` of a batch."""
+    def teacher_images(self, inputs: Inputs) -> Union[Tensor, List[Tensor]]:
+        """The teacher's images, (B, C, H, W), of ``inputs`` of a batch.
+
+        A list of them for the teachers of a ``TeacherEnsemble``.
+        """
         return inputs if self.convert is None else self.convert(inputs)
 
     def forward(self, inputs: Inputs, *args, **kwargs):
@@ -261,7 +254,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if self.teacher_inference.prepared:
             return  # it no longer has the weights of its checkpoint
         if self.teacher_ckpt is not None:
-            self.teacher_meta = load_teacher(self.teacher, self.teacher_ckpt)
+            self.teacher_metas = load_teachers(self.teacher, self.teacher_ckpt)
         elif self._teacher_is_trained:
             pass
         elif self.allow_untrained_teacher:

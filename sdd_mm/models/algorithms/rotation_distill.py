@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ...functional.rotated_views import rotated_views
 from ...functional.rotation_relations import VIEWS
 from ...weights import WeightsError, misfits, read_checkpoint, select
+from ..data_preprocessor import PairedDataPreprocessor
 from ..losses.rotation_relation_loss import RotationRelationLoss
+from ..networks import members_of
 from .frozen_teacher_distill import FrozenTeacherDistill
 from .teacher import TEACHER_META, TeacherError
 
@@ -64,6 +66,12 @@ class RotationDistill(FrozenTeacherDistill):
     def __init__(self, *args, padding: int = 4, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.padding = padding
+        if len(members_of(self.teacher)) > 1 or isinstance(
+                self.data_preprocessor, PairedDataPreprocessor):
+            raise TeacherError(
+                'RotationDistill rotates the images of one teacher, which are '
+                "the student's: set model.teacher to one classifier, and "
+                "data_preprocessor.type='AsyncClsDataPreprocessor'")
         head = getattr(self.student, 'head', None)
         if not hasattr(head, '_get_loss'):
             raise TeacherError(

@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A frozen teacher: its weights, and its record of a batch."""
 from contextlib import suppress
-from typing import Optional
+from typing import List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from ...input_format import InputConversion, InputFormat, stated_mismatch
 from ...weights import (CONVERTERS, WeightsError, misfits, network_weights,
                         read_checkpoint)
 from ..distillers import SDDDistiller
+from ..networks import members_of
 from ..recorders.feature_head_recorder import MapReached
 from .teacher_inference import TeacherError, TeacherInference
 
@@ -111,6 +112,37 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
             f'checkpoint{f". {CONVERTERS}" if none else ""}')
     teacher.load_state_dict(weights, strict=False)
     return content['meta']
+
+
+def load_teachers(teacher: nn.Module,
+                  checkpoint: Union[str, Sequence[str]]) -> List[dict]:
+    """Load the checkpoint of a teacher, or of each of an ensemble.
+
+    Args:
+        teacher (nn.Module): The teacher.
+        checkpoint (str | Sequence[str]): See :func:`load_teacher`; one for
+            each teacher of a ``TeacherEnsemble``.
+
+    Returns:
+        list[dict]: The meta of each.
+
+    Raises:
+        TeacherError: If there are more or fewer of them than teachers, or
+            one cannot be loaded.
+    """
+    members, paths = members_of(teacher), as_list(checkpoint)
+    if len(members) != len(paths):
+        raise TeacherError(
+            f'model.teacher_ckpt names {len(paths)} checkpoints for '
+            f'{len(members)} teachers: give a list with one for each')
+    return [load_teacher(*pair) for pair in zip(members, paths)]
+
+
+def as_list(value: Union[str, Sequence[str], None]) -> List[str]:
+    """The checkpoints that ``model.teacher_ckpt`` names."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
 
 
 def input_conversion(teacher: nn.Module, student: nn.Module, stated: bool,

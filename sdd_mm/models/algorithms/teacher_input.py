@@ -1,11 +1,15 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """A teacher with an input of its own: a resolution, or another image."""
-from typing import Mapping, Optional, Tuple, Union
+from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ...errors import SDDError
+from ...structures import student_part
+from ..data_preprocessor import PairedDataPreprocessor
+from ..networks import members_of
+from .teacher import input_conversion
 
 MODES = ('bilinear', 'bicubic')
 
@@ -93,34 +97,94 @@ class OwnImages(nn.Module):
         return self.preprocessor(dict(inputs=inputs['teacher']))['inputs']
 
 
-def own_images(preprocessor: Optional[nn.Module], mixes: bool,
-               other: Optional[Resize]) -> OwnImages:
-    """What gives a teacher its own images.
+class StudentImages(nn.Module):
+    """The student's images, as a teacher sees them.
 
     Args:
-        preprocessor (nn.Module, optional): The teacher's data preprocessor.
-        mixes (bool): Whether the student's images are mixed.
+        convert (nn.Module, optional): What changes them. Defaults to None.
+    """
+
+    def __init__(self, convert: Optional[nn.Module]) -> None:
+        super().__init__()
+        self.convert = convert
+
+    def forward(self, inputs) -> Tensor:
+        """The student's part, (B, C, H, W), in the teacher's format."""
+        images = student_part(inputs)
+        return images if self.convert is None else self.convert(images)
+
+
+class EachView(nn.ModuleList):
+    """The images of each teacher of an ensemble."""
+
+    def forward(self, inputs) -> List[Tensor]:
+        """One batch of images for each, (B, C, H, W)."""
+        return [view(inputs) for view in self]
+
+
+def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
+                 other: Optional[Resize]) -> Optional[nn.Module]:
+    """What makes the teacher's images of the ``inputs`` of a batch.
+
+    Args:
+        model (nn.Module): The algorithm, with its data preprocessor, its
+            student and its teacher.
+        stated (Sequence[bool]): For each teacher, whether its config has a
+            data preprocessor.
+        on_mismatch (str): What to do if the formats of student and teacher
+            differ: 'error', 'convert' or 'ignore'.
         other (Resize, optional): What ``model.teacher_input`` says.
 
+    Returns:
+        nn.Module | None: None if they are the student's.
+
     Raises:
-        TeacherInputError: If the two views would differ, or if the teacher
-            has no data preprocessor.
+        TeacherInputError: If the teacher's images would be none of the
+            student's scene.
+        TeacherError: See :func:`input_conversion`.
     """
-    if preprocessor is None:
-        raise TeacherInputError(
-            'a PairedDataPreprocessor leaves the images of the teacher to '
-            'model.teacher.data_preprocessor: set it to what the teacher was '
-            'trained with (mean, std, to_rgb; dict() for none)')
-    if mixes:
+    own, teacher = model.data_preprocessor, model.teacher
+    paired = isinstance(own, PairedDataPreprocessor)
+    views = getattr(teacher, 'views', ['teacher' if paired else 'student'])
+    if paired and own.batch_augments is not None:
         raise TeacherInputError(
             "Mixup and CutMix would mix the student's images and not the "
             "teacher's: set model.architecture.train_cfg=None")
-    if other is not None:
+    if paired and other is not None and 'student' not in views:
         raise TeacherInputError(
             'model.teacher_input resizes what the student sees, and with a '
             'PairedDataPreprocessor the teacher has images of its own: remove '
             'one of the two')
-    return OwnImages(preprocessor)
+    if other is not None and on_mismatch == 'error':
+        on_mismatch = 'convert'
+    found = []
+    for network, states, view in zip(members_of(teacher), stated, views):
+        if view == 'student':
+            found.append(
+                in_turn(
+                    input_conversion(network, model, states, on_mismatch),
+                    other))
+            continue
+        if not paired:
+            raise TeacherInputError(
+                "model.teacher.views: a teacher with the view 'teacher' has "
+                'images of its own: set data_preprocessor.type='
+                "'PairedDataPreprocessor', and end the pipeline of "
+                "train_dataloader with dict(type='PackPairedInputs')")
+        if not states:
+            raise TeacherInputError(
+                'a PairedDataPreprocessor leaves the images of the teacher '
+                'to model.teacher.data_preprocessor: set it to what the '
+                'teacher was trained with (mean, std, to_rgb; dict() for '
+                'none)')
+        found.append(OwnImages(network.data_preprocessor))
+    if len(found) == 1 and not paired:
+        return found[0]
+    found = [
+        one if isinstance(one, OwnImages) else StudentImages(one)
+        for one in found
+    ]
+    return EachView(found) if len(found) > 1 else found[0]
 
 
 def build_teacher_input(config: Optional[dict]) -> Optional[Resize]:

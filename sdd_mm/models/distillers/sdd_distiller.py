@@ -8,10 +8,13 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
-from ..recorders import (FeatureHeadError, FeatureHeadRecorder, LogitsRecorder,
+from ..networks import members_of
+from ..recorders import (EnsembleRecorder, FeatureHeadError,
+                         FeatureHeadRecorder, LogitsRecorder,
                          StageMapsRecorder, TargetRecorder)
 
 HEAD, TARGET = 'feature_head', 'target'
+NAMED = (EnsembleRecorder, FeatureHeadRecorder, LogitsRecorder)
 RECORDERS = {HEAD: FeatureHeadRecorder, TARGET: TargetRecorder}
 # what every RecordLoss is called with, and where it comes from
 RECORDS = dict(
@@ -113,14 +116,16 @@ class SDDDistiller(ConfigurableDistiller):
     def _prepare(self, role: str, model: nn.Module) -> None:
         recorders = getattr(self, f'{role}_recorders').recorders
         added = (role, HEAD) in self._added
-        if added and not self._asks_cells() and isinstance(
+        if len(members_of(model)) > 1:
+            self._prepare_ensemble(recorders, added)
+        elif added and not self._asks_cells() and isinstance(
                 recorders[HEAD], FeatureHeadRecorder):
             try:
                 recorders[HEAD].find(model)
             except FeatureHeadError:
                 recorders[HEAD] = LogitsRecorder()
         for recorder in recorders.values():
-            if isinstance(recorder, (FeatureHeadRecorder, LogitsRecorder)):
+            if isinstance(recorder, NAMED):
                 recorder.role = role
         try:
             getattr(self, f'{role}_recorders').initialize(model)
@@ -129,6 +134,19 @@ class SDDDistiller(ConfigurableDistiller):
             raise FeatureHeadError(
                 f'{role}: {error}{advice} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
+
+    def _prepare_ensemble(self, recorders: dict, added: bool) -> None:
+        """Several teachers have one thing in common, their logits."""
+        if added:
+            recorders[HEAD] = (
+                EnsembleRecorder() if self._asks_cells() else LogitsRecorder())
+        for name, recorder in recorders.items():
+            if not isinstance(recorder, (EnsembleRecorder, LogitsRecorder)):
+                raise FeatureHeadError(
+                    f'a TeacherEnsemble is the mean of logits, and '
+                    f'{type(recorder).__name__} records a single network: '
+                    "use ScaleDecoupledLoss or LogitLoss, and type='Ensemble' "
+                    f'for model.distiller.teacher_recorders.{name}')
 
     def _asks_cells(self) -> bool:
         """Whether a loss compares more than logits of whole images."""

@@ -1,4 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+from .ensemble_recorder import EnsembleRecorder
 from .feature_head_recorder import FeatureHeadRecorder, RegionHeadRecorder
 from .find_head import FeatureHeadError
 from .find_stages import StageError
@@ -8,7 +9,7 @@ from .stage_maps_recorder import StageMapsRecorder
 from .target_recorder import TargetRecorder
 
 __all__ = [
-    'FeatureHeadError', 'FeatureHeadRecorder', 'ImageIndexRecorder',
-    'LogitsRecorder', 'RegionHeadRecorder', 'StageError', 'StageMapsRecorder',
-    'TargetRecorder'
+    'EnsembleRecorder', 'FeatureHeadError', 'FeatureHeadRecorder',
+    'ImageIndexRecorder', 'LogitsRecorder', 'RegionHeadRecorder', 'StageError',
+    'StageMapsRecorder', 'TargetRecorder'
 ]
