@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """This package's networks by name in MMPretrain; Hugging Face's as modules."""
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, List, Optional, Union
@@ -77,7 +78,8 @@ def _register_exported(path: Path) -> List[str]:
 
 
 def hugging_face(folder: Union[str, Path],
-                 num_classes: Optional[int] = None) -> nn.Module:
+                 num_classes: Optional[int] = None,
+                 sha256: str = '') -> nn.Module:
     """Build an image classifier of Hugging Face, with random weights.
 
     For the ``module`` of a ``ModuleClassifier``. Only ``config.json`` of the
@@ -91,13 +93,16 @@ def hugging_face(folder: Union[str, Path],
             ``hf download`` filled.
         num_classes (int, optional): Number of classes of a new classifier,
             for a student. Defaults to None: that of the folder.
+        sha256 (str): First digits of the SHA-256 of ``config.json``, so that
+            the network is always the same. Defaults to '', any.
 
     Returns:
         nn.Module: The network, in float32.
 
     Raises:
-        HubError: If transformers is not installed, or if the folder holds no
-            image classifier with one label per image.
+        HubError: If transformers is not installed, if the folder holds no
+            image classifier with one label per image, or if its
+            ``config.json`` is another one.
 
     Examples:
         >>> # in a config
@@ -111,6 +116,12 @@ def hugging_face(folder: Union[str, Path],
     """
     import torch
     config = hugging_face_config(folder)
+    found = config_hash(folder)
+    if not found.startswith(sha256):
+        raise HubError(
+            f'folder {folder}: its config.json has changed, the SHA-256 is '
+            f'{found[:len(sha256)]} and not {sha256}: bring the former back, '
+            'or make the config again (module.sha256)')
     if num_classes is not None and num_classes != config.num_labels:
         config.num_labels = num_classes
     from transformers import AutoModelForImageClassification
@@ -122,6 +133,12 @@ def hugging_face(folder: Union[str, Path],
             f'folder {folder}: transformers cannot build an image classifier '
             f'of model_type {config.model_type!r}: {type(error).__name__}: '
             f'{error}') from error
+
+
+def config_hash(folder: Union[str, Path]) -> str:
+    """The SHA-256 of the ``config.json`` of a folder."""
+    path = Path(folder).expanduser() / 'config.json'
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def hugging_face_config(folder: Union[str, Path]) -> Any:

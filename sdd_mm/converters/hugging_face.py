@@ -10,7 +10,7 @@ from typing import Union
 
 import torch
 
-from ..hub import HubError, hugging_face, hugging_face_config
+from ..hub import HubError, config_hash, hugging_face, hugging_face_config
 from ..input_format import META, InputFormat
 from ..weights import misfits
 from .checkpoint import ConversionError, refuse, write
@@ -19,6 +19,7 @@ from .checkpoint import ConversionError, refuse, write
 COLORS = ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255),
           (51, 102, 204))
 SIZE = 512
+DIGITS = 12
 PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
 
 
@@ -52,7 +53,10 @@ def hugging_face_teacher(folder: Union[str, Path],
     return dict(
         type='ModuleClassifier',
         num_classes=num_classes,
-        module=dict(type='sdd_mm.hub.hugging_face', folder=str(folder)),
+        module=dict(
+            type='sdd_mm.hub.hugging_face',
+            folder=str(folder),
+            sha256=config_hash(folder)[:DIGITS]),
         data_preprocessor=dict(
             mean=list(images.mean),
             std=list(images.std),
