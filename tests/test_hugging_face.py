@@ -67,7 +67,10 @@ def network(kind, num_labels=10, **kwargs):
     """A small network with norms as if trained."""
     torch.manual_seed(0)
     config = getattr(transformers, f'{kind}Config')(
-        num_labels=num_labels, **NETWORKS[kind], **kwargs)
+        num_labels=num_labels, **{
+            **NETWORKS[kind],
+            **kwargs
+        })
     model = getattr(transformers, f'{kind}ForImageClassification')(config)
     for name, value in model.state_dict().items():
         if name.endswith('running_var'):
@@ -246,7 +249,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         ('id2label', {
             '0': 'a',
             '1': 'b'
-        }, 'of another shape|mismatch'),
+        }, r'shape: classifier.1.bias \(10,\) instead of \(2,\)'),
     ]:
         edit(path, 'config.json', **{key: value})
         refused(message)
@@ -307,6 +310,20 @@ def test_another_order_of_classes_is_an_error(tmp_path):
 
 
 def test_a_config_that_would_not_train_leaves_no_weights(tmp_path):
+    folder(tmp_path / 'hf', 'ViT')
+    edit(tmp_path / 'hf', 'config.json', image_size=64)
+    with pytest.raises(
+            ConfigBuilderError, match='another shape: .*position_emb'):
+        make_config(tmp_path / 'kd.py', STUDENT, f'hf::{tmp_path / "hf"}',
+                    'kd')
+    network('ViT', image_size=64).save_pretrained(tmp_path / 'hf')
+    with pytest.raises(ConfigBuilderError, match='--teacher-size'):
+        make_config(
+            tmp_path / 'kd.py',
+            STUDENT,
+            f'hf::{tmp_path / "hf"}',
+            'kd',
+            on_normalization_mismatch='convert')
     folder(tmp_path / 'hf', 'ViT')
     for method, message in (('kd', 'on_normalization_mismatch'),
                             ('sd-kd', "pooling='backbone.avgpool'")):

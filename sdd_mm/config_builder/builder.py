@@ -22,6 +22,8 @@ from .trial import try_config
 
 TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
              'checkpoints of timm')
+SIZE_NOTE = (' If this is the teacher, which takes images of one size, pass '
+             'this as teacher_size (--teacher-size)')
 # config keys that an error may name, and the argument that sets them
 ARGUMENTS = {
     'model.on_normalization_mismatch': 'on_normalization_mismatch',
@@ -305,6 +307,8 @@ def _try(text: str, out: Path) -> None:
                        f'--{name.replace("_", "-")})' for name in names)
         if 'teacher_ckpt' in names and 'TIMMBackbone' in text:
             hint += TIMM_NOTE
+        if "doesn't match model" in str(error):  # of timm and transformers
+            hint += SIZE_NOTE
         raise ConfigBuilderError(
             f'the config would not train, so it is not written: {error}'
             f'{hint}') from error

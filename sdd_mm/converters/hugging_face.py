@@ -12,7 +12,7 @@ import torch
 
 from ..hub import HubError, config_hash, hugging_face, hugging_face_config
 from ..input_format import META, InputFormat
-from ..weights import misfits
+from ..weights import listed, misfits
 from .checkpoint import ConversionError, refuse, write
 
 # black first; the last color is no corner of the cube
@@ -94,12 +94,13 @@ def convert_hugging_face(folder: Union[str, Path]) -> dict:
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # named and refused below
                 output_loading_info=True))
     except Exception as error:  # a broken file may raise anything
         raise ConversionError(f'folder {folder}: its weights cannot be read: '
                               f'{type(error).__name__}: {error}') from error
     problems = [
-        f'{title}: {", ".join(map(str, sorted(found[key])[:10]))}'
+        f'{title}: {listed(list(map(_shapes, sorted(found[key]))))}'
         for key, title in (('missing_keys', 'missing'), ('unexpected_keys',
                                                          'not in the model'),
                            ('mismatched_keys', 'of another shape'))
@@ -120,6 +121,14 @@ def convert_hugging_face(folder: Union[str, Path]) -> dict:
     if names != [f'LABEL_{number}' for number in range(len(names))]:
         meta['dataset_meta'] = dict(classes=names)
     return dict(state_dict=weights, meta=meta)
+
+
+def _shapes(problem: Union[str, tuple]) -> str:
+    """A weight's name, with both shapes if they differ."""
+    if isinstance(problem, str):
+        return problem
+    name, theirs, own = problem
+    return f'{name} {tuple(theirs)} instead of {tuple(own)}'
 
 
 def convert_hugging_face_folder(folder: str, target: str) -> None:
