@@ -93,6 +93,7 @@ setup(
         'demo': requirements('demo'),
         'tests': requirements('tests'),
         'timm': requirements('timm'),
+        'transformers': requirements('transformers'),
         'onnx': requirements('onnx'),
         'docs': requirements('docs')
     },

@@ -115,9 +115,9 @@ def _name_types(value):
 @lru_cache(maxsize=None)
 def _name(path: str) -> str:
     """'mmpretrain.CustomDataset' of 'mmpretrain.datasets.CustomDataset'."""
-    first, *between, last = path.split('.')
-    if not between:
+    if path.count('.') < 2:
         return path
+    first, *_, last = path.split('.')
     name = f'{first}.{last}' if first in SCOPES else last
     registries = [
         registry for registry in vars(mmengine.registry).values()

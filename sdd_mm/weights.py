@@ -150,8 +150,13 @@ def listed(names: list) -> str:
 
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 of a model's weights: names, dtypes, shapes and values."""
+    return state_hash(model.state_dict())
+
+
+def state_hash(weights: Weights) -> str:
+    """SHA-256 of a state dict, as of :func:`weights_hash`."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(weights.items()):
         if name.endswith(COUNTER):
             continue
         value = value.detach().cpu().contiguous()

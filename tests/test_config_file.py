@@ -89,6 +89,14 @@ def test_configs_of_names_are_as_they_are():
     assert named(cfg) is cfg and not is_new_style(DEMO / 'sd-kd.py')
 
 
+def test_a_function_beside_names_stays_a_path():
+    """Two dots are no sign of a config that imports its classes."""
+    path = 'torchvision.models.resnet18'
+    cfg = Config(
+        dict(model=dict(type='ModuleClassifier', module=dict(type=path))))
+    assert named(cfg).to_dict() == cfg.to_dict()
+
+
 def test_no_config_can_inherit_from_it(new, tmp_path):
     with pytest.raises(
             ConfigBuilderError, match='imports the classes it uses'):

@@ -112,6 +112,41 @@ def test_cells_of_named_modules_are_exact():
     assert recorder.difference < 1e-5
 
 
+def test_a_tail_of_named_modules_in_region_mode():
+    torch.manual_seed(0)
+    module = dict(type='torchvision.models.convnext_tiny', num_classes=10)
+    config = dict(TORCHVISION, module=module)
+    tail = [f'backbone.net.classifier.{i}' for i in (0, 2)]
+    cells = dict(type='RegionHead', pooling='backbone.net.avgpool')
+    images = batch(size=64)
+    with pytest.raises(FeatureHeadError, match='Name it: tail, with'):
+        distillation(
+            sdd_loss(), config, teacher_recorders=dict(feature_head=cells))
+    cells = dict(feature_head=dict(cells, tail=tail))
+    model = distillation(
+        sdd_loss(scales=(1, 2)), config, teacher_recorders=cells)
+    model.init_weights()
+    assert losses(model, images)['distill.loss_own'] > 0
+    recorder = model.distiller.teacher_recorders.recorders['feature_head']
+    assert recorder.difference < 1e-5
+    net = model.teacher.backbone.net
+    inputs = torch.rand(2, 3, 64, 64)
+    with torch.no_grad(), recorder:
+        own = model.teacher(inputs)
+    found = recorder.get_record_data().local_logits((1, 2), 'direct')
+    with torch.no_grad():  # of the cell that is at the bottom right
+        cell = net.features(inputs)[:, :, 1:, 1:].mean((2, 3), keepdim=True)
+        torch.testing.assert_close(found[4], net.classifier(cell))
+    torch.testing.assert_close(found[0], own)
+    cells['feature_head'].update(tail=tail[1:])  # without the norm
+    model = distillation(sdd_loss(), config, teacher_recorders=cells)
+    with pytest.raises(FeatureHeadError, match='differs from the model'):
+        losses(model, images)
+    cells['feature_head'].pop('pooling')
+    with pytest.raises(FeatureHeadError, match='not what is pooled'):
+        distillation(sdd_loss(), config, teacher_recorders=cells)
+
+
 def test_a_teacher_of_torchvisions_own_file(tmp_path):
     plain = torchvision.models.resnet18(num_classes=10)
     torch.save(plain.state_dict(), tmp_path / 'resnet18.pth')

@@ -36,11 +36,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--teacher',
         required=True,
-        help='config of the teacher: mmpretrain::PATH, a file, or timm::MODEL')
+        help='config of the teacher: mmpretrain::PATH, a file, timm::MODEL, '
+        'or hf::FOLDER, a folder of transformers')
     parser.add_argument(
         '--teacher-ckpt',
         help='path or URL of its checkpoint (default: the published one, if '
-        'there is just one)')
+        'there is just one; the weights of the folder; those that timm has '
+        'downloaded)')
     parser.add_argument(
         '--method',
         default='sd-dkd',

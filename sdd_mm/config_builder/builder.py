@@ -15,12 +15,15 @@ from ..version import __version__
 from .code import Code, format_code, to_code
 from .methods import (Method, change_loss, dataloader_changes, fit_losses,
                       image_size, read_method, warmup_length)
+from .own_weights import own_weights
 from .sources import (TIMM, ConfigBuilderError, Teacher, published_checkpoint,
                       read_student, read_teacher)
 from .trial import try_config
 
 TIMM_NOTE = ('. tools/model_converters/timm_to_mmpretrain.py converts the '
              'checkpoints of timm')
+SIZE_NOTE = (' If this is the teacher, which takes images of one size, pass '
+             'this as teacher_size (--teacher-size)')
 # config keys that an error may name, and the argument that sets them
 ARGUMENTS = {
     'model.on_normalization_mismatch': 'on_normalization_mismatch',
@@ -56,7 +59,8 @@ def make_config(out: Union[str, Path],
             ``package::path`` or the path of a file.
         teacher (str): Config of the teacher, likewise, or ``timm::`` and the
             name of a timm model: any for kd, dkd and nkd, else one that is
-            linear after its pooling.
+            linear after its pooling. Or ``hf::`` and a folder that
+            ``save_pretrained`` of transformers wrote.
         method (str): One of ``METHODS``. Its numbers are those of
             ``configs/_base_/methods/``, or of
             ``configs/sdd/*_res50_mbv1_imagenet.py`` if the student has 1000
@@ -65,8 +69,10 @@ def make_config(out: Union[str, Path],
             to 'sd-dkd'.
         teacher_ckpt (str, optional): Path or URL of the teacher's checkpoint.
             Defaults to None, which takes the one that the teacher's package
-            has published, if there is exactly one. Checkpoints of timm are
-            converted first, by ``tools/model_converters/``.
+            has published, if there is exactly one. The weights of a ``hf::``
+            folder, and those of a ``timm::`` model that timm has in its
+            cache, are converted to a file beside ``out``. Other checkpoints
+            of timm are converted first, by ``tools/model_converters/``.
         scales (Sequence[int], optional): The scale set M of an SD method.
             Defaults to None, which is (1, 2, 4).
         criterion (dict, optional): Numbers of the criterion to change, such
@@ -120,16 +126,28 @@ def make_config(out: Union[str, Path],
     numbers = read_method(method, classes)
     teaching = read_teacher(
         teacher, classes, to_rgb,
-        all(loss['type'] == 'LogitLoss' for loss in numbers.losses.values()))
+        all(loss['type'] == 'LogitLoss' for loss in numbers.losses.values()),
+        isinstance(teacher_recorder, dict)
+        and teacher_recorder.get('type') == 'RegionHead')
     if _is_made_from(out, base, teaching.cfg):
         raise ConfigBuilderError(f'the config would be made from {out}: '
                                  'choose another name')
+    own = None
     if teacher_ckpt is None:
         teacher_ckpt = published_checkpoint(teacher)
+        own = own_weights(teacher, classes, out)
+    if own is not None:
+        teacher_ckpt = str(own.path)
     change_loss(numbers, scales, criterion)
     epochs = warmup_length(numbers, warmup_epochs, base)
     fit_losses(numbers, base, teacher_head)
 
+    if 'teacher_recorders' not in numbers.distiller:
+        teacher_recorder = {
+            **(teaching.recorder or {}),
+            **teacher_recorder
+        } if isinstance(teacher_recorder, dict) else (teacher_recorder
+                                                      or teaching.recorder)
     recorders = dict(student=student_recorder, teacher=teacher_recorder)
     model = dict(
         _delete_=True,
@@ -165,6 +183,7 @@ def make_config(out: Union[str, Path],
         hooks.append(dict(type='DistillWarmupHook', loss=name, epochs=epochs))
     text = format_code('\n'.join([
         f'# by make_config of sdd_mm {__version__} from {numbers.source}',
+        *([own.note] if own else []),
         f'_base_ = {[_base_path(student, out)]!r}',
         *_imports(base, teaching),
         f'distill_losses = {to_code(numbers.losses)}',
@@ -174,7 +193,14 @@ def make_config(out: Union[str, Path],
         f'custom_hooks = {to_code(hooks)}',
         '',
     ]))
-    _try(text, out)
+    _make_folder(out)
+    written = own is not None and own.write()
+    try:
+        _try(text, out)
+    except ConfigBuilderError:
+        if written:
+            own.path.unlink()
+        raise
     try:
         out.write_text(text, encoding='utf-8')
     except OSError as error:
@@ -263,13 +289,16 @@ def _runtime(base: Config) -> Iterator[str]:
         yield f'optim_wrapper = dict(type={f"Deferred{wrapper}"!r})'
 
 
-def _try(text: str, out: Path) -> None:
-    """Try a config, and say which argument to change if it fails."""
+def _make_folder(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigBuilderError(f'{out} cannot be written: '
                                  f'{error}') from error
+
+
+def _try(text: str, out: Path) -> None:
+    """Try a config, and say which argument to change if it fails."""
     try:
         try_config(text, out)
     except Exception as error:  # a model may raise anything
@@ -278,6 +307,8 @@ def _try(text: str, out: Path) -> None:
                        f'--{name.replace("_", "-")})' for name in names)
         if 'teacher_ckpt' in names and 'TIMMBackbone' in text:
             hint += TIMM_NOTE
+        if "doesn't match model" in str(error):  # of timm and transformers
+            hint += SIZE_NOTE
         raise ConfigBuilderError(
             f'the config would not train, so it is not written: {error}'
             f'{hint}') from error

@@ -1,7 +1,7 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """What a config is made from: a student's recipe and a teacher."""
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import mmengine.hub
 from mmengine.config import Config
@@ -11,10 +11,14 @@ from mmengine.utils import get_installed_path
 
 from ..config_file import is_new_style, load_config
 from ..converters import ConversionError
-from ..converters.timm_classifier import timm_logits_teacher, timm_teacher
+from ..converters.hugging_face import hugging_face_teacher
+from ..converters.timm_classifier import (NoMapError, timm_logits_teacher,
+                                          timm_teacher)
+from ..converters.timm_tokens import timm_tokens_teacher
 from ..errors import SDDError
 
-TIMM = 'timm::'
+TIMM, HUGGING_FACE = 'timm::', 'hf::'
+LOGITS = '. The methods kd, dkd and nkd need its logits alone'
 
 
 class ConfigBuilderError(SDDError, ValueError):
@@ -57,38 +61,43 @@ def _read(role: str, path: str) -> Config:
 
 
 class Teacher(NamedTuple):
-    """A teacher, the modules to import for it, and the file it is from."""
+    """A teacher, the modules to import for it, the file it is from, and the
+    recorder that it needs if the default finds no map."""
     model: dict
     imports: List[str]
     cfg: Config
+    recorder: Optional[Dict[str, Any]] = None
 
 
 def read_teacher(path: str,
                  num_classes: int,
                  to_rgb: bool,
-                 logits_alone: bool = False) -> Teacher:
-    """The teacher of a config, or of timm.
+                 logits_alone: bool = False,
+                 region: bool = False) -> Teacher:
+    """The teacher of a config, of timm or of Hugging Face.
 
     Args:
-        path (str): ``package::path``, a file, or ``timm::MODEL``.
-        num_classes (int): The classes of a timm model.
-        to_rgb (bool): Whether a timm model reverses the channels it gets.
+        path (str): ``package::path``, a file, ``timm::MODEL``, or ``hf::`` and
+            a folder that ``save_pretrained`` of transformers wrote.
+        num_classes (int): The classes of a model of timm or Hugging Face.
+        to_rgb (bool): Whether such a model gets images whose channels are to
+            be reversed to RGB.
         logits_alone (bool): Whether the method compares logits of whole
             images alone, which any timm model has. Defaults to False.
+        region (bool): Whether the teacher is recorded by ``RegionHead``.
+            Defaults to False.
     """
-    if path.startswith(TIMM):
-        given = path[len(TIMM):], num_classes, to_rgb
-        try:
-            return Teacher(timm_teacher(*given), [], Config())
-        except ConversionError as error:
-            if not logits_alone:
-                raise ConfigBuilderError(
-                    f'teacher {path}: {error}. The methods kd, dkd and nkd '
-                    'need its logits alone') from error
-        try:
-            return Teacher(timm_logits_teacher(*given), [], Config())
-        except ConversionError as error:
-            raise ConfigBuilderError(f'teacher {path}: {error}') from error
+    try:
+        if path.startswith(TIMM):
+            given = path[len(TIMM):], num_classes, to_rgb
+            return _timm(given, logits_alone, region)
+        if path.startswith(HUGGING_FACE):
+            folder = path[len(HUGGING_FACE):]
+            return Teacher(
+                hugging_face_teacher(folder, num_classes, to_rgb), [],
+                Config())
+    except ConversionError as error:
+        raise ConfigBuilderError(f'teacher {path}: {error}') from error
     source = _read('teacher', path)
     if '::' in path and 'data_preprocessor' not in source.model:
         return Teacher(dict(cfg_path=path), [], source)
@@ -108,9 +117,24 @@ def read_teacher(path: str,
                    source)
 
 
+def _timm(given: tuple, logits_alone: bool, region: bool) -> Teacher:
+    try:
+        return Teacher(timm_teacher(*given), [], Config())
+    except ConversionError as error:
+        if logits_alone:
+            return Teacher(timm_logits_teacher(*given), [], Config())
+        if not isinstance(error, NoMapError):
+            raise ConversionError(f'{error}{LOGITS}') from error
+    try:
+        model, recorder = timm_tokens_teacher(*given, region)
+    except ConversionError as error:
+        raise ConversionError(f'{error}{LOGITS}') from error
+    return Teacher(model, [], Config(), recorder)
+
+
 def published_checkpoint(teacher: str) -> Optional[str]:
     """The checkpoint of a package's config, if just one is published."""
-    if '::' not in teacher or teacher.startswith(TIMM):
+    if '::' not in teacher or teacher.startswith((TIMM, HUGGING_FACE)):
         return None
     package, path = teacher.split('::')
     configs = Path(get_installed_path(package), '.mim', 'configs')

@@ -20,6 +20,11 @@ from ..input_format import META, InputFormat
 from ..weights import misfits
 from .checkpoint import ConversionError, refuse, write
 
+
+class NoMapError(ConversionError):
+    """A model that pools no feature map by a module of timm."""
+
+
 # modules that do not change pooled features in eval mode
 _NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
 
@@ -47,7 +52,7 @@ def timm_teacher(model_name: str,
         >>> timm_teacher('resnet18')['backbone']
         {'type': 'TIMMBackbone', 'model_name': 'resnet18'}
     """
-    model = _create(model_name, num_classes)
+    model = create(model_name, num_classes)
     name, classifier = _classifier(model)
     defaults = model.default_cfg
     config = dict(
@@ -84,7 +89,7 @@ def timm_logits_teacher(model_name: str,
     Raises:
         ConversionError: If there is no such model.
     """
-    model = _create(model_name, num_classes)
+    model = create(model_name, num_classes)
     return dict(
         type='ModuleClassifier',
         num_classes=num_classes,
@@ -121,7 +126,7 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
             weights are missing, left over, of another shape, not finite or
             not floating point numbers; all of them are listed.
     """
-    name, _ = _classifier(_create(model_name, 1000))
+    name, _ = _classifier(create(model_name, 1000))
     if f'{name}.weight' not in weights:
         raise ConversionError(
             f'it has no {name}.weight, the weight of the classifier')
@@ -130,7 +135,7 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
         config, rename = timm_teacher(model_name, num_classes), _rename
     except ConversionError:
         config, rename = timm_logits_teacher(model_name, num_classes), _keep
-    network = _create(model_name, num_classes)
+    network = create(model_name, num_classes)
     found, own = misfits(weights, network), network.state_dict()
     missing = list(rename(dict.fromkeys(found.missing), name))
     refuse(found._replace(missing=missing))
@@ -154,7 +159,7 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         ConversionError: If the file is not a checkpoint of that model, the
             model cannot teach, or ``target`` cannot be written.
     """
-    _create(model_name, 1000)  # raises without timm or such a model
+    create(model_name, 1000)  # raises without timm or such a model
     from timm.models import load_state_dict
     try:
         weights = load_state_dict(source, weights_only=True)
@@ -171,7 +176,12 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
     write(target, checkpoint)
 
 
-def _create(model_name: str, num_classes: int) -> nn.Module:
+def create(model_name: str, num_classes: int) -> nn.Module:
+    """A model of timm with random weights, without a download.
+
+    Raises:
+        ConversionError: If timm is not installed or has no such model.
+    """
     try:
         import timm
     except ImportError as error:
@@ -212,7 +222,7 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
         hook.remove()
     pools = [index for index, module in enumerate(called) if _pools(module)]
     if not pools:
-        raise ConversionError(
+        raise NoMapError(
             'it does not pool a feature map (SelectAdaptivePool2d is not '
             'called)')
     between = [

@@ -19,9 +19,10 @@ class ModuleClassifierError(SDDError, ValueError):
 class ModuleClassifier(ImageClassifier):
     """A plain module, from images to logits, as a classifier.
 
-    For networks from torchvision or of your own, as student or teacher. Its
-    state dict has the module's own names: a checkpoint of the module is one
-    of this classifier, and the exported student is one of the module.
+    For networks from torchvision, from Hugging Face
+    (:func:`sdd_mm.hub.hugging_face`) or of your own, as student or teacher.
+    Its state dict has the module's own names: a checkpoint of the module is
+    one of this classifier, and the exported student is one of the module.
 
     ``LogitLoss`` distills any of them. For SDD, name the pooling and the
     linear classifier in the recorder; the module is ``backbone.net``:
@@ -63,6 +64,8 @@ class ModuleClassifier(ImageClassifier):
             kind = module.get('type')
             try:
                 module = MODELS.build(module)
+            except SDDError:  # it says what to change
+                raise
             except Exception as error:  # a class may raise anything
                 raise ModuleClassifierError(
                     f'module {kind!r} cannot be built: '

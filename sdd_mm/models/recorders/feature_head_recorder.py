@@ -8,9 +8,9 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
-from ..records import FeatureHead, RegionHead
+from ..records import FeatureHead
 from .find_head import FeatureHeadError, HeadModules, find_feature_head
-from .find_region import find_region_head, region_advice
+from .find_region import region_advice
 from .modes import eval_mode, random_weights
 
 # largest difference from the model's own logits, relative to the largest of
@@ -56,6 +56,8 @@ class FeatureHeadRecorder(BaseRecorder):
             feature map, if the pooling is not a module. Defaults to None.
         token_grid (tuple[int, int], optional): Height and width of the grid
             of tokens, row by row. Defaults to None: the map is (B, C, h, w).
+        prefix_tokens (int): Class and register tokens before the grid, which
+            the pooling leaves out. Defaults to 0.
 
     Raises:
         FeatureHeadError: If the model is not linear after pooling, a name is
@@ -76,16 +78,23 @@ class FeatureHeadRecorder(BaseRecorder):
                  pooling: Optional[str] = None,
                  head: Optional[str] = None,
                  feature: Optional[str] = None,
-                 token_grid: Optional[Sequence[int]] = None) -> None:
+                 token_grid: Optional[Sequence[int]] = None,
+                 prefix_tokens: int = 0) -> None:
         super().__init__(source='')
         if token_grid is not None and not (len(token_grid) == 2 and all(
                 type(n) is int and n > 0 for n in token_grid)):
             raise ValueError('token_grid must be two positive integers '
                              f'(h, w), got {token_grid!r}')
+        if type(prefix_tokens) is not int or prefix_tokens < 0 or (
+                prefix_tokens and token_grid is None):
+            raise ValueError('prefix_tokens must be the number of tokens '
+                             'before those of token_grid=(h, w), got '
+                             f'{prefix_tokens!r}')
         self.pooling = pooling
         self.head = head
         self.feature = feature
         self.token_grid = token_grid and tuple(token_grid)
+        self.prefix_tokens = prefix_tokens
         self.modules: Optional[HeadModules] = None
         # 'student' or 'teacher', for messages
         self.role = ''
@@ -197,6 +206,11 @@ class FeatureHeadRecorder(BaseRecorder):
 
     def _as_map(self, feature: Tensor) -> Tensor:
         """A map as it is, the frames' average, or tokens on their grid."""
+        if not isinstance(feature, Tensor):
+            raise FeatureHeadError(
+                f'{self.title}: the {self.modules.source} is a '
+                f'{type(feature).__name__}, not a feature map: name a module '
+                'inside it')
         grid = self.token_grid or self.modules.source.token_grid
         if grid is None and feature.ndim == 4:
             return feature
@@ -216,6 +230,7 @@ class FeatureHeadRecorder(BaseRecorder):
         # modules return tokens as (B, L, C), 1-D pooling takes (B, C, L)
         if self.modules.source.after:
             feature = feature.transpose(1, 2)
+        feature = feature[:, :, self.prefix_tokens:]
         if feature.shape[2] != grid[0] * grid[1]:
             raise FeatureHeadError(
                 f'{found}: {feature.shape[2]} tokens do not fill token_grid='
@@ -292,56 +307,3 @@ class FeatureHeadRecorder(BaseRecorder):
                 f'{difference:.3g} under random weights (at most '
                 f'{allowed:.3g} is rounding). Something else lies between the '
                 'map and the logits, or the recorder names another module')
-
-
-@TASK_UTILS.register_module()
-class RegionHeadRecorder(FeatureHeadRecorder):
-    """Records the map before global pooling and everything that follows.
-
-    A :class:`FeatureHeadRecorder` for classifiers that are not linear after
-    pooling: a hidden layer (MobileNetV3), a normalization (ConvNeXt), another
-    mean than the average (``GeneralizedMeanPooling``). The whole tail is
-    applied to every pooled cell. Pooling and tail do not commute, so this is
-    not the paper's SDD. For the cells the tail runs in eval mode: dropout is
-    off, and batch norm uses its running statistics and does not update them.
-
-    In a config the type is written ``RegionHead``. The record is a
-    :class:`sdd_mm.RegionHead`.
-
-    Args:
-        pooling (str, optional): See :class:`FeatureHeadRecorder`. If the
-            map's place is named, the tail is the model's head.
-        feature (str, optional): See :class:`FeatureHeadRecorder`.
-        token_grid (tuple[int, int], optional): See
-            :class:`FeatureHeadRecorder`.
-
-    Raises:
-        FeatureHeadError: If the model pools no map, a name is not in it, or
-            the logits do not match.
-
-    Examples:
-        >>> # in a config: a ConvNeXt teaches
-        >>> distiller = dict(
-        ...     type='SDDDistiller',
-        ...     teacher_recorders=dict(feature_head=dict(type='RegionHead')),
-        ...     distill_losses=dict(loss_sdd=dict(
-        ...         type='ScaleDecoupledLoss',
-        ...         criterion=dict(type='KDCriterion'))))
-    """
-
-    def __init__(self,
-                 pooling: Optional[str] = None,
-                 feature: Optional[str] = None,
-                 token_grid: Optional[Sequence[int]] = None) -> None:
-        super().__init__(
-            pooling=pooling, feature=feature, token_grid=token_grid)
-
-    def find(self, model: nn.Module) -> HeadModules:
-        """Find the map and the tail."""
-        return find_region_head(model, self.pooling, self.feature,
-                                self.token_grid is not None)
-
-    def make_record(self, feature: Tensor, logits: Any) -> RegionHead:
-        """The map with the tail and the model's own logits."""
-        tail = self.modules.classifier
-        return RegionHead(tail.prepare(feature), tail, logits)

@@ -8,9 +8,9 @@ from mmpretrain.models.necks import (GeneralizedMeanPooling,
 from torch import Tensor, nn
 
 from ..networks import is_recognizer
-from .find_head import (FeatureHeadError, HeadModules, MapSource, check_head,
-                        check_pooling, last_neck, name_of, named_source,
-                        refusal)
+from .find_head import (FeatureHeadError, HeadModules, MapSource, by_name,
+                        check_head, check_pooling, last_neck, name_of,
+                        named_source, refusal)
 from .modes import eval_mode
 
 
@@ -26,15 +26,19 @@ class Tail:
             Defaults to ().
         power (GeneralizedMeanPooling, optional): The neck, if it takes a
             power mean instead of the average. Defaults to None.
+        plain (bool): Whether the head is a layer, called with the features
+            themselves. Defaults to False.
     """
 
     def __init__(self,
                  head: nn.Module,
                  steps: Sequence[nn.Module] = (),
-                 power: Optional[GeneralizedMeanPooling] = None) -> None:
+                 power: Optional[GeneralizedMeanPooling] = None,
+                 plain: bool = False) -> None:
         self.head = head
         self.steps = tuple(steps)
         self.power = power
+        self.plain = plain
 
     def prepare(self, feature: Tensor) -> Tensor:
         """What cells average: the map, or a power of it."""
@@ -55,7 +59,7 @@ class Tail:
                 rows = rows.pow(1. / self.power.p)
             for step in self.steps:
                 rows = _apply(step, rows)
-            return self.head((rows, ))
+            return self.head(rows if self.plain else (rows, ))
 
     def __str__(self) -> str:
         names = [type(step).__name__ for step in (*self.steps, self.head)]
@@ -73,7 +77,8 @@ def _apply(step: nn.Module, rows: Tensor) -> Tensor:
 def find_region_head(model: nn.Module,
                      pooling: Optional[str] = None,
                      feature: Optional[str] = None,
-                     tokens: bool = False) -> HeadModules:
+                     tokens: bool = False,
+                     tail: Optional[Sequence[str]] = None) -> HeadModules:
     """Find the feature map of a model and the tail behind its pooling.
 
     The pooling may be a ``GlobalAveragePooling``, ``GeneralizedMeanPooling``
@@ -87,6 +92,8 @@ def find_region_head(model: nn.Module,
         feature (str, optional): Name of the module whose output is the
             feature map; the tail is then the head. Defaults to None.
         tokens (bool): Whether the map comes as tokens. Defaults to False.
+        tail (Sequence[str], optional): Names of the modules of the tail, in
+            their order. Defaults to None, the head.
 
     Returns:
         HeadModules: The modules.
@@ -101,6 +108,20 @@ def find_region_head(model: nn.Module,
             model, 'a RegionHead applies the head of an MMPretrain '
             'classifier, not a cls_head, to cells')
     source = named_source(model, pooling, feature)
+    if tail:
+        if source is None:
+            raise FeatureHeadError(
+                f'a recorder of {type(model).__name__} names the `tail`, but '
+                'not what is pooled: name pooling, whose input is the feature '
+                'map, or feature, whose output is')
+        *steps, last = (by_name(model, name, 'tail') for name in tail)
+        return _modules(source, Tail(last, steps, plain=True))
+    if next(head.parameters(), None) is None:
+        raise refusal(
+            model, 'its head has no weights, so what follows the pooling is '
+            'inside the backbone. Name it: tail, with the modules after the '
+            'pooling, and pooling or feature of the recorder',
+            advice=False)
     if source is not None:
         return _modules(source, Tail(head))
     neck = last_neck(model)
