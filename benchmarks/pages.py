@@ -9,7 +9,7 @@ from . import metafiles
 from .markdown import PageError, fill, spread, table
 from .speed import page as speed
 
-OPTIONAL = ('paper', "authors' log", 'diverged')
+OPTIONAL = ('paper', 'original', "authors' log", 'diverged')
 LEGEND = (
     'Top-1 (%) on the images that the config validates on (the test set, '
     'unless stated otherwise); mean +- standard deviation over the seeds. The '
@@ -68,14 +68,14 @@ def _rows(make, found, page: Path, subject: str) -> List[str]:
 def suite_page(found: dict) -> str:
     """The table and the notes of a suite's result, in Markdown."""
     cells = [[
-        '', 'paper', "authors' log", 'last epoch', 'mean of last 10',
-        'best epoch', 'seeds', 'diverged'
+        '', 'paper', 'original', "authors' log", 'last epoch',
+        'mean of last 10', 'best epoch', 'seeds', 'diverged'
     ]]
     for row in found['rows']:
         runs = row['runs']
         cells.append([
-            row['title'],
-            '' if row['paper'] is None else f'{row["paper"]:.2f}',
+            row['title'], *('' if row.get(key) is None else f'{row[key]:.2f}'
+                            for key in ('paper', 'original')),
             ', '.join(f'{log:.2f}' for log in row['log']),
             *(spread([run[key] for run in runs])
               for key in ('last', 'mean_of_last_10', 'best')),

@@ -26,6 +26,8 @@ class Row:
         options (dict): What the row changes in it, except for the teacher's
             checkpoint. Defaults to {}.
         paper (float, optional): The paper's accuracy. Defaults to None.
+        original (float, optional): That of the method's own paper. Defaults to
+            None.
         log (list[float]): Accuracies of the authors' logs. Defaults to [].
         panels (list[str]): The panels that show its curve. Defaults to [],
             which is all of them.
@@ -34,6 +36,7 @@ class Row:
     config: str = ''
     options: dict = field(default_factory=dict)
     paper: Optional[float] = None
+    original: Optional[float] = None
     log: List[float] = field(default_factory=list)
     panels: List[str] = field(default_factory=list)
 
@@ -48,6 +51,7 @@ class Row:
             config=self.config,
             options=self.options,
             paper=self.paper,
+            original=self.original,
             log=self.log,
             diverged=[run.seed for run in self.runs if run.diverged()],
             runs=list(map(_measured, self.done())))

@@ -4,8 +4,9 @@
 A suite has
 
 - ``rows``: by title, dicts of ``config`` and, if needed, ``options``,
-  ``teacher`` (which replaces the suite's), ``panel`` (of the figure) and
-  ``paper`` (a published accuracy that no metafile has);
+  ``teacher`` (which replaces the suite's), ``head`` (a run of SSKD's, after
+  its teacher's), ``panel`` (of the figure) and ``paper`` (a published accuracy
+  that no metafile has);
 - ``seeds`` and ``notes``;
 - ``teacher``: the config of the teacher, trained first. Without it a row takes
   the ``teacher_ckpt`` of its config;
@@ -34,6 +35,7 @@ from sdd_mm.errors import SDDError  # isort: skip
 
 SUITES = ROOT / 'benchmarks' / 'suites'
 TEACHER = 'model.teacher_ckpt'
+HEAD = 'model.distiller.distill_losses.loss_relation.teacher_head'
 # keys that seeds and resumption need for themselves
 RESERVED = {
     TEACHER: 'use --teacher-ckpt',
@@ -47,9 +49,13 @@ RESERVED = {
 
 def load(name: str) -> Config:
     """A suite by its name or its path."""
+    from .tables import SUITES as TABLES
+    if name in TABLES:
+        return Config(TABLES[name]())
     path = SUITES / f'{name}.py' if not name.endswith('.py') else Path(name)
     if not path.is_file():
-        known = sorted(path.stem for path in SUITES.glob('*.py'))
+        known = sorted([path.stem
+                        for path in SUITES.glob('*.py')] + list(TABLES))
         near = get_close_matches(name, known, n=1)
         hint = f' Did you mean {near[0]!r}?' if near else ''
         raise RunError(f'there is no suite {name!r}, only '
@@ -73,6 +79,27 @@ def select(suite: Config, patterns: List[str]) -> None:
         raise RunError(f'--only {" ".join(patterns)} matches none of the rows '
                        f'{", ".join(suite["rows"])}')
     suite['rows'] = kept
+
+
+def take_part(suite: Config, part: str) -> None:
+    """Keep the rows of one job of an array.
+
+    Args:
+        suite (Config): The suite, changed in place.
+        part (str): 'I/N', the I-th of N jobs, counted from 0: every N-th row.
+
+    Raises:
+        RunError: If there is no such part.
+    """
+    try:
+        number, count = map(int, part.split('/'))
+    except ValueError:
+        number, count = -1, 0
+    titles = list(suite['rows'])[number::count] if 0 <= number < count else []
+    if not titles:
+        raise RunError(f'--part {part} must be I/N with I from 0 to N - 1, '
+                       f'and N no more than {len(suite["rows"])} rows')
+    suite['rows'] = {title: suite['rows'][title] for title in titles}
 
 
 def check_options(options: dict, reserved: Dict[str, str] = RESERVED) -> None:
@@ -108,16 +135,47 @@ def make_teachers(suite: dict,
     }
 
 
+def make_heads(suite: dict,
+               work_dir: Path,
+               options: dict,
+               teachers: Callable[[str], Optional[str]],
+               gpus: int = 1) -> Rows:
+    """The runs of the rotation heads that SSKD needs, by their configs."""
+    changed = {**suite.get('options', {}), **options}
+    found = {
+        row['head']: teacher_of(suite, row)
+        for row in suite['rows'].values() if 'head' in row
+    }
+    return {
+        head:
+        Row([
+            Run(ROOT / head,
+                work_dir, {
+                    **changed, TEACHER: teachers(teacher)
+                },
+                gpus=gpus)
+        ], head, changed)
+        for head, teacher in sorted(found.items())
+    }
+
+
+def last_checkpoint(row: Row) -> str:
+    """The last checkpoint of a row of one run."""
+    run, = row.runs
+    return str(run.checkpoint(run.max_epochs))
+
+
 def make_rows(suite: dict,
               seeds: List[int],
               work_dir: Path,
               options: dict,
               teachers: Callable[[str], Optional[str]],
-              gpus: int = 1) -> Rows:
+              gpus: int = 1,
+              heads: Optional[Rows] = None) -> Rows:
     """The rows of a suite by title.
 
     ``teachers`` maps the config of a teacher to its checkpoint, or to None if
-    the row's config names one.
+    the row's config names one. ``heads`` are the runs of :func:`make_heads`.
     """
     rows, published = {}, publications()
     for title, row in suite['rows'].items():
@@ -131,6 +189,8 @@ def make_rows(suite: dict,
             checkpoint = teachers(teacher_of(suite, row))
             if checkpoint is not None:
                 own[TEACHER] = checkpoint
+        if 'head' in row and heads:
+            own[HEAD] = last_checkpoint(heads[row['head']])
         panels = row.get('panel', [])
         # changed rows and other schedules stand beside no published number
         known = {} if changed else published.get(row['config'], {})
@@ -138,7 +198,7 @@ def make_rows(suite: dict,
             Run(ROOT / row['config'], work_dir, own, seed, gpus)
             for seed in seeds
         ], row['config'], changed, row.get('paper', known.get('Paper')),
-                          known.get("Authors' log", []),
+                          known.get('Original'), known.get("Authors' log", []),
                           [panels] if isinstance(panels, str) else panels)
     return rows
 
@@ -153,28 +213,30 @@ def publications() -> Dict[str, dict]:
     }
 
 
-def train_teachers(teachers: Rows, limit: TimeLimit) -> List[str]:
+def train_teachers(teachers: Rows,
+                   limit: TimeLimit,
+                   kind: str = 'teacher') -> List[str]:
     """Train the teachers that are not done; a note on each."""
     notes = []
     for config, row in teachers.items():
         run, = row.runs
         try:
-            run.train('teacher')
+            run.train(kind)
         except RunError as error:
             if not limit.over():
                 raise
             raise RunError(
                 f'the time is over after {run.epochs_done()} of '
-                f'{run.max_epochs} epochs of the teacher {config}: the same '
+                f'{run.max_epochs} epochs of the {kind} {config}: the same '
                 'command goes on from there') from error
         if run.diverged():
-            raise RunError(f'the teacher {config} has diverged, see '
+            raise RunError(f'the {kind} {config} has diverged, see '
                            f'{run.directory}')
         accuracy = run.accuracy()
-        notes.append(
-            f'Teacher: {config}, seed {run.seed}, {run.max_epochs} epochs: '
-            f'{accuracy[run.max_epochs]:.2f} % after the last, '
-            f'{max(accuracy.values()):.2f} % at best.')
+        notes.append(f'{kind.capitalize()}: {config}, seed {run.seed}, '
+                     f'{run.max_epochs} epochs: '
+                     f'{accuracy[run.max_epochs]:.2f} % after the last, '
+                     f'{max(accuracy.values()):.2f} % at best.')
         print(notes[-1], flush=True)
     return notes
 
@@ -187,7 +249,8 @@ def run(suite: dict,
         teacher_ckpt: Optional[str] = None,
         jobs: int = 1,
         gpus: int = 1,
-        minutes: Optional[float] = None) -> str:
+        minutes: Optional[float] = None,
+        teachers_only: bool = False) -> str:
     """Train a suite and write its table.
 
     Args:
@@ -203,18 +266,20 @@ def run(suite: dict,
         gpus (int): Processes of each training. Defaults to 1.
         minutes (float, optional): The time after which trainings are stopped
             and the table has what is done. Defaults to None: no limit.
+        teachers_only (bool): Whether to end when the teachers are trained.
+            Defaults to False.
 
     Returns:
         str: The table, and the names of the files.
     """
     with TimeLimit(minutes) as limit:
         return _run(suite, path, work_dir, seeds, options, teacher_ckpt, jobs,
-                    gpus, limit)
+                    gpus, limit, teachers_only)
 
 
 def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
          options: dict, teacher_ckpt: Optional[str], jobs: int, gpus: int,
-         limit: TimeLimit) -> str:
+         limit: TimeLimit, teachers_only: bool) -> str:
     check_options(options)
     if torch.cuda.is_available() and gpus > torch.cuda.device_count():
         raise RunError(f'--gpus {gpus}: torch finds '
@@ -231,11 +296,14 @@ def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
     def teachers(config: Optional[str]) -> Optional[str]:
         if config not in taught:
             return teacher_ckpt
-        one = taught[config].runs[0]
-        return str(one.checkpoint(one.max_epochs))
+        return last_checkpoint(taught[config])
 
+    heads = make_heads(suite, work_dir, options, teachers, gpus)
+    notes += train_teachers(heads, limit, 'rotation head')
+    if teachers_only:
+        return '\n'.join(notes)
     seeds = list(dict.fromkeys(seeds))
-    rows = make_rows(suite, seeds, work_dir, options, teachers, gpus)
+    rows = make_rows(suite, seeds, work_dir, options, teachers, gpus, heads)
     if options:
         path = path.with_name(f'{path.stem}-{digest(options)}.json')
     text = ''

@@ -22,6 +22,7 @@ from benchmarks.results import train_all  # noqa: E402
 from benchmarks.runs import Run, RunError  # noqa: E402
 
 from benchmarks.suite import SUITES, load, select  # noqa: E402 isort: skip
+from benchmarks.tables import SUITES as TABLES  # noqa: E402 isort: skip
 from benchmarks.suite import teacher_of  # noqa: E402
 from benchmarks.suite import make_rows, make_teachers  # noqa: E402
 
@@ -150,24 +151,29 @@ def test_nothing_starts_when_the_time_is_over(rows_of, tmp_path, capsys):
     assert not TimeLimit(1).over() and not TimeLimit().over()
 
 
-@pytest.mark.parametrize('name', [path.stem for path in SUITES.glob('*.py')])
+@pytest.mark.parametrize('name',
+                         [path.stem
+                          for path in SUITES.glob('*.py')] + list(TABLES))
 def test_suites(name, rows_of, tmp_path):
     suite = load(name)
     teachers = make_teachers(suite, tmp_path, {})
-    assert len(teachers) == dict(imagenet=0, cub200=3).get(name, 1)
+    assert len(teachers) == dict(
+        imagenet=0, table3=0, cub200=3, table1=3, table2=4,
+        table4=3).get(name, 1)
     for row in teachers.values():  # options for students are none for them
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             MODELS.build(row.runs[0].cfg.model)
-    gpus = 8 if name == 'imagenet' else 1
+    imagenet = name in ('imagenet', 'table3')
+    gpus = 8 if imagenet else 1
     rows = rows_of(name, gpus)
     assert len({row.runs[0].directory for row in rows.values()}) == len(rows)
     published = [row.paper for row in rows.values() if row.paper is not None]
     assert bool(published) == (
-        name in ('cifar100-paper', 'cub200', 'imagenet'))
+        name in ('cifar100-paper', 'cub200', 'imagenet', *TABLES))
     for title, row in rows.items():
         cfg = row.runs[0].cfg
         if 'teacher_ckpt' in cfg.model:
-            assert teacher_of(suite, suite.rows[title]) or name == 'imagenet'
+            assert teacher_of(suite, suite.rows[title]) or imagenet
         # the learning rate is meant for the images of a step
         if 'auto_scale_lr' in cfg:
             assert (gpus * cfg.train_dataloader.batch_size ==

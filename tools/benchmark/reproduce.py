@@ -42,6 +42,15 @@ def parse_args() -> argparse.Namespace:
         help='a trial: rows whose title or config matches, such as KD or '
         "'sd-kd_*'")
     parser.add_argument(
+        '--part',
+        metavar='I/N',
+        help='the I-th of N jobs of an array, from 0: every N-th row. Train '
+        'the teachers first; the same command without it writes the table')
+    parser.add_argument(
+        '--teachers-only',
+        action='store_true',
+        help="end when the teachers (and SSKD's rotation heads) are trained")
+    parser.add_argument(
         '--minutes',
         type=float,
         help='stop the trainings after so long, and write the table of what '
@@ -53,15 +62,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def reproduce(args: argparse.Namespace) -> str:
-    from benchmarks.suite import SUITES, load, run, select
+    from benchmarks.suite import SUITES, load, run, select, take_part
     suite, name = load(args.suite), Path(args.suite).stem
     options = parse_settings(args.cfg_options) or {}
     work_dir = args.work_dir / name
     if args.only:
         select(suite, args.only)
+    if args.part:
+        take_part(suite, args.part)
     # trials leave the suite's own page alone
     own = not (options or args.seeds or args.teacher_ckpt or args.only
-               or args.suite.endswith('.py'))
+               or args.part or args.suite.endswith('.py'))
+    if args.part:
+        name += f'-{args.part.replace("/", "-of-")}'
     return run(
         suite, (SUITES.parent if own else work_dir) / f'{name}.json',
         work_dir,
@@ -70,7 +83,8 @@ def reproduce(args: argparse.Namespace) -> str:
         args.teacher_ckpt,
         jobs=args.jobs,
         gpus=args.gpus,
-        minutes=args.minutes)
+        minutes=args.minutes,
+        teachers_only=args.teachers_only)
 
 
 def main() -> None:
