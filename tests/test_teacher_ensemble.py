@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -84,8 +85,8 @@ def test_the_mean_of_records():
         torch.randn(4, 7).double())
     mean = MeanRecord((one, two))
     for pooling in ('hierarchical', 'direct'):
-        wanted = (one.local_logits((1, 2, 4), pooling) +
-                  two.local_logits((1, 2, 4), pooling)) / 2
+        wanted = (one.local_logits((1, 2, 4), pooling) + two.local_logits(
+            (1, 2, 4), pooling)) / 2
         assert torch.equal(mean.local_logits((1, 2, 4), pooling), wanted)
     assert torch.equal(mean.logits(), (one.logits() + two.logits()) / 2)
     assert torch.equal(mean.samples(slice(1, 2)).logits(), mean.logits()[1:2])
@@ -174,11 +175,12 @@ def test_teachers_that_see_the_students_images(tmp_path, checkpoints):
         'model.teacher_inference': dict(fold_bn=True)
     }, 'remove it for a TeacherEnsemble'),
     ({
-        'model.distiller.teacher_recorders': dict(
-            feature_head=dict(type='FeatureHead'))
+        'model.distiller.teacher_recorders':
+        dict(feature_head=dict(type='FeatureHead'))
     }, 'FeatureHeadRecorder records a single network'),
     ({
-        'model.distiller.teacher_recorders': dict(
+        'model.distiller.teacher_recorders':
+        dict(
             feature_head=dict(
                 type='Ensemble', recorders=[dict(type='FeatureHead')]))
     }, '1 recorders for 2 teachers'),
@@ -202,3 +204,32 @@ def test_methods_over_features_have_one_teacher(tmp_path, checkpoints):
     cfg.model.distiller = method
     with pytest.raises(PreflightError, match='records a single network'):
         check_training(cfg)
+
+
+def test_the_commands_take_pairs(tmp_path, checkpoints):
+    """Doctor, smoke run, training, test, report and export."""
+    cfg = run_config(tmp_path, checkpoints)
+    path = tmp_path / 'pairs.py'
+    cfg.dump(str(path))
+    work = tmp_path / 'run'
+    smoke = run('tools/train.py', path, '--smoke', 2, '--work-dir', work)
+    assert smoke.returncode == 0, smoke.stdout
+    train = run('tools/train.py', path, '--work-dir', work)
+    assert train.returncode == 0, train.stdout
+    accuracy = float(re.findall(r'accuracy/top1: (\S+)', train.stdout)[-1])
+    checkpoint = work / 'epoch_1.pth'
+    test = run('tools/test.py', path, checkpoint, '--work-dir', work)
+    assert f'accuracy/top1: {accuracy:.4f}' in test.stdout
+    report = run('tools/analysis/report.py', checkpoint, '--images', 40,
+                 '--only', 'verdicts', '--out', tmp_path / 'report')
+    assert report.returncode == 0, report.stdout
+    page, = (tmp_path / 'report').glob('*.html')
+    assert f'{accuracy:.1f}' in page.read_text()
+    export = run('tools/model_converters/export_student.py', checkpoint,
+                 tmp_path / 'student.pth', '--onnx')
+    assert export.returncode == 0, export.stdout
+    alone = Config.fromfile(tmp_path / 'student.py')
+    assert alone.test_dataloader.dataset.pipeline[-1].type == 'PackInputs'
+    plain = run('tools/test.py', tmp_path / 'student.py',
+                tmp_path / 'student.pth', '--work-dir', work)
+    assert f'accuracy/top1: {accuracy:.4f}' in plain.stdout

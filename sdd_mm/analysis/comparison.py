@@ -99,6 +99,15 @@ def cost_of(model: nn.Module, image: Tensor) -> Cost:
         sum(t.numel() * t.element_size() for t in model.state_dict().values()))
 
 
+def total(costs: Sequence[Cost]) -> Cost:
+    """What networks cost that run one after the other, on one device."""
+    parameters, macs, latencies, sizes = zip(*costs)
+    return Cost(
+        sum(parameters), sum(macs),
+        {size: sum(one[size] for one in latencies)
+         for size in latencies[0]}, sum(sizes))
+
+
 def _latency(model: nn.Module, image: Tensor, size: int) -> float:
     """Median seconds of a forward pass."""
     images = image.expand(size, -1, -1, -1).contiguous()

@@ -12,11 +12,12 @@ import torch
 from sdd_mm.analysis import TrainedRun, validation_of
 from sdd_mm.analysis.classifier import load_classifier
 from sdd_mm.analysis.comparison import (Measured, by_class, cost_of, place,
-                                        table, verdict)
+                                        table, total, verdict)
 from sdd_mm.analysis.outputs import Outputs
 from sdd_mm.analysis.report import Report
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.images import innermost
+from sdd_mm.models.networks import members_of
 from sdd_mm.structures import student_part
 
 ALONE, TEACHER = 'student alone', 'teacher'
@@ -121,13 +122,13 @@ def measured(args, runs: Dict[str, TrainedRun], batches: List[dict],
     """All networks on the images of the page."""
     run, *_ = runs.values()
     inputs = run.model.data_preprocessor(batches[0])['inputs']
-    found = {
-        TEACHER:
-        Measured(
-            teacher.right,
-            cost_of(run.model.teacher,
-                    run.model.teacher_images(inputs)[:1]))
-    }
+    members = members_of(run.model.teacher)
+    images = run.model.teacher_images(inputs)
+    costs = [
+        cost_of(network, one[:1]) for network, one in zip(
+            members, images if len(members) > 1 else [images])
+    ]
+    found = {TEACHER: Measured(teacher.right, total(costs))}
     if args.alone is not None:
         alone = load_classifier(str(args.alone))
         right = []
