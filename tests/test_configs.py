@@ -27,7 +27,7 @@ METHODS = ('kd', 'dkd', 'nkd', 'sd-kd', 'sd-dkd', 'sd-nkd')
 RELEASED = ('nkd-released', 'sd-nkd-released')
 PAIRS = sorted(
     path.stem for path in (CONFIGS / '_base_/pairs').glob('*.py')
-    if 'digit_scenes' not in path.stem)
+    if not path.stem.endswith('_scenes'))
 
 
 @lru_cache(maxsize=None)

@@ -180,7 +180,7 @@ def test_folders_of_photos_and_of_depth(folders):
 
 
 def run_config(tmp_path, name='sd-kd', **options):
-    cfg = Config.fromfile(CONFIGS / 'privileged' / f'{name}.py')
+    cfg = Config.fromfile(CONFIGS / 'privileged' / f'privileged-{name}.py')
     cfg.merge_from_dict({**FEW, **options})
     cfg.work_dir = str(tmp_path / name)
     return cfg

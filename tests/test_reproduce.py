@@ -166,7 +166,10 @@ def test_suites(name, rows_of, tmp_path):
     imagenet = name in ('imagenet', 'table3')
     gpus = 8 if imagenet else 1
     rows = rows_of(name, gpus)
-    assert len({row.runs[0].directory for row in rows.values()}) == len(rows)
+    # Table 8 has one row twice
+    assert len({row.runs[0].directory
+                for row in rows.values()}) == len(rows) - (
+                    name == 'table8')
     published = [row.paper for row in rows.values() if row.paper is not None]
     assert bool(published) == (
         name in ('cifar100-paper', 'cub200', 'imagenet', *TABLES))

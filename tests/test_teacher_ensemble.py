@@ -46,7 +46,7 @@ def checkpoints(tmp_path_factory):
 
 
 def network(name):
-    cfg = Config.fromfile(CONFIGS / 'privileged' / 'kd.py')
+    cfg = Config.fromfile(CONFIGS / 'privileged' / 'privileged-kd.py')
     model = cfg.model.teacher.to_dict()
     if name == 'color':
         model['data_preprocessor'] = dict(mean=[0.] * 3, std=[255.] * 3)
@@ -62,7 +62,7 @@ def network(name):
 
 
 def run_config(tmp_path, checkpoints, name='sd-kd', **options):
-    cfg = Config.fromfile(CONFIGS / 'privileged' / f'{name}.py')
+    cfg = Config.fromfile(CONFIGS / 'privileged' / f'privileged-{name}.py')
     cfg.model.teacher = dict(
         type='TeacherEnsemble',
         teachers=[network('color'), network('depth')],
