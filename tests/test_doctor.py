@@ -17,7 +17,8 @@ from sdd_mm.analysis import evenly_spaced
 from sdd_mm.doctor import ENOUGH
 from sdd_mm.doctor.__main__ import main, parse_args
 from sdd_mm.doctor.installation import installation
-from sdd_mm.doctor.trial import _renumbered, set_up
+from sdd_mm.doctor.teacher import _renumbered
+from sdd_mm.doctor.trial import set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 # digits without others around them and without noise: learnt in four epochs

@@ -19,6 +19,7 @@ from sdd_mm.converters.plain_config import plain_config
 from sdd_mm.datasets import PairedInputsError
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.preflight import check_training
+from sdd_mm.engine.preflight.files import check_images
 from sdd_mm.images import student_pipeline
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
@@ -357,6 +358,67 @@ def test_broadcasters_of_mmcv(tmp_path, teacher, shares, inner, message):
         return
     with pytest.raises(PreflightError, match=message):
         check_training(cfg)
+
+
+@pytest.mark.parametrize('steps, message', [
+    ([dict(type='RandomFlip', prob=0.5)], 'pipeline.0: RandomFlip changes'),
+    ([
+        dict(
+            type='RandomApply',
+            prob=0.5,
+            transforms=[dict(type='RandomCrop', crop_size=32, padding=2)])
+    ], 'RandomCrop changes where things are .*ApplyToBoth'),
+    ([dict(type='ColorJitter', brightness=0.4)], None),
+    ([dict(type='Resize', scale=24)], None),
+])
+def test_what_moves_one_image_alone(tmp_path, teacher, steps, message):
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt':
+            teacher,
+            'train_dataloader.dataset.pipeline':
+            [*steps, dict(type='PackPairedInputs')]
+        })
+    if message is None:
+        check_training(cfg)
+        return
+    with pytest.raises(PreflightError, match=message):
+        check_training(cfg)
+
+
+@pytest.mark.parametrize('options, message', [
+    ({
+        'model.teacher.data_preprocessor.mean': [1., 2., 3.],
+        'model.teacher.data_preprocessor.std': [1., 2., 3.]
+    }, 'have 1 channels, model.teacher.data_preprocessor.mean has 3 numbers'),
+    ({
+        'model.teacher.backbone.in_channels': 3,
+        'model.teacher_ckpt': None,
+        'model.allow_untrained_teacher': True
+    }, 'takes 3: correct model.teacher.backbone.in_channels'),
+])
+def test_channels_of_the_teachers_images(tmp_path, teacher, options, message):
+    cfg = run_config(tmp_path, **{'model.teacher_ckpt': teacher, **options})
+    with pytest.raises(PreflightError, match=message):
+        check_training(cfg)
+
+
+def test_a_photo_without_depth_is_named_before_training(folders):
+    (folders / 'depth' / 'class1' / '3.png').unlink()
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(
+            type='LoadTeacherImage',
+            replace=('/rgb/', '/depth/'),
+            color_type='grayscale'),
+        dict(type='PackPairedInputs')
+    ]
+    data = built(
+        dict(type='CustomDataset', data_root=str(folders / 'rgb')), pipeline)
+    with pytest.raises(
+            PreflightError,
+            match='1 of 8 images are absent, first .*depth/class1/3.png'):
+        check_images('train_dataloader.dataset', data)
 
 
 def test_a_network_without_a_teacher_has_no_use_for_pairs(tmp_path):

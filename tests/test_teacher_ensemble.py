@@ -130,9 +130,13 @@ def test_a_training_by_two_teachers(tmp_path, checkpoints, name):
         run = load_run(str(tmp_path / 'run' / 'epoch_1.pth'))
         outputs = run.classify('teacher', list(validation_loader(run.cfg)))
         assert outputs.logits.shape == (40, 10)
-        findings = {one.title: one for one in set_up(cfg, 1, 1)}
-        assert 'color.pth and depth.pth' in findings['teacher'].text
-        assert 'images of its own' in findings['images'].text
+        findings = list(set_up(cfg, 1, 1))
+        one, two, mean = (
+            found.text for found in findings if found.title == 'teacher')
+        assert '/color.pth' in one and '/depth.pth' in two
+        assert mean.startswith('the mean of their logits: top-1')
+        images, = (found for found in findings if found.title == 'images')
+        assert 'images of its own' in images.text
 
 
 def batches_of(cfg):
@@ -186,7 +190,11 @@ def test_teachers_that_see_the_students_images(tmp_path, checkpoints):
     }, '1 recorders for 2 teachers'),
     ({
         'model.teacher.teachers.1.head.num_classes': 7
-    }, 'has 7 classes'),
+    }, 'correct model.teacher.teachers.1.head.num_classes'),
+    ({
+        'model.teacher.teachers.1.data_preprocessor': None
+    },
+     'leaves the images of the teacher to model.teacher.teachers.1.data_pre'),
     ({
         'data_preprocessor.type': 'AsyncClsDataPreprocessor'
     }, "data_preprocessor.type='PairedDataPreprocessor'"),
@@ -196,6 +204,16 @@ def test_refusals(tmp_path, checkpoints, options, message):
     with pytest.raises((PreflightError, TeacherError),
                        match=re.escape(message)):
         check_training(cfg)
+
+
+def test_a_bad_teacher_does_not_hide(tmp_path, checkpoints):
+    cfg = run_config(tmp_path, checkpoints,
+                     **{'val_dataloader.dataset.num_scenes': 300})
+    cfg.model.teacher_ckpt = [checkpoints['color'], checkpoints['depth']]
+    findings = [one for one in set_up(cfg, 3, 1) if one.title == 'teacher']
+    assert findings[0].mark == findings[1].mark == 'error'
+    assert 'model.teacher.teachers.1.data_preprocessor' in findings[1].text
+    assert 'model.teacher_input' in findings[0].text
 
 
 def test_methods_over_features_have_one_teacher(tmp_path, checkpoints):

@@ -54,14 +54,19 @@ class LoadTeacherImage(LoadImageFromFile):
         super().__init__(**kwargs)
         self.replace = tuple(replace)
 
-    def transform(self, results: dict) -> dict:
-        """Add the teacher's image, (H, W, C) or (H, W)."""
-        path, (old, new) = results['img_path'], self.replace
+    def path_of(self, path: str) -> str:
+        """The path of the teacher's image for that of the student's."""
+        old, new = self.replace
         if old not in path:
             raise PairedInputsError(
                 f'{path} does not contain {old!r}: correct replace of '
                 'LoadTeacherImage in the pipeline')
-        found = super().transform(dict(img_path=path.replace(old, new)))
+        return path.replace(old, new)
+
+    def transform(self, results: dict) -> dict:
+        """Add the teacher's image, (H, W, C) or (H, W)."""
+        path = self.path_of(results['img_path'])
+        found = super().transform(dict(img_path=path))
         return dict(results, **{TEACHER: found['img']})
 
 

@@ -3,8 +3,7 @@
 import resource
 import statistics
 import time
-from pathlib import Path
-from typing import Iterator, Mapping, Optional
+from typing import Iterator, Optional
 
 import torch
 from mmengine.config import Config
@@ -14,7 +13,6 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..analysis import evenly_spaced, labels_of
 from ..engine.errors import PreflightError
 from ..engine.hooks.sdd_report_hook import report
 from ..engine.preflight import check_training
@@ -24,21 +22,14 @@ from ..images import collate_of, datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
-from ..models.algorithms.teacher import as_list
-from ..models.algorithms.teacher_input import EachView, OwnImages
+from ..models.algorithms.teacher_input import OwnImages
 from ..models.losses import ScaleDecoupledLoss
-from ..models.networks import logits_of, members_of
+from ..models.networks import members_of, network_name
 from ..models.recorders import FeatureHeadError
-from ..runtime.utils import num_classes
 from ..structures import student_part
-from ..weights import weights_hash
-from . import BAD, ENOUGH, FACT, GOOD, WARN, Finding
+from . import BAD, FACT, GOOD, WARN, Finding
+from .teacher import try_teacher
 
-# a teacher must be at least so far from chance level to all right
-LEAST = 0.1
-# and one that sorts so many alike only has other numbers
-SORTED = 0.25
-FEW = 30  # images, with which a verdict on a teacher begins
 FAR = 20  # mean and standard deviation that normalized pixels do not reach
 
 
@@ -88,9 +79,10 @@ def _try(cfg: Config, model: nn.Module, batches: Optional[int],
     if finding.mark == BAD:
         return
     if isinstance(model, FrozenTeacherDistill):
-        finding = _teacher(model, loaders.get('val_dataloader'), batches)
-        yield finding
-        if finding.mark == BAD:
+        found = list(
+            try_teacher(model, loaders.get('val_dataloader'), batches))
+        yield from found
+        if any(finding.mark == BAD for finding in found):
             return
         yield _student(model)
     for sentence in without_meaning(model):
@@ -108,9 +100,8 @@ def _student(model: FrozenTeacherDistill) -> Finding:
         sum(p.numel() for p in network.parameters())
         for network in (model.student, model.teacher)
     ]
-    network = getattr(model.student, 'backbone', model.student)
     return Finding(
-        FACT, 'student', f'{type(network).__name__} of {sizes[0]:,} '
+        FACT, 'student', f'{network_name(model.student)} of {sizes[0]:,} '
         f"parameters, {sizes[0] / sizes[1]:.0%} of the teacher's")
 
 
@@ -148,7 +139,7 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
     if all(one == own for one in teachers):
         return Finding(GOOD, 'images', f'{said}, of student and teacher{size}')
     given = "the student's images unconverted"
-    if isinstance(model.convert, (OwnImages, EachView)):
+    if any(isinstance(part, OwnImages) for part in model.modules()):
         given = 'images of its own'
     elif model.convert is not None:
         given = 'images converted to that'
@@ -160,84 +151,6 @@ def _normalization(model: nn.Module, batch: dict) -> Finding:
 
 def _says(found: Optional[InputFormat]) -> str:
     return 'no data_preprocessor' if found is None else str(found)
-
-
-@torch.no_grad()
-def _teacher(model: FrozenTeacherDistill, loader,
-             batches: Optional[int]) -> Finding:
-    title = ' and '.join(
-        type(getattr(one, 'backbone', one)).__name__
-        for one in members_of(model.teacher))
-    if model.teacher_ckpt is None:
-        return Finding(
-            WARN, 'teacher', f'{title} without model.teacher_ckpt, and '
-            'model.allow_untrained_teacher is set: its outputs are noise')
-    names = [Path(path).name for path in as_list(model.teacher_ckpt)]
-    title += (f' of {" and ".join(names)}, SHA-256 '
-              f'{weights_hash(model.teacher)[:8]}')
-    if loader is None:
-        return Finding(WARN, 'teacher', f'{title}; no val_dataloader to try '
-                       'it on')
-    if any(isinstance(part, OwnImages)
-           for part in model.modules()) and (not isinstance(
-               loader.dataset[0]['inputs'], Mapping)):
-        return Finding(
-            WARN, 'teacher', f'{title}; val_dataloader has no images of its '
-            "own for it, so it was not tried: end its pipeline with "
-            "dict(type='PackPairedInputs')")
-    found = []
-    size = loader.batch_size or 1
-    count = max(10 * size, ENOUGH) if batches is None else batches * size
-    for batch in evenly_spaced(loader, max(1, count)):
-        data = model.data_preprocessor(batch)  # as in training
-        logits = logits_of(model.teacher, model.teacher_images(data['inputs']))
-        labels = labels_of(data['data_samples'])
-        found.append((logits.argmax(dim=1).cpu(), labels.cpu()))
-    verdicts, labels = map(torch.cat, zip(*found))
-    accuracy, seen = (verdicts == labels).float().mean().item(), len(labels)
-    text = f'{title}: top-1 {100 * accuracy:.1f} % of {seen} images'
-    guess = 1 / (num_classes(model) or 1000)
-    same = len(verdicts.unique()) == 1 < len(labels.unique())
-    least = guess + LEAST * (1 - guess)
-    if seen >= FEW and (same or accuracy < least):
-        agreed = _renumbered(verdicts, labels)
-        if agreed > guess + SORTED * (1 - guess):
-            return Finding(
-                BAD, 'teacher',
-                f'{text}, but it sorts {100 * agreed:.0f} % of '
-                'them alike under other numbers: its classes have another '
-                'order than those of the data set. Give `classes`, or the '
-                'numbers of the annotations, the order of its training')
-        return Finding(
-            BAD, 'teacher', f'{text}, close to chance level: its weights, its '
-            'normalization (model.teacher.data_preprocessor) or the order of '
-            'the classes differ from those of its training. Set '
-            'model.teacher_ckpt to a teacher of this data set')
-    if accuracy - least < 2 * (least * (1 - least) / seen)**0.5:
-        return Finding(
-            WARN, 'teacher', f'{text}: too few images to tell it from chance '
-            f'level, {100 * guess:.1f} %')
-    return Finding(GOOD, 'teacher', text)
-
-
-def _renumbered(verdicts: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of images that a teacher gets right if its classes are renamed.
-
-    0 with few images per class, which any teacher would sort alike.
-    """
-    pairs, counts = torch.stack([labels, verdicts]).unique(
-        dim=1, return_counts=True)
-    names: dict = {}
-    for place in counts.argsort(descending=True):
-        label, verdict = pairs[:, place].tolist()
-        if label not in names and verdict not in names.values():
-            names[label] = verdict
-    if len(labels) < 3 * len(names):
-        return 0.
-    right = [names.get(label) for label in labels.tolist()]
-    return sum(
-        map(int.__eq__, verdicts.tolist(),
-            [-1 if one is None else one for one in right])) / len(right)
 
 
 def _steps(cfg: Config, model: nn.Module, loader,

@@ -41,6 +41,15 @@ def members_of(model: nn.Module) -> List[nn.Module]:
     return list(getattr(model, 'members', [model]))
 
 
+def network_name(model: nn.Module) -> str:
+    """The class of what is inside a classifier, for a reader."""
+    backbone = getattr(model, 'backbone', model)
+    # of a ModuleClassifier
+    inside = getattr(backbone, 'net',
+                     None) if type(backbone).__name__ == '_Inside' else None
+    return type(inside or backbone).__name__
+
+
 def head_name(model: nn.Module) -> str:
     """The name of a model's head, 'head' or 'cls_head'."""
     return 'cls_head' if is_recognizer(model) else 'head'

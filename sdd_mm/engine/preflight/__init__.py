@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from ...images import channel_order
 from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill, TeacherError
-from ...models.algorithms.teacher import as_list
+from ...models.algorithms.teacher import as_list, keys_of
 from ...models.losses import ContrastiveLoss
 from ...models.networks import members_of
 from ..errors import PreflightError
@@ -22,6 +22,7 @@ from .data import check_data
 from .distilling import check_distilling
 from .handover import Checked, RandomState, hand_over
 from .methods import check_mixing, without_meaning
+from .paired import check_paired_steps
 from .parts import build_evaluator, build_loops, build_model, build_parts
 from .same_classes import check_checkpoint
 from .values import check_values
@@ -46,6 +47,7 @@ def check_training(cfg: Config) -> Checked:
             not fit.
     """
     check_values(cfg)
+    check_paired_steps(cfg)
     with _scope(cfg), RandomState.kept():
         before = RandomState.seeded((cfg.get('randomness') or {}).get('seed'))
         model = build_model(cfg)
@@ -100,13 +102,14 @@ def _check_teacher(model: FrozenTeacherDistill, loaded,
         model.load_teacher()
     except TeacherError as error:
         raise PreflightError(str(error)) from error
-    for teacher, path, meta in zip(
-            members_of(model.teacher), paths, model.teacher_metas):
+    for teacher, path, meta, key in zip(
+            members_of(model.teacher), paths, model.teacher_metas,
+            keys_of(model.teacher)):
         mismatch = stated_mismatch(teacher, meta, loaded)
         if mismatch:
             raise PreflightError(
                 f'teacher checkpoint {path}: {mismatch}. Set '
-                "model.teacher.data_preprocessor.to_rgb, and the student's "
+                f"{key}.data_preprocessor.to_rgb, and the student's "
                 'data_preprocessor.to_rgb, to what the data set needs')
         check_checkpoint(
             Classes.of_checkpoint('teacher checkpoint', path, meta), data,

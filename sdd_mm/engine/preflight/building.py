@@ -4,7 +4,7 @@ import inspect
 import re
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import mmengine.registry
 from mmengine.registry import Registry
@@ -39,9 +39,12 @@ def building(key: str, config: Any, function=None) -> Iterator[None]:
     except PreflightError:
         raise
     except Exception as error:  # constructors may raise anything
-        text, entries = says(error), dict(items({key: config}))
+        entries, own = dict(items({key: config})), _own(error)
+        text = says(own or error)
         absent, unknown = ABSENT.search(text), UNKNOWN.search(text)
-        if absent:
+        if own is not None:
+            text = f'{key}: {" ".join(str(own).split())}'
+        elif absent:
             text = _no_such_type(key, entries, absent[1], absent[2])
         elif unknown:
             text = _no_such_argument(key, entries, function or unknown[1],
@@ -49,6 +52,16 @@ def building(key: str, config: Any, function=None) -> Iterator[None]:
         else:
             text = f'{_suspects(key, entries, text)}: {text}'
         raise PreflightError(text) from error
+
+
+def _own(error: BaseException) -> Optional[BaseException]:
+    """The first error of this package that names keys itself."""
+    found = None
+    while error is not None:
+        if getattr(error, 'names_keys', False):
+            found = error  # MMEngine raises it again, with a class and a file
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def says(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from .building import building, look_up, parameters, says
 from .classes import Classes
 from .files import check_apart, check_folders, check_images, check_list
 from .methods import check_channels, check_normalized_once
-from .paired import check_paired_steps, check_pairs
+from .paired import check_pairs
 from .same_classes import (check_checkpoint, check_classes, check_presence,
                            check_range)
 from .splits import check_split
@@ -57,7 +57,6 @@ def check_data(cfg: Config,
     for field in fields:
         if cfg.get(field) is None:
             continue
-        check_paired_steps(cfg, field)
         parts = _parts(field, cfg[field])
         if _kind(f'{field}.dataset', cfg[field].dataset) is InMemoryDataset:
             _check_in_memory(field, cfg[field], model)

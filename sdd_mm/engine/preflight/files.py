@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
 
+from ...datasets import LoadTeacherImage, PairedInputsError
 from ..errors import PreflightError
 from .classes import by_folders, reads_as_custom, samples
 
@@ -145,11 +146,28 @@ def check_images(key: str, dataset: BaseDataset) -> None:
                 f'first {absent[0]!r}. Correct {key}.data_prefix, or '
                 f'the paths in {dataset.ann_file or type(dataset).__name__}')
     broken = broken_images(_spread(paths, LOOKED_AT), load)
+    for step in dataset.pipeline.transforms:
+        if isinstance(step, LoadTeacherImage):
+            _check_teacher_images(key, step, paths)
     if broken:
         first, *more = broken
         raise PreflightError(f'{key}: {broken[first]}' +
                              f'. It is not the only one: {some(more)}' *
                              bool(more))
+
+
+def _check_teacher_images(key: str, step: LoadTeacherImage,
+                          paths: List[str]) -> None:
+    """Every image has one for the teacher beside it."""
+    try:
+        pairs = {path: step.path_of(path) for path in paths}
+    except PairedInputsError as error:
+        raise PreflightError(f'{key}.pipeline: {error}') from error
+    absent = [path for path, other in pairs.items() if not osp.isfile(other)]
+    if absent:
+        raise PreflightError(
+            f"{key}: the teacher's images of {len(absent)} of {len(paths)} "
+            f'images are absent, first {pairs[absent[0]]!r} for {absent[0]!r}')
 
 
 def broken_images(paths: List[str],

@@ -3,43 +3,79 @@
 from typing import Iterator, Mapping
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ...images import datasets_of
-from ...models.algorithms import FrozenTeacherDistill
+from ...images import datasets_of, preprocessor_of
 from ...models.data_preprocessor import PairedDataPreprocessor
+from ...models.networks import members_of
 from ..errors import PreflightError
 
 # mmcv draws the random numbers of these anew for every image
 DRAW_ANEW = ('RandomResizedCrop', 'EfficientNetRandomCrop', 'AutoAugment',
              'RandAugment', 'Albumentations', 'Albu')
 
+# parts of the names of transforms that move what is in an image
+MOVES = ('Crop', 'Flip', 'Rotat', 'Shear', 'Translat', 'Affine', 'Perspective',
+         'Augment', 'Pad', 'Albu', 'RandomResize')
 
-def check_paired_steps(cfg: Config, field: str) -> None:
-    """Nothing changes one image of a pair and not the other.
+
+def check_paired_steps(cfg: Config) -> None:
+    """What the config alone says of pairs.
 
     Args:
         cfg (Config): The config of a run.
-        field (str): Config key of a dataloader.
 
     Raises:
-        PreflightError: If something does.
+        PreflightError: If something changes one image of a pair and not the
+            other, or if pairs come where nothing takes them.
     """
-    for key, dataset in datasets_of(f'{field}.dataset', cfg[field]['dataset']):
-        steps = dataset.get('pipeline') or ()
-        if 'PackPairedInputs' not in map(_name, steps):
-            continue
-        for index, step in enumerate(steps):
-            if _name(step) == 'TransformBroadcaster':
-                _check_broadcaster(f'{key}.pipeline.{index}', step)
-        for hook in cfg.get('custom_hooks') or ():
-            for recipe in hook.get('schedule') or ():
-                if isinstance(recipe, dict) and recipe.get('batch_augments'):
+    for field in ('train_dataloader', 'val_dataloader'):
+        for key, dataset in datasets_of(f'{field}.dataset',
+                                        (cfg.get(field)
+                                         or {}).get('dataset', {})):
+            steps = dataset.get('pipeline') or ()
+            if 'PackPairedInputs' in map(_name, steps):
+                _check_taken(cfg, key)
+                _check_steps(key, steps)
+    for hook in cfg.get('custom_hooks') or ():
+        for recipe in hook.get('schedule') or ():
+            if (isinstance(recipe, dict) and recipe.get('batch_augments')
+                    and _takes_pairs(cfg)):
+                raise PreflightError(
+                    f'{_name(hook)} of custom_hooks switches to Mixup or '
+                    "CutMix, which mix the student's images and not the "
+                    "teacher's: remove batch_augments from its schedule")
+
+
+def _takes_pairs(cfg: Config) -> bool:
+    return _name(preprocessor_of(cfg) or {}) == PairedDataPreprocessor.__name__
+
+
+def _check_taken(cfg: Config, key: str) -> None:
+    if 'teacher' not in cfg.model:
+        raise PreflightError(
+            f'{key} yields an input for a teacher, and {cfg.model.get("type")}'
+            ' has none: end its pipeline with PackInputs')
+    if not _takes_pairs(cfg):
+        raise PreflightError(
+            f'{key} yields an input for the student and one for the teacher: '
+            "set data_preprocessor.type='PairedDataPreprocessor', or end its "
+            'pipeline with PackInputs')
+
+
+def _check_steps(key: str, steps: list) -> None:
+    for index, step in enumerate(steps):
+        where, name = f'{key}.pipeline.{index}', _name(step)
+        if name == 'TransformBroadcaster':
+            _check_broadcaster(where, step)
+        elif name != 'ApplyToBoth':
+            for inner in _names(step):
+                if any(word in inner for word in MOVES):
                     raise PreflightError(
-                        f'{_name(hook)} of custom_hooks switches to Mixup or '
-                        "CutMix, which mix the student's images and not the "
-                        "teacher's: remove batch_augments from its schedule")
+                        f"{where}: {inner} changes where things are in the "
+                        "student's image, and not in the teacher's: move it "
+                        "into dict(type='ApplyToBoth', transforms=[...])")
 
 
 def check_pairs(model: nn.Module, field: str, loader: DataLoader) -> None:
@@ -47,29 +83,51 @@ def check_pairs(model: nn.Module, field: str, loader: DataLoader) -> None:
 
     Args:
         model (nn.Module): The model.
-        field (str): Config key of a dataloader.
+        field (str): Config key of the dataloader.
         loader (DataLoader): The dataloader.
 
     Raises:
-        PreflightError: If one of them is without the other.
+        PreflightError: If it gets none in training, or the teacher's images
+            have other channels than the teacher takes.
     """
-    paired = isinstance(loader.dataset[0].get('inputs'), Mapping)
-    takes = isinstance(model.data_preprocessor, PairedDataPreprocessor)
-    if paired and not isinstance(model, FrozenTeacherDistill):
+    inputs = loader.dataset[0].get('inputs')
+    if not isinstance(model.data_preprocessor, PairedDataPreprocessor):
+        return
+    if not isinstance(inputs, Mapping):
+        if field == 'train_dataloader':
+            raise PreflightError(
+                'data_preprocessor is a PairedDataPreprocessor, and '
+                f'{field}.dataset yields a single input: end its pipeline '
+                "with dict(type='PackPairedInputs')")
+        return
+    members = members_of(model.teacher)
+    views = getattr(model.teacher, 'views', ['teacher'])
+    for number, (network, view) in enumerate(zip(members, views)):
+        if view == 'teacher':
+            prefix = 'model.teacher' if len(members) == 1 else (
+                f'model.teacher.teachers.{number}')
+            _check_channels(f'{field}.dataset', inputs['teacher'], network,
+                            prefix)
+
+
+def _check_channels(key: str, image: Tensor, network: nn.Module,
+                    prefix: str) -> None:
+    title = f"the teacher's images of {key} have {len(image)} channels"
+    mean = getattr(network.data_preprocessor, 'mean', None)
+    if isinstance(mean, Tensor) and mean.numel() not in (1, len(image)):
         raise PreflightError(
-            f'{field}.dataset yields an input for a teacher, and '
-            f'{type(model).__name__} has none: end its pipeline with '
-            'PackInputs')
-    if paired and not takes:
+            f'{title}, {prefix}.data_preprocessor.mean has {mean.numel()} '
+            'numbers: give mean and std one number, or one for each channel, '
+            'or correct color_type of LoadTeacherImage')
+    first = next(
+        (module
+         for module in network.modules() if isinstance(module, nn.Conv2d)),
+        None)
+    if first is not None and first.in_channels != len(image):
         raise PreflightError(
-            f'{field}.dataset yields an input for the student and one for the '
-            "teacher: set data_preprocessor.type='PairedDataPreprocessor', or "
-            'end its pipeline with PackInputs')
-    if takes and not paired and field == 'train_dataloader':
-        raise PreflightError(
-            'data_preprocessor is a PairedDataPreprocessor, and '
-            f'{field}.dataset yields a single input: end its pipeline with '
-            "dict(type='PackPairedInputs')")
+            f'{title}, the teacher {type(network).__name__} takes '
+            f'{first.in_channels}: correct {prefix}.backbone.in_channels, or '
+            "color_type of LoadTeacherImage ('grayscale' for one channel)")
 
 
 def _check_broadcaster(key: str, step: dict) -> None:

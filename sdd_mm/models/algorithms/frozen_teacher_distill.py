@@ -19,7 +19,7 @@ from ..networks import check_clip_format, class_count, head_name, members_of
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
 from .configs import mmpretrain, preprocessor_config, states_format
-from .teacher import LiveTeacher, TeacherError, load_teachers
+from .teacher import LiveTeacher, TeacherError, keys_of, load_teachers
 from .teacher_inference import TeacherInference
 from .teacher_input import build_teacher_input, teacher_view
 from .unlabeled import (UnlabeledError, check_unlabeled, labeled,
@@ -199,14 +199,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _check_classes(self) -> None:
         own = class_count(self.student)
-        for teacher in members_of(self.teacher):
+        for teacher, key in zip(
+                members_of(self.teacher), keys_of(self.teacher)):
             theirs = class_count(teacher)
             if None not in (own, theirs) and own != theirs:
                 raise TeacherError(
                     f'the teacher {type(teacher).__name__} has {theirs} '
                     f'classes, the student {type(self.student).__name__} '
                     f'{own}: choose a teacher of the student\'s classes, or '
-                    f'correct model.teacher.{head_name(teacher)}.num_classes '
+                    f'correct {key}.{head_name(teacher)}.num_classes '
                     f'or model.architecture.{head_name(self.student)}'
                     '.num_classes')
 

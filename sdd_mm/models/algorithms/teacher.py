@@ -70,7 +70,9 @@ class LiveTeacher:
         return distiller.teacher_record()
 
 
-def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
+def load_teacher(teacher: nn.Module,
+                 checkpoint: str,
+                 key: str = 'model.teacher') -> dict:
     """Load a checkpoint into a teacher, every weight of it and no other.
 
     Args:
@@ -78,6 +80,8 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
         checkpoint (str): Path or URL of an MMPretrain checkpoint. One that
             this package saved holds its student under ``architecture.``, and
             that student is loaded.
+        key (str): Where its config stands, for messages. Defaults to
+            'model.teacher'.
 
     Returns:
         dict: The checkpoint's meta.
@@ -98,7 +102,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
     mismatch = stated_mismatch(teacher, content['meta'])
     if mismatch:
         raise TeacherError(
-            f'{title}: {mismatch}. Set model.teacher.data_preprocessor to '
+            f'{title}: {mismatch}. Set {key}.data_preprocessor to '
             'that; if the student has another one, also set '
             "model.on_normalization_mismatch='convert'")
     weights = network_weights(content['state_dict'])
@@ -108,7 +112,7 @@ def load_teacher(teacher: nn.Module, checkpoint: str) -> dict:
         raise TeacherError(
             f'{title} does not fit the teacher {type(teacher).__name__}: '
             f'{found}. Set model.teacher_ckpt to a checkpoint of '
-            'model.teacher, or model.teacher to the network of the '
+            f'{key}, or {key} to the network of the '
             f'checkpoint{f". {CONVERTERS}" if none else ""}')
     teacher.load_state_dict(weights, strict=False)
     return content['meta']
@@ -135,7 +139,18 @@ def load_teachers(teacher: nn.Module,
         raise TeacherError(
             f'model.teacher_ckpt names {len(paths)} checkpoints for '
             f'{len(members)} teachers: give a list with one for each')
-    return [load_teacher(*pair) for pair in zip(members, paths)]
+    return [
+        load_teacher(member, path, key)
+        for member, path, key in zip(members, paths, keys_of(teacher))
+    ]
+
+
+def keys_of(teacher: nn.Module) -> List[str]:
+    """Where the config of a teacher, or of each of an ensemble, stands."""
+    count = len(members_of(teacher))
+    return ['model.teacher'] if count == 1 else [
+        f'model.teacher.teachers.{number}' for number in range(count)
+    ]
 
 
 def as_list(value: Union[str, Sequence[str], None]) -> List[str]:
@@ -145,8 +160,11 @@ def as_list(value: Union[str, Sequence[str], None]) -> List[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def input_conversion(teacher: nn.Module, student: nn.Module, stated: bool,
-                     on_mismatch: str) -> Optional[InputConversion]:
+def input_conversion(teacher: nn.Module,
+                     student: nn.Module,
+                     stated: bool,
+                     on_mismatch: str,
+                     key: str = 'model.teacher') -> Optional[InputConversion]:
     """The conversion from the student's input format to the teacher's.
 
     Args:
@@ -155,6 +173,8 @@ def input_conversion(teacher: nn.Module, student: nn.Module, stated: bool,
         stated (bool): Whether the teacher's config has a data preprocessor.
         on_mismatch (str): What to do if they differ: 'error', 'convert' or
             'ignore'.
+        key (str): Where the teacher's config stands, for messages. Defaults
+            to 'model.teacher'.
 
     Returns:
         InputConversion | None: None if the images are the same, or taken to
@@ -167,11 +187,13 @@ def input_conversion(teacher: nn.Module, student: nn.Module, stated: bool,
     if on_mismatch == 'ignore':
         return None
     title = f'the teacher {type(teacher).__name__}'
+    if key != 'model.teacher':
+        title += f' ({key})'
     own, theirs = map(InputFormat.of_model, (student, teacher))
     if not stated and (theirs is None or theirs.is_plain):
         raise TeacherError(
             f'{title} does not state how its images are normalized: set '
-            'model.teacher.data_preprocessor to what it was trained with '
+            f'{key}.data_preprocessor to what it was trained with '
             '(mean, std, to_rgb; dict() for none)')
     if theirs.normalizes_like(own) and theirs.to_rgb == own.to_rgb:
         return None

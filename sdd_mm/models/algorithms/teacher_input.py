@@ -9,7 +9,7 @@ from ...errors import SDDError
 from ...structures import student_part
 from ..data_preprocessor import PairedDataPreprocessor
 from ..networks import members_of
-from .teacher import input_conversion
+from .teacher import input_conversion, keys_of
 
 MODES = ('bilinear', 'bicubic')
 
@@ -158,11 +158,12 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
     if other is not None and on_mismatch == 'error':
         on_mismatch = 'convert'
     found = []
-    for network, states, view in zip(members_of(teacher), stated, views):
+    for network, states, view, key in zip(
+            members_of(teacher), stated, views, keys_of(teacher)):
         if view == 'student':
             found.append(
                 in_turn(
-                    input_conversion(network, model, states, on_mismatch),
+                    input_conversion(network, model, states, on_mismatch, key),
                     other))
             continue
         if not paired:
@@ -174,7 +175,7 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
         if not states:
             raise TeacherInputError(
                 'a PairedDataPreprocessor leaves the images of the teacher '
-                'to model.teacher.data_preprocessor: set it to what the '
+                f'to {key}.data_preprocessor: set it to what the '
                 'teacher was trained with (mean, std, to_rgb; dict() for '
                 'none)')
         found.append(OwnImages(network.data_preprocessor))

@@ -1,4 +1,8 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
+import importlib
+import os
+import sys
+from difflib import get_close_matches
 from typing import Any, Optional, Tuple, Union
 
 from mmpretrain.models import ClsHead, ImageClassifier
@@ -12,7 +16,8 @@ INSIDE = 'backbone.net.'
 
 
 class ModuleClassifierError(SDDError, ValueError):
-    """A module that does not return logits of so many classes."""
+    """A module that cannot be had, or returns no logits of its classes."""
+    names_keys = True
 
 
 @MODELS.register_module()
@@ -62,16 +67,16 @@ class ModuleClassifier(ImageClassifier):
                  **kwargs) -> None:
         if isinstance(module, dict):
             kind = module.get('type')
+            found = _named(kind) if isinstance(kind, str) else kind
             try:
-                module = MODELS.build(module)
+                module = MODELS.build(dict(module, type=found))
             except SDDError:  # it says what to change
                 raise
             except Exception as error:  # a class may raise anything
                 raise ModuleClassifierError(
-                    f'module {kind!r} cannot be built: '
-                    f'{type(error).__name__}: {error}. Its type is a full '
-                    'name, such as mine.Net of a file mine.py that Python '
-                    'finds (PYTHONPATH)') from error
+                    f'module.type={kind!r} cannot be built with the other '
+                    f'keys of module: {type(error).__name__}: {error}'
+                ) from error
         if not isinstance(module, nn.Module):
             raise ModuleClassifierError(
                 f'module must be an nn.Module, got a {type(module).__name__}')
@@ -87,6 +92,40 @@ class ModuleClassifier(ImageClassifier):
         if self.init_cfg is not None:
             super().init_weights()
         self._is_init = True
+
+
+def _named(name: str) -> Any:
+    """What a full name, such as mine.Net, names.
+
+    Modules are also looked for in the working directory.
+    """
+    parent, _, last = name.rpartition('.')
+    if not parent or parent[0] == '.':
+        return name  # of a registry
+    title = f'module.type={name!r}'
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(parent)
+    except ModuleNotFoundError as error:
+        if error.name and f'{parent}.'.startswith(f'{error.name}.'):
+            if '.' in parent and error.name == parent:
+                return name  # of a class within a class, or none
+            raise ModuleClassifierError(
+                f'{title}: there is no Python module {error.name!r} in '
+                f'{os.getcwd()} or on PYTHONPATH: run in the folder of '
+                f'{error.name}.py, or set PYTHONPATH to it') from error
+        raise ModuleClassifierError(
+            f'{title}: the import of {parent} fails: {error}') from error
+    except Exception as error:  # a file may do anything
+        raise ModuleClassifierError(
+            f'{title}: the import of {parent} fails: '
+            f'{type(error).__name__}: {error}') from error
+    if not hasattr(found, last):
+        near = get_close_matches(last, dir(found), n=1)
+        raise ModuleClassifierError(f'{title}: {parent} has no {last!r}' + (
+            f'. Did you mean {parent}.{near[0]}?' if near else ''))
+    return getattr(found, last)
 
 
 class _Inside(nn.Module):
