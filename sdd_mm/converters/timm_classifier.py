@@ -9,7 +9,7 @@ teach.
 import logging
 from copy import deepcopy
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmengine.registry import DefaultScope
@@ -108,7 +108,10 @@ def _preprocessor(model: nn.Module, to_rgb: bool) -> dict:
         to_rgb=to_rgb)
 
 
-def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
+def convert_timm(model_name: str,
+                 weights: Dict[str, Tensor],
+                 mean: Optional[Sequence[float]] = None,
+                 std: Optional[Sequence[float]] = None) -> dict:
     """Convert a checkpoint of timm to one of a teacher ``timm::MODEL``.
 
     That is :func:`timm_teacher`'s network or, if there is none,
@@ -117,6 +120,9 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
     Args:
         model_name (str): The model's name in timm.
         weights (dict[str, Tensor]): Its state dict, with its classifier.
+        mean (Sequence[float], optional): Mean of its training, per channel
+            and from 0 to 255. Defaults to None: timm's for these weights.
+        std (Sequence[float], optional): Likewise the standard deviation.
 
     Returns:
         dict: A checkpoint of MMPretrain, with the normalization in its meta.
@@ -142,11 +148,17 @@ def convert_timm(model_name: str, weights: Dict[str, Tensor]) -> dict:
     weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     preprocessor = config['data_preprocessor']
     images = InputFormat(
-        preprocessor['mean'], preprocessor['std'], channel_order='RGB')
+        tuple(mean or preprocessor['mean']),
+        tuple(std or preprocessor['std']),
+        channel_order='RGB')
     return dict(state_dict=rename(weights, name), meta={META: images.meta()})
 
 
-def convert_timm_file(model_name: str, source: str, target: str) -> None:
+def convert_timm_file(model_name: str,
+                      source: str,
+                      target: str,
+                      mean: Optional[Sequence[float]] = None,
+                      std: Optional[Sequence[float]] = None) -> None:
     """Convert a checkpoint file of timm.
 
     Args:
@@ -154,6 +166,8 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
         source (str): The file: ``.safetensors``, or a state dict of torch,
             alone or as timm's training script saves it.
         target (str): Where to write.
+        mean (Sequence[float], optional): See :func:`convert_timm`.
+        std (Sequence[float], optional): See :func:`convert_timm`.
 
     Raises:
         ConversionError: If the file is not a checkpoint of that model, the
@@ -168,7 +182,7 @@ def convert_timm_file(model_name: str, source: str, target: str) -> None:
             f'{source} cannot be read: {type(error).__name__}: '
             f'{error}') from error
     try:
-        checkpoint = convert_timm(model_name, weights)
+        checkpoint = convert_timm(model_name, weights, mean, std)
     except ConversionError as error:
         raise ConversionError(f'{source} as a {model_name} of timm: '
                               f'{error}') from error

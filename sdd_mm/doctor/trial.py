@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from ..engine.errors import PreflightError
 from ..engine.hooks.sdd_report_hook import report
@@ -22,6 +22,7 @@ from ..images import collate_of, datasets_of, without_workers
 from ..input_format import InputFormat
 from ..memory import size_text
 from ..models.algorithms import FrozenTeacherDistill, TeacherError
+from ..models.algorithms.teacher import keys_of
 from ..models.algorithms.teacher_input import OwnImages
 from ..models.losses import ScaleDecoupledLoss
 from ..models.networks import members_of, network_name
@@ -116,37 +117,63 @@ def _data(key: str, cfg: dict, loader) -> Finding:
     return Finding(GOOD, key.split('_')[0], text)
 
 
+@torch.no_grad()
 def _normalization(model: nn.Module, batch: dict) -> Finding:
-    own = InputFormat.of_model(model)
-    said = _says(own)
-    if own is not None:
-        values = student_part(model.data_preprocessor(batch)['inputs']).float()
-        mean, std = values.mean().item(), values.std().item()
-        said += f': pixels of mean {mean:.2g} and std {std:.2g}'
-        # some networks take pixels that are centered only, or as they are
-        scaled = any(value != 1 for value in own.std)
-        if scaled and (abs(mean) > FAR or not 1 / FAR < std < FAR):
-            return Finding(
-                BAD, 'images', f'{said}: data_preprocessor.mean and std are '
-                'not in the units of the images that the data set loads, such '
-                'as 0 to 255')
+    inputs = model.data_preprocessor(batch)['inputs']
+    own, pixels = InputFormat.of_model(model), student_part(inputs)
+    said = f'{_says(own)}{_pixels(pixels)}'
+    if _out_of_range(own, pixels):
+        return Finding(
+            BAD, 'images', f'{said}: data_preprocessor.mean and std are '
+            'not in the units of the images that the data set loads, such '
+            'as 0 to 255')
     if not isinstance(model, FrozenTeacherDistill):
         return Finding(FACT, 'images', said)
-    teachers = list(map(InputFormat.of_model, members_of(model.teacher)))
+    members = members_of(model.teacher)
+    formats = list(map(InputFormat.of_model, members))
     size = '' if model.teacher_input is None else (
         ', which sees them at {} x {} pixels'.format(
             *model.teacher_input.size))
-    if all(one == own for one in teachers):
+    if any(isinstance(part, OwnImages) for part in model.modules()):
+        return _own_images(model, said, formats, inputs)
+    if all(one == own for one in formats):
         return Finding(GOOD, 'images', f'{said}, of student and teacher{size}')
     given = "the student's images unconverted"
-    if any(isinstance(part, OwnImages) for part in model.modules()):
-        given = 'images of its own'
-    elif model.convert is not None:
+    if model.convert is not None:
         given = 'images converted to that'
     return Finding(
         FACT, 'images', f'student: {said}; teacher: '
-        f'{" and ".join(map(_says, teachers))}, and it '
-        f'gets {given}{size}')
+        f'{" and ".join(map(_says, formats))}, and it gets {given}{size}')
+
+
+def _own_images(model: FrozenTeacherDistill, said: str, formats: list,
+                inputs: dict) -> Finding:
+    """Two inputs per sample: what each teacher sees."""
+    images = model.teacher_images(inputs)
+    images = images if len(formats) > 1 else [images]
+    for one, pixels, key in zip(formats, images, keys_of(model.teacher)):
+        said += f'; teacher: {_says(one)}{_pixels(pixels)}'
+        if _out_of_range(one, pixels):
+            return Finding(
+                BAD, 'images', f'{said}: {key}.data_preprocessor.mean and std '
+                "are not in the units of the teacher's images")
+    return Finding(FACT, 'images', f'student: {said}, in images of its own')
+
+
+def _pixels(values: Tensor) -> str:
+    values = values.float()
+    return (f': pixels of mean {values.mean().item():.2g} and std '
+            f'{values.std().item():.2g}')
+
+
+def _out_of_range(found: Optional[InputFormat], values: Tensor) -> bool:
+    """Whether pixels are far from what a network that scales them gets."""
+    # some networks take pixels that are centered only, or as they are
+    if found is None or all(value == 1 for value in found.std):
+        return False
+    values = values.float()
+    return abs(values.mean().item()) > FAR or not (1 / FAR <
+                                                   values.std().item() < FAR)
 
 
 def _says(found: Optional[InputFormat]) -> str:

@@ -43,11 +43,20 @@ def members_of(model: nn.Module) -> List[nn.Module]:
 
 def network_name(model: nn.Module) -> str:
     """The class of what is inside a classifier, for a reader."""
-    backbone = getattr(model, 'backbone', model)
-    # of a ModuleClassifier
-    inside = getattr(backbone, 'net',
-                     None) if type(backbone).__name__ == '_Inside' else None
-    return type(inside or backbone).__name__
+    inside = plain_module(model)
+    return type(inside or getattr(model, 'backbone', model)).__name__
+
+
+def plain_module(model: nn.Module) -> Optional[nn.Module]:
+    """The module of a ``ModuleClassifier``; None of any other model."""
+    return getattr(model, 'plain_module', None)
+
+
+def classes_key(model: nn.Module) -> str:
+    """The key of the number of classes in a model's config."""
+    if plain_module(model) is not None:
+        return 'num_classes'
+    return f'{head_name(model)}.num_classes'
 
 
 def head_name(model: nn.Module) -> str:

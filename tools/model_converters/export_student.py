@@ -70,8 +70,11 @@ def main() -> None:
             int8=args.int8)
         print(f'{path}: the student, {path.stat().st_size / 2**20:.2f} MiB\n'
               f'{path.with_suffix(".py")}: its config')
-        imports = Config.fromfile(path.with_suffix('.py')).get(
-            'custom_imports', {}).get('imports')
+        cfg = Config.fromfile(path.with_suffix('.py'))
+        imports = list(cfg.get('custom_imports', {}).get('imports', ()))
+        module = cfg.model.get('module') or {}
+        if '.' in str(module.get('type', '')):
+            imports.append(module.type.rpartition('.')[0])
         if imports:
             print(f'{path.with_suffix(".py")} needs {", ".join(imports)}')
     except ConversionError as error:

@@ -20,13 +20,22 @@ if __name__ == '__main__':
         help='the checkpoint: .safetensors, or a state dict of '
         'torch')
     parser.add_argument('target', help='where to write')
+    for name in ('mean', 'std'):
+        parser.add_argument(
+            f'--{name}',
+            type=float,
+            nargs='+',
+            metavar='VALUE',
+            help=f'{name} of its training, from 0 to 255, if you trained it '
+            "with another than timm's")
     args = parser.parse_args()
     from sdd_mm import safety
     from sdd_mm.converters import ConversionError
     from sdd_mm.converters.timm_classifier import convert_timm_file
     safety.guard()
     try:
-        convert_timm_file(args.model, args.source, args.target)
+        convert_timm_file(args.model, args.source, args.target, args.mean,
+                          args.std)
     except ConversionError as error:
         sys.exit(f'ERROR - {error}')
     print(f'{args.target} is a checkpoint of the teacher timm::{args.model}')

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...models.losses import ScaleDecoupledLoss
 from ...models.losses.scale_decoupled_loss import CellRows
 from ...models.recorders import EnsembleRecorder, FeatureHeadRecorder
+from ...models.records import MeanRecord
 from ...runtime.utils import bare_model, log_interval
 
 AVERAGED = re.compile('loss|time|grad_norm')
@@ -176,6 +177,12 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
     ]
     for role, record in (('student', student), ('teacher', teacher)):
         where = _where(distiller, role)
+        if isinstance(record, MeanRecord):
+            maps = ' and '.join(f'{one.map_size[0]} x {one.map_size[1]} of '
+                                f'{one.feature.shape[1]} channels'
+                                for one in record.records)
+            lines.append(f'  {role}: maps {maps}{where}')
+            continue
         size = getattr(record, 'map_size', None)
         if size is None:
             lines.append(f'  {role}: {type(record).__name__}{where}')

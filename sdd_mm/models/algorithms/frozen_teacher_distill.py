@@ -15,7 +15,7 @@ from ...structures import student_part
 from ...weights import network_hash, weights_hash
 from ..distillers import SDDDistiller
 from ..distillers.dry_run import fill_shapes, open_shapes
-from ..networks import check_clip_format, class_count, head_name, members_of
+from ..networks import check_clip_format, class_count, classes_key, members_of
 from .channels_last import check_channels_last, lay_out
 from .compiled import compile_student as compile_student_in_place
 from .configs import mmpretrain, preprocessor_config, states_format
@@ -207,9 +207,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                     f'the teacher {type(teacher).__name__} has {theirs} '
                     f'classes, the student {type(self.student).__name__} '
                     f'{own}: choose a teacher of the student\'s classes, or '
-                    f'correct {key}.{head_name(teacher)}.num_classes '
-                    f'or model.architecture.{head_name(self.student)}'
-                    '.num_classes')
+                    f'correct {key}.{classes_key(teacher)} or '
+                    f'model.architecture.{classes_key(self.student)}')
 
     @property
     def head(self) -> nn.Module:

@@ -87,6 +87,11 @@ class ModuleClassifier(ImageClassifier):
         self._register_state_dict_hook(_own_names)
         self._register_load_state_dict_pre_hook(_inner_names, with_module=True)
 
+    @property
+    def plain_module(self) -> nn.Module:
+        """The module itself."""
+        return self.backbone.net
+
     def init_weights(self) -> None:
         """Keep the weights that the module made; load ``init_cfg``'s."""
         if self.init_cfg is not None:

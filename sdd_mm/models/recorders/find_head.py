@@ -9,7 +9,8 @@ from mmpretrain.models.necks import GlobalAveragePooling
 from torch import nn
 
 from ...errors import SDDError
-from ..networks import head_name, head_of, is_recognizer
+from ..networks import (head_name, head_of, is_recognizer, network_name,
+                        plain_module)
 
 
 class FeatureHeadError(SDDError, ValueError):
@@ -149,6 +150,8 @@ def _find_linear(model: nn.Module) -> nn.Linear:
               and not isinstance(module, nn.Identity) and module is not head]
     linears = [(name, layer) for name, layer in layers
                if isinstance(layer, nn.Linear)]
+    if not linears and plain_module(model) is not None:
+        raise FeatureHeadError(_what_to_name(model))
     if not linears:
         raise refusal(
             model, f'{title} has no linear layer: the classifier is inside '
@@ -165,6 +168,28 @@ def _find_linear(model: nn.Module) -> nn.Linear:
             model, f'{title} is more than one linear layer: {found}. The part '
             'after pooling is not linear, so a cell has no logits')
     return linears[0][1]
+
+
+def _what_to_name(model: nn.Module) -> str:
+    """The modules of a plain module that a recorder may name."""
+    inside = [(name, module) for name, module in model.named_modules()
+              if name.startswith('backbone.net')]
+    poolings = [
+        name for name, module in inside
+        if isinstance(module, nn.AdaptiveAvgPool2d)
+    ]
+    layers = [name for name, module in inside if isinstance(module, nn.Linear)]
+    return (
+        f'the cells of {network_name(model)} need the names of its pooling '
+        'and of its linear classifier: set the recorder to dict(type='
+        f"'FeatureHead', pooling={_last(poolings, 'pool')!r}, "
+        f"head={_last(layers, 'fc')!r})" +
+        ('' if poolings else '; if it pools by a function, name feature '
+         'instead of pooling: the module whose output is the map'))
+
+
+def _last(names: list, default: str) -> str:
+    return names[-1] if names else f'backbone.net.{default}'
 
 
 def _check_linear(model: nn.Module, name: str, layer: nn.Module) -> None:
