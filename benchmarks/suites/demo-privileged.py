@@ -13,6 +13,6 @@ rows = {
 notes = [
     'Scenes of digits: the student sees their colors, with strokes and noise, '
     'the teacher sees how near everything is. 1,500 scenes to train, 1,000 '
-    'of other digits to test, 24 epochs. The teacher\'s column is its '
-    'accuracy on depth, the student\'s on colors alone.'
+    'of other digits to test, 24 epochs. The teacher\'s accuracy is on '
+    'depth, the students\' on colors alone.'
 ]
