@@ -326,7 +326,7 @@ def test_a_config_that_would_not_train_leaves_no_weights(tmp_path):
             on_normalization_mismatch='convert')
     folder(tmp_path / 'hf', 'ViT')
     for method, message in (('kd', 'on_normalization_mismatch'),
-                            ('sd-kd', "pooling='backbone.avgpool'")):
+                            ('sd-kd', "need the names of its pooling")):
         with pytest.raises(ConfigBuilderError, match=message):
             make_config(tmp_path / 'kd.py', STUDENT, f'hf::{tmp_path / "hf"}',
                         method)
