@@ -80,6 +80,23 @@ def channel_order(loader: dict) -> Optional[str]:
     return None
 
 
+def teacher_order(loader: dict) -> Optional[str]:
+    """The channel order of the teacher's own images, of two per sample.
+
+    Args:
+        loader (dict): Config of a dataloader.
+
+    Returns:
+        str | None: 'BGR' if they are read from files in color, None if the
+        config does not say.
+    """
+    for step in innermost(loader['dataset']).get('pipeline', ()):
+        if str(step.get('type')).split('.')[-1] == 'LoadTeacherImage':
+            return 'BGR' if step.get('color_type',
+                                     'color') == 'color' else None
+    return None
+
+
 def student_pipeline(pipeline: Optional[list]) -> list:
     """A pipeline of pairs as one of the student's images alone.
 
@@ -92,7 +109,8 @@ def student_pipeline(pipeline: Optional[list]) -> list:
     found = []
     for step in pipeline or ():
         kind = str(step.get('type')).split('.')[-1]
-        if kind == 'ApplyToBoth':
+        if kind == 'ApplyToBoth' or kind == 'TransformBroadcaster' and (
+                'teacher_img' in str(step.get('mapping'))):
             found += step['transforms']
         elif kind == 'PackPairedInputs':
             found.append(dict(step, type='PackInputs'))

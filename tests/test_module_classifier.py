@@ -101,7 +101,8 @@ def test_kd_of_its_logits(role):
 
 def test_cells_of_named_modules_are_exact():
     torch.manual_seed(0)
-    with pytest.raises(FeatureHeadError, match="pooling='backbone.net.avgpool'"):
+    with pytest.raises(
+            FeatureHeadError, match="pooling='backbone.net.avgpool'"):
         distillation(sdd_loss(), TORCHVISION)
     model = distillation(
         sdd_loss(scales=(1, 2)), TORCHVISION, teacher_recorders=CELLS)

@@ -20,7 +20,7 @@ from sdd_mm.datasets import PairedInputsError
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.preflight.files import check_images
-from sdd_mm.images import student_pipeline
+from sdd_mm.images import student_pipeline, teacher_order
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
 FEW = {
@@ -125,6 +125,28 @@ def test_numbers_drawn_for_colors_are_noticed():
         both(dict(img=positions(), teacher_img=positions(30)))
     with pytest.raises(PairedInputsError, match='add LoadTeacherImage'):
         both(dict(img=positions()))
+
+
+def test_a_transform_with_random_numbers_of_its_own_is_noticed():
+    numbers = np.random.default_rng(0)
+
+    def flip(results):
+        if numbers.random() < 0.5:
+            results['img'] = results['img'][:, ::-1].copy()
+        return results
+
+    both = TRANSFORMS.build(dict(type='ApplyToBoth', transforms=[]))
+    both.transforms = [flip]
+    with pytest.raises(PairedInputsError, match='numbers of its own'):
+        for _ in range(20):
+            both(dict(img=positions(), teacher_img=positions()[..., 0]))
+
+
+def test_images_end_as_arrays():
+    both = TRANSFORMS.build(
+        dict(type='ApplyToBoth', transforms=[dict(type='NumpyToPIL')]))
+    with pytest.raises(PairedInputsError, match='PILToNumpy'):
+        both(dict(img=positions(), teacher_img=positions()))
 
 
 @pytest.fixture
@@ -303,7 +325,32 @@ def test_the_losses_are_those_of_the_two_views(tmp_path, teacher):
                             augments=dict(type='Mixup', alpha=0.8)))
                 ])
         ]
-    }, PreflightError, 'SwitchRecipeHook of custom_hooks switches to Mixup'),
+    }, PreflightError, 'custom_hooks.0.schedule.0 switches to Mixup'),
+    ({
+        'custom_hooks': [
+            dict(
+                type='SwitchRecipeHook',
+                schedule=[
+                    dict(
+                        action_epoch=1,
+                        train_pipeline=[
+                            dict(type='RandomFlip', prob=1.0),
+                            dict(type='PackPairedInputs')
+                        ])
+                ])
+        ]
+    }, PreflightError, 'train_pipeline.0: RandomFlip changes where'),
+    ({
+        'custom_hooks': [
+            dict(
+                type='SwitchRecipeHook',
+                schedule=[
+                    dict(
+                        action_epoch=1,
+                        train_pipeline=[dict(type='PackInputs')])
+                ])
+        ]
+    }, PreflightError, 'train_pipeline gives the teacher no images'),
     ({
         'custom_hooks': [dict(type='TeacherCacheHook')]
     }, Exception, 'InMemoryDataset'),
@@ -336,6 +383,7 @@ def test_what_would_not_be_one_scene_is_refused(tmp_path, teacher, options,
     (True, dict(type='RandomResizedCrop', scale=24), 'RandomResizedCrop in a'),
     (True, dict(type='RandAugment', policies='timm_increasing', num_policies=2,
                 total_level=10, magnitude_level=9), 'RandAugment in a'),
+    (True, dict(type='torchvision/RandomHorizontalFlip'), 'torchvision/Rand'),
     (True, dict(type='RandomFlip', prob=0.5), None),
 ])  # yapf: disable
 def test_broadcasters_of_mmcv(tmp_path, teacher, shares, inner, message):
@@ -419,6 +467,37 @@ def test_a_photo_without_depth_is_named_before_training(folders):
             PreflightError,
             match='1 of 8 images are absent, first .*depth/class1/3.png'):
         check_images('train_dataloader.dataset', data)
+
+
+def test_depth_of_sixteen_bits_is_not_cut(folders):
+    for path in (folders / 'depth').rglob('*.png'):
+        cv2.imwrite(str(path), np.full((40, 40), 5000, np.uint16))
+    load = dict(
+        type='LoadTeacherImage',
+        replace=('/rgb/', '/depth/'),
+        color_type='grayscale')
+    pipeline = [
+        dict(type='LoadImageFromFile'), load,
+        dict(type='PackPairedInputs')
+    ]
+    config = dict(type='CustomDataset', data_root=str(folders / 'rgb'))
+    with pytest.raises(PreflightError, match="set it to 'unchanged'"):
+        check_images('train_dataloader.dataset', built(config, pipeline))
+    load['color_type'] = 'unchanged'
+    data = built(config, pipeline)
+    check_images('train_dataloader.dataset', data)
+    assert data[0]['inputs']['teacher'].int().max() == 5000
+
+
+def test_the_order_of_the_teachers_channels_is_its_own():
+
+    def loader(*steps):
+        return dict(dataset=dict(pipeline=list(steps)))
+
+    load = dict(type='LoadTeacherImage', replace=('a', 'b'))
+    assert teacher_order(loader(load)) == 'BGR'
+    assert teacher_order(loader(dict(load, color_type='grayscale'))) is None
+    assert teacher_order(loader(dict(type='LoadImageFromFile'))) is None
 
 
 def test_a_network_without_a_teacher_has_no_use_for_pairs(tmp_path):

@@ -198,6 +198,9 @@ def test_teachers_that_see_the_students_images(tmp_path, checkpoints):
     ({
         'data_preprocessor.type': 'AsyncClsDataPreprocessor'
     }, "data_preprocessor.type='PairedDataPreprocessor'"),
+    ({
+        'model.teacher.views': None
+    }, 'set model.teacher.views'),
 ])
 def test_refusals(tmp_path, checkpoints, options, message):
     cfg = run_config(tmp_path, checkpoints, **options)
@@ -216,11 +219,51 @@ def test_a_bad_teacher_does_not_hide(tmp_path, checkpoints):
     assert 'model.teacher_input' in findings[0].text
 
 
+@pytest.mark.parametrize('name', ['kd', 'sd-kd'])
+def test_a_head_of_several_labels_is_no_teacher(tmp_path, checkpoints, name):
+    cfg = run_config(
+        tmp_path, checkpoints, name, **{
+            'model.teacher.teachers.1.head':
+            dict(
+                type='MultiLabelLinearClsHead',
+                num_classes=10,
+                in_channels=64,
+                _delete_=True)
+        })
+    with pytest.raises(PreflightError, match='is multi-label'):
+        check_training(cfg)
+
+
+def test_an_average_of_the_student_leaves_each_teacher_its_images(
+        tmp_path, checkpoints):
+    """EMA's copy shares the teachers, and pairs buffers by their order."""
+    cfg = run_config(tmp_path, checkpoints, experiment_name='ema')
+    cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.1))
+    runner = Runner.from_cfg(cfg)
+    teachers = runner.model.teacher
+    before = {name: value.clone() for name, value in teachers.named_buffers()}
+    assert len(before) > 20
+    seen = []
+    for member in teachers.members:
+        member.backbone.register_forward_pre_hook(
+            lambda module, args: seen.append(args[0].min().item()))
+    runner.train()
+    for name, value in teachers.named_buffers():
+        assert torch.equal(value, before[name]), name
+    # black, as each teacher has it
+    assert len(seen) >= 8 and set(seen[::2]) == {0.} and set(
+        seen[1::2]) == {-1.}
+
+
 def test_methods_over_features_have_one_teacher(tmp_path, checkpoints):
     cfg = run_config(tmp_path, checkpoints)
     method = Config.fromfile(CONFIGS / 'sp.py').model.distiller
     cfg.model.distiller = method
     with pytest.raises(PreflightError, match='records a single network'):
+        check_training(cfg)
+    method = Config.fromfile(CONFIGS / 'reviewkd.py').model.distiller
+    cfg.model.distiller = method
+    with pytest.raises(PreflightError, match='compares features of one'):
         check_training(cfg)
 
 

@@ -43,7 +43,7 @@ def plain_config(cfg: Config) -> Config:
         raise ConversionError('the config has no `model`: pass the config of '
                               'the run with --config')
     own = plain['data_preprocessor'] = preprocessor_of(plain)
-    if own and own.get('type') == 'PairedDataPreprocessor':
+    if own and str(own.get('type')).split('.')[-1] == 'PairedDataPreprocessor':
         own.pop('type')
     model = model.get('architecture', model)
     if 'cls_head' in model:

@@ -132,11 +132,16 @@ def convert_timm(model_name: str,
             weights are missing, left over, of another shape, not finite or
             not floating point numbers; all of them are listed.
     """
-    name, _ = _classifier(create(model_name, 1000))
-    if f'{name}.weight' not in weights:
-        raise ConversionError(
-            f'it has no {name}.weight, the weight of the classifier')
-    num_classes = len(weights[f'{name}.weight'])
+    plain = create(model_name, 1000)
+    try:
+        name, _ = _classifier(plain)
+    except ConversionError:  # several classifiers, or a convolution
+        name, num_classes = '', plain.default_cfg['num_classes']
+    else:
+        if f'{name}.weight' not in weights:
+            raise ConversionError(
+                f'it has no {name}.weight, the weight of the classifier')
+        num_classes = len(weights[f'{name}.weight'])
     try:
         config, rename = timm_teacher(model_name, num_classes), _rename
     except ConversionError:

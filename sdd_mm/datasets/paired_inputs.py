@@ -13,6 +13,8 @@ from ..errors import SDDError
 
 TEACHER = 'teacher_img'
 """The key of the teacher's image in a pipeline, beside ``img``"""
+TRIES = 20
+"""Samples for which ``ApplyToBoth`` tries whether it does the same twice"""
 
 
 class PairedInputsError(SDDError, ValueError):
@@ -63,10 +65,12 @@ class LoadTeacherImage(LoadImageFromFile):
                 'LoadTeacherImage in the pipeline')
         return path.replace(old, new)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> Optional[dict]:
         """Add the teacher's image, (H, W, C) or (H, W)."""
         path = self.path_of(results['img_path'])
         found = super().transform(dict(img_path=path))
+        if found is None:  # ignore_empty
+            return None
         return dict(results, **{TEACHER: found['img']})
 
 
@@ -89,6 +93,7 @@ class ApplyToBoth:
 
     def __init__(self, transforms: List[dict]) -> None:
         self.transforms = [TRANSFORMS.build(step) for step in transforms]
+        self._tries = TRIES
 
     def __call__(self, results: dict) -> Optional[dict]:
         """Transform ``img`` and ``teacher_img``."""
@@ -101,12 +106,27 @@ class ApplyToBoth:
         other = self._run(dict(inputs, img=other))
         if found is None or other is None:  # a transform gave the image up
             return None
+        for image in (found['img'], other['img']):
+            if not isinstance(image, np.ndarray):
+                raise PairedInputsError(
+                    f'ApplyToBoth ends with a {type(image).__name__}: end its '
+                    "transforms with dict(type='PILToNumpy')")
         _check_sizes(found['img'], other['img'], 'after ApplyToBoth')
         if not _same(after, _random_state()):
             raise PairedInputsError(
                 'the transforms of ApplyToBoth drew other random numbers for '
                 "the teacher's image than for the student's: take out of it "
                 'those that depend on colors')
+        if self._tries:  # the first ones in every process
+            self._tries -= 1
+            _restore(before)
+            again = self._run(dict(inputs))
+            if not np.array_equal(again['img'], found['img']):
+                raise PairedInputsError(
+                    'a transform of ApplyToBoth draws random numbers of its '
+                    'own, so that it does not do the same twice: replace it '
+                    'by one of MMPretrain')
+            _restore(after)
         return dict(found, **{TEACHER: other['img']})
 
     def _run(self, results: Optional[dict]) -> Optional[dict]:

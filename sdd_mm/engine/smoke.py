@@ -169,13 +169,14 @@ def _without_teacher_files(cfg: Config, pipeline: list) -> dict:
     teacher = cfg.model.get('teacher', {})
     if 'teacher' in (teacher.get('views') or ()):
         teacher = teacher['teachers'][list(teacher['views']).index('teacher')]
+    mean = (teacher.get('data_preprocessor') or {}).get('mean') or [0] * 3
     backbone = teacher.get('backbone', {})
     return dict(
         pipeline=[
             step for step, kind in zip(pipeline, kinds)
             if kind != 'LoadTeacherImage'
         ],
-        teacher_channels=backbone.get('in_channels', 3))
+        teacher_channels=backbone.get('in_channels', len(mean)))
 
 
 def _without_loaders(pipeline: list) -> list:

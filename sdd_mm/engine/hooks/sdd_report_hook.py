@@ -182,6 +182,8 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
                                 f'{one.feature.shape[1]} channels'
                                 for one in record.records)
             lines.append(f'  {role}: maps {maps}{where}')
+            size = [min(one.map_size) for one in record.records]
+            lines += _repeated(role, loss.scales, min(size))
             continue
         size = getattr(record, 'map_size', None)
         if size is None:
@@ -189,12 +191,16 @@ def report(distiller, name: str, loss: ScaleDecoupledLoss, student,
             continue
         lines.append(f'  {role}: map {size[0]} x {size[1]} of '
                      f'{record.feature.shape[1]} channels{where}')
-        repeated = [m for m in loss.scales if m > min(size)]
-        if repeated:
-            lines.append(
-                f'  {role}: scales {repeated} repeat cells because the map is '
-                'smaller than their grid: remove them from `scales`')
+        lines += _repeated(role, loss.scales, min(size))
     return '\n'.join(lines)
+
+
+def _repeated(role: str, scales: Sequence[int], side: int) -> List[str]:
+    repeated = [m for m in scales if m > side]
+    return [
+        f'  {role}: scales {repeated} repeat cells because the map is '
+        'smaller than their grid: remove them from `scales`'
+    ] * bool(repeated)
 
 
 def _where(distiller, role: str) -> str:

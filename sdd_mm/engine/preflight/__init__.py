@@ -2,17 +2,18 @@
 """What must be right before a run may touch its work directory."""
 import logging
 import os
-from typing import List
+from typing import List, Optional
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from ...images import channel_order
+from ...images import channel_order, teacher_order
 from ...input_format import stated_mismatch
 from ...models.algorithms import FrozenTeacherDistill, TeacherError
 from ...models.algorithms.teacher import as_list, keys_of
+from ...models.data_preprocessor import PairedDataPreprocessor
 from ...models.losses import ContrastiveLoss
 from ...models.networks import members_of
 from ..errors import PreflightError
@@ -62,7 +63,8 @@ def check_training(cfg: Config) -> Checked:
     trained = [one for one in found if one.field == 'train_dataloader']
     if isinstance(model, FrozenTeacherDistill):
         _check_ema(cfg, model)
-        _check_teacher(model, loaded, trained)
+        _check_teacher(model, loaded, teacher_order(cfg.train_dataloader),
+                       trained)
         if loaders['train_dataloader'] is not None:
             check_distilling(model, loaders['train_dataloader'], runner.hooks)
     check_pretrained(model, loaded)
@@ -91,8 +93,8 @@ def check_testing(cfg: Config) -> None:
         check_data(cfg, model, ('test_dataloader', ), tested)
 
 
-def _check_teacher(model: FrozenTeacherDistill, loaded,
-                   data: List[Classes]) -> None:
+def _check_teacher(model: FrozenTeacherDistill, loaded: Optional[str],
+                   theirs: Optional[str], data: List[Classes]) -> None:
     # one process of a machine downloads it, the others find it there
     paths = as_list(model.teacher_ckpt)
     if any('://' in path
@@ -102,10 +104,15 @@ def _check_teacher(model: FrozenTeacherDistill, loaded,
         model.load_teacher()
     except TeacherError as error:
         raise PreflightError(str(error)) from error
-    for teacher, path, meta, key in zip(
-            members_of(model.teacher), paths, model.teacher_metas,
-            keys_of(model.teacher)):
-        mismatch = stated_mismatch(teacher, meta, loaded)
+    views = getattr(model.teacher, 'views', None)
+    for number, (teacher, path, meta, key) in enumerate(
+            zip(
+                members_of(model.teacher), paths, model.teacher_metas,
+                keys_of(model.teacher))):
+        own = isinstance(model.data_preprocessor, PairedDataPreprocessor)
+        view = views[number] if views else ('teacher' if own else 'student')
+        mismatch = stated_mismatch(teacher, meta,
+                                   loaded if view == 'student' else theirs)
         if mismatch:
             raise PreflightError(
                 f'teacher checkpoint {path}: {mismatch}. Set '

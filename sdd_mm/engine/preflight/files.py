@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import Dict, List, Optional
 
+import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
@@ -168,6 +169,13 @@ def _check_teacher_images(key: str, step: LoadTeacherImage,
         raise PreflightError(
             f"{key}: the teacher's images of {len(absent)} of {len(paths)} "
             f'images are absent, first {pairs[absent[0]]!r} for {absent[0]!r}')
+    first = cv2.imread(pairs[paths[0]], cv2.IMREAD_UNCHANGED)
+    if (first is not None and first.dtype != np.uint8
+            and step.color_type in ('color', 'grayscale')):
+        raise PreflightError(
+            f"{key}: the teacher's image {pairs[paths[0]]!r} has values of "
+            f'{first.dtype}, of which color_type={step.color_type!r} of '
+            "LoadTeacherImage keeps 8 bits: set it to 'unchanged'")
 
 
 def broken_images(paths: List[str],

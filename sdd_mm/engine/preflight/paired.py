@@ -17,7 +17,7 @@ DRAW_ANEW = ('RandomResizedCrop', 'EfficientNetRandomCrop', 'AutoAugment',
 
 # parts of the names of transforms that move what is in an image
 MOVES = ('Crop', 'Flip', 'Rotat', 'Shear', 'Translat', 'Affine', 'Perspective',
-         'Augment', 'Pad', 'Albu', 'RandomResize')
+         'Augment', 'Elastic', 'Pad', 'Albu', 'RandomResize')
 
 
 def check_paired_steps(cfg: Config) -> None:
@@ -37,15 +37,26 @@ def check_paired_steps(cfg: Config) -> None:
             steps = dataset.get('pipeline') or ()
             if 'PackPairedInputs' in map(_name, steps):
                 _check_taken(cfg, key)
-                _check_steps(key, steps)
-    for hook in cfg.get('custom_hooks') or ():
-        for recipe in hook.get('schedule') or ():
-            if (isinstance(recipe, dict) and recipe.get('batch_augments')
-                    and _takes_pairs(cfg)):
-                raise PreflightError(
-                    f'{_name(hook)} of custom_hooks switches to Mixup or '
-                    "CutMix, which mix the student's images and not the "
-                    "teacher's: remove batch_augments from its schedule")
+                _check_steps(f'{key}.pipeline', steps)
+    for number, hook in enumerate(cfg.get('custom_hooks') or ()):
+        for index, recipe in enumerate(hook.get('schedule') or ()):
+            if isinstance(recipe, dict) and _takes_pairs(cfg):
+                _check_recipe(f'custom_hooks.{number}.schedule.{index}',
+                              recipe)
+
+
+def _check_recipe(key: str, recipe: dict) -> None:
+    if recipe.get('batch_augments'):
+        raise PreflightError(
+            f'{key} switches to Mixup or CutMix, which mix the student\'s '
+            "images and not the teacher's: remove batch_augments from it")
+    steps = recipe.get('train_pipeline')
+    if steps and 'PackPairedInputs' not in map(_name, steps):
+        raise PreflightError(
+            f'{key}.train_pipeline gives the teacher no images: end it with '
+            "dict(type='PackPairedInputs')")
+    if steps:
+        _check_steps(f'{key}.train_pipeline', steps)
 
 
 def _takes_pairs(cfg: Config) -> bool:
@@ -66,7 +77,7 @@ def _check_taken(cfg: Config, key: str) -> None:
 
 def _check_steps(key: str, steps: list) -> None:
     for index, step in enumerate(steps):
-        where, name = f'{key}.pipeline.{index}', _name(step)
+        where, name = f'{key}.{index}', _name(step)
         if name == 'TransformBroadcaster':
             _check_broadcaster(where, step)
         elif name != 'ApplyToBoth':
@@ -100,6 +111,11 @@ def check_pairs(model: nn.Module, field: str, loader: DataLoader) -> None:
                 f'{field}.dataset yields a single input: end its pipeline '
                 "with dict(type='PackPairedInputs')")
         return
+    if not hasattr(model, 'teacher'):
+        raise PreflightError(
+            f'{field}.dataset yields an input for a teacher, and '
+            f'{type(model).__name__} has none: end its pipeline with '
+            'PackInputs')
     members = members_of(model.teacher)
     views = getattr(model.teacher, 'views', ['teacher'])
     for number, (network, view) in enumerate(zip(members, views)):
@@ -138,7 +154,7 @@ def _check_broadcaster(key: str, step: dict) -> None:
             "which crops and flips the student's image and the teacher's "
             f'differently: {advice}')
     for name in _names(step.get('transforms')):
-        if name in DRAW_ANEW:
+        if name.split('/')[-1] in DRAW_ANEW or name.startswith('torchvision/'):
             raise PreflightError(
                 f'{key}: {name} in a TransformBroadcaster changes the '
                 "student's image and the teacher's differently, even with "
@@ -148,6 +164,8 @@ def _check_broadcaster(key: str, step: dict) -> None:
 def _names(steps) -> Iterator[str]:
     """Names of transforms, at any depth."""
     if isinstance(steps, dict):
+        if _name(steps) == 'ApplyToBoth':
+            return
         if 'type' in steps:
             yield _name(steps)
         steps = list(steps.values())

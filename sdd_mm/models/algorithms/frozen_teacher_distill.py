@@ -133,6 +133,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         networks = dict(
             architecture=mmpretrain(architecture), teacher=mmpretrain(teacher))
         if any(open_shapes(distiller)):
+            if len(stated) > 1:
+                raise TeacherError(
+                    'a TeacherEnsemble is the mean of logits, and '
+                    f'{next(open_shapes(distiller)).key} compares features of '
+                    'one teacher: use ScaleDecoupledLoss or LogitLoss')
             distiller = deepcopy(distiller)
             networks = {
                 role: MODELS.build(one) if isinstance(one, dict) else one
@@ -236,7 +241,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             TeacherError: If the teacher has no checkpoint or another's.
         """
         # MMEngine would initialize the teacher, and warn of a second time
-        teacher = self._modules.pop('teacher')
+        order, teacher = list(self._modules), self._modules.pop('teacher')
         # random numbers fill weights in memory order
         if self.student_channels_last:
             lay_out(self.student, False)
@@ -244,6 +249,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             super().init_weights()
         finally:
             self.teacher = teacher
+            # EMA pairs the buffers of its copy by their order
+            for name in order:
+                self._modules[name] = self._modules.pop(name)
         if self.student_channels_last:
             lay_out(self.student, True)
         if not self.teacher_is_loaded:

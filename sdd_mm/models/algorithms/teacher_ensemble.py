@@ -59,6 +59,12 @@ class TeacherEnsemble(BaseModel):
             raise TeacherError(
                 f'model.teacher.views must name one of {VIEWS} for each of '
                 f'the {len(teachers)} teachers, got {views}')
+        if any(
+                isinstance(one, dict) and 'teachers' in one
+                or isinstance(one, TeacherEnsemble) for one in teachers):
+            raise TeacherError(
+                'a TeacherEnsemble within another has no meaning of its own: '
+                'name all teachers in one list, model.teacher.teachers')
         self.views = views
         self.members = torch.nn.ModuleList(
             NETWORKS.build(mmpretrain(one)) if isinstance(one, dict) else one

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ...errors import SDDError
+from ...input_format import InputFormat
 from ...structures import student_part
 from ..data_preprocessor import PairedDataPreprocessor
 from ..networks import members_of
@@ -146,6 +147,11 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
     own, teacher = model.data_preprocessor, model.teacher
     paired = isinstance(own, PairedDataPreprocessor)
     views = getattr(teacher, 'views', ['teacher' if paired else 'student'])
+    if paired and 'teacher' not in views:
+        raise TeacherInputError(
+            'a PairedDataPreprocessor has images for a teacher, and none of '
+            "the TeacherEnsemble sees them: set model.teacher.views to "
+            "'student' or 'teacher' for each")
     if paired and own.batch_augments is not None:
         raise TeacherInputError(
             "Mixup and CutMix would mix the student's images and not the "
@@ -172,7 +178,8 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
                 'images of its own: set data_preprocessor.type='
                 "'PairedDataPreprocessor', and end the pipeline of "
                 "train_dataloader with dict(type='PackPairedInputs')")
-        if not states:
+        theirs = InputFormat.of_model(network)
+        if not states and (theirs is None or theirs.is_plain):
             raise TeacherInputError(
                 'a PairedDataPreprocessor leaves the images of the teacher '
                 f'to {key}.data_preprocessor: set it to what the '

@@ -8,10 +8,11 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..losses.base import RecordLoss
-from ..networks import members_of
+from ..networks import head_of, members_of
 from ..recorders import (EnsembleRecorder, FeatureHeadError,
                          FeatureHeadRecorder, LogitsRecorder,
                          StageMapsRecorder, TargetRecorder)
+from ..recorders.find_head import check_head
 
 HEAD, TARGET = 'feature_head', 'target'
 NAMED = (EnsembleRecorder, FeatureHeadRecorder, LogitsRecorder)
@@ -117,7 +118,7 @@ class SDDDistiller(ConfigurableDistiller):
         recorders = getattr(self, f'{role}_recorders').recorders
         added = (role, HEAD) in self._added
         if len(members_of(model)) > 1:
-            self._prepare_ensemble(recorders, added)
+            self._prepare_ensemble(model, recorders, added)
         elif added and not self._asks_cells() and isinstance(
                 recorders[HEAD], FeatureHeadRecorder):
             try:
@@ -135,8 +136,12 @@ class SDDDistiller(ConfigurableDistiller):
                 f'{role}: {error}{advice} (config key model.distiller.'
                 f'{role}_recorders.{HEAD})') from error
 
-    def _prepare_ensemble(self, recorders: dict, added: bool) -> None:
+    def _prepare_ensemble(self, model: nn.Module, recorders: dict,
+                          added: bool) -> None:
         """Several teachers have one thing in common, their logits."""
+        for member in members_of(model):
+            if head_of(member) is not None:
+                check_head(member)  # no margin, no several labels
         if added:
             recorders[HEAD] = (
                 EnsembleRecorder() if self._asks_cells() else LogitsRecorder())
