@@ -14,6 +14,7 @@ from sdd_mm import make_config
 from sdd_mm.config_builder import ConfigBuilderError
 from sdd_mm.converters import ConversionError
 from sdd_mm.converters.timm_classifier import (convert_timm, convert_timm_file,
+                                               timm_logits_teacher,
                                                timm_teacher)
 from sdd_mm.models.algorithms.teacher import load_teacher
 
@@ -195,3 +196,17 @@ def test_a_vision_transformer_teaches_by_its_logits(tmp_path, suffix):
     # timm's own file of weights is one of this teacher, too
     if suffix == '.pth':
         load_teacher(teacher, str(source))
+
+
+@pytest.mark.parametrize('name',
+                         ['deit_tiny_distilled_patch16_224', 'levit_128s'])
+def test_classifiers_that_are_no_linear_layer_convert_for_kd(name):
+    """Two of them, or a norm with each: their logits are their own."""
+    torch.manual_seed(0)
+    plain = timm.create_model(name).eval()
+    found = convert_timm(name, plain.state_dict())
+    teacher = MODELS.build(timm_logits_teacher(name)).eval()
+    teacher.load_state_dict(found['state_dict'])
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(teacher(images), plain(images))
