@@ -352,6 +352,10 @@ def test_the_losses_are_those_of_the_two_views(tmp_path, teacher):
         ]
     }, PreflightError, 'train_pipeline gives the teacher no images'),
     ({
+        'default_hooks.visualization': dict(
+            type='VisualizationHook', enable=True)
+    }, PreflightError, 'default_hooks.visualization draws a single input'),
+    ({
         'custom_hooks': [dict(type='TeacherCacheHook')]
     }, Exception, 'InMemoryDataset'),
     ({

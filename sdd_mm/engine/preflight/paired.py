@@ -38,6 +38,8 @@ def check_paired_steps(cfg: Config) -> None:
             if 'PackPairedInputs' in map(_name, steps):
                 _check_taken(cfg, key)
                 _check_steps(f'{key}.pipeline', steps)
+                if field == 'val_dataloader':
+                    _check_drawing(cfg, key)
     for number, hook in enumerate(cfg.get('custom_hooks') or ()):
         for index, recipe in enumerate(hook.get('schedule') or ()):
             if isinstance(recipe, dict) and _takes_pairs(cfg):
@@ -61,6 +63,15 @@ def _check_recipe(key: str, recipe: dict) -> None:
 
 def _takes_pairs(cfg: Config) -> bool:
     return _name(preprocessor_of(cfg) or {}) == PairedDataPreprocessor.__name__
+
+
+def _check_drawing(cfg: Config, key: str) -> None:
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    if hook.get('enable'):
+        raise PreflightError(
+            f'default_hooks.visualization draws a single input, and {key} '
+            'yields two: set its enable=False, or end the pipeline of '
+            'validation with PackInputs')
 
 
 def _check_taken(cfg: Config, key: str) -> None:
