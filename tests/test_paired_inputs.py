@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, TRANSFORMS
@@ -20,6 +21,7 @@ from sdd_mm.datasets import PairedInputsError
 from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.preflight.files import check_images
+from sdd_mm.engine.preflight.paired import check_paired_steps
 from sdd_mm.images import student_pipeline, teacher_order
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
@@ -43,6 +45,11 @@ GEOMETRY = [
     dict(type='Resize', scale=(24, 40)),
     dict(type='CenterCrop', crop_size=24),
     dict(type='EfficientNetCenterCrop', crop_size=24),
+    dict(type='RandomTranslatePad', size=40, aug_translate=True),
+    dict(type='RandomResize', scale=(24, 24), ratio_range=(0.5, 2.0)),
+    dict(type='RandomChoiceResize', scales=[(24, 24), (40, 40)]),
+    dict(type='Pad', size=(40, 40)),
+    dict(type='Cutout', shape=8),
     dict(type='Rotate', angle=30., prob=0.5),
     dict(type='Shear', magnitude=0.3, prob=0.5),
     dict(type='Translate', magnitude=0.3, prob=0.5),
@@ -89,7 +96,8 @@ def test_both_images_change_alike(step):
             dict(img=image, teacher_img=image.copy(), img_shape=(32, 32)))
         assert np.array_equal(found['img'], found['teacher_img'])
         seen.append(found['img'].tobytes())
-    moves = not step['type'].startswith(('Resize', 'Center', 'EfficientNetC'))
+    moves = not step['type'].startswith(
+        ('Resize', 'Center', 'EfficientNetC', 'Pad'))
     assert len(set(seen)) > 1 or not moves
 
 
@@ -388,6 +396,7 @@ def test_what_would_not_be_one_scene_is_refused(tmp_path, teacher, options,
     (True, dict(type='RandAugment', policies='timm_increasing', num_policies=2,
                 total_level=10, magnitude_level=9), 'RandAugment in a'),
     (True, dict(type='torchvision/RandomHorizontalFlip'), 'torchvision/Rand'),
+    (True, dict(type='Cutout', shape=8), 'Cutout in a'),
     (True, dict(type='RandomFlip', prob=0.5), None),
 ])  # yapf: disable
 def test_broadcasters_of_mmcv(tmp_path, teacher, shares, inner, message):
@@ -513,3 +522,9 @@ def test_a_network_without_a_teacher_has_no_use_for_pairs(tmp_path):
         })
     with pytest.raises(PreflightError, match='ImageClassifier has none'):
         check_training(cfg)
+
+
+def test_hooks_may_be_objects(tmp_path, teacher):
+    cfg = run_config(tmp_path, **{'model.teacher_ckpt': teacher})
+    cfg.custom_hooks.append(EMAHook())
+    check_paired_steps(cfg)

@@ -12,7 +12,8 @@ from ...models.networks import members_of
 from ..errors import PreflightError
 
 # mmcv draws the random numbers of these anew for every image
-DRAW_ANEW = ('RandomResizedCrop', 'EfficientNetRandomCrop', 'AutoAugment',
+DRAW_ANEW = ('RandomResizedCrop', 'EfficientNetRandomCrop',
+             'MAERandomResizedCrop', 'RandomErasing', 'Cutout', 'AutoAugment',
              'RandAugment', 'Albumentations', 'Albu')
 
 # parts of the names of transforms that move what is in an image
@@ -40,9 +41,12 @@ def check_paired_steps(cfg: Config) -> None:
                 _check_steps(f'{key}.pipeline', steps)
                 if field == 'val_dataloader':
                     _check_drawing(cfg, key)
+    if not _takes_pairs(cfg):
+        return
     for number, hook in enumerate(cfg.get('custom_hooks') or ()):
-        for index, recipe in enumerate(hook.get('schedule') or ()):
-            if isinstance(recipe, dict) and _takes_pairs(cfg):
+        recipes = hook.get('schedule') if isinstance(hook, dict) else None
+        for index, recipe in enumerate(recipes or ()):
+            if isinstance(recipe, dict):
                 _check_recipe(f'custom_hooks.{number}.schedule.{index}',
                               recipe)
 
@@ -66,8 +70,8 @@ def _takes_pairs(cfg: Config) -> bool:
 
 
 def _check_drawing(cfg: Config, key: str) -> None:
-    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
-    if hook.get('enable'):
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if isinstance(hook, dict) and hook.get('enable'):
         raise PreflightError(
             f'default_hooks.visualization draws a single input, and {key} '
             'yields two: set its enable=False, or end the pipeline of '
