@@ -116,8 +116,9 @@ class Parts:
     def tests(self) -> None:
         workers = min(16, len(os.sched_getaffinity(0)))
         failures = self.logs / 'failures.txt'
-        self.call('tests', '-m', 'pytest', '-q', '-n', workers, '--failures',
-                  failures, *shlex.split(self.args.pytest))
+        # one word: pytest would take an existing file for a test's
+        self.call('tests', '-m', 'pytest', '-q', '-n', workers,
+                  f'--failures={failures}', *shlex.split(self.args.pytest))
         self.found += [
             line
             for line in (self.logs / 'tests.log').read_text().splitlines()
