@@ -101,10 +101,12 @@ def reads(device: str) -> Iterator[Counter]:
         else:
             stack.callback(torch.cuda.set_sync_debug_mode, 'default')
             stack.enter_context(warnings.catch_warnings())
+            # the first time, torch warns that this mode is a prototype
+            warnings.simplefilter('ignore')
+            torch.cuda.set_sync_debug_mode('warn')
             warnings.simplefilter('always')
             warnings.showwarning = lambda *args, **kwargs: _count(
                 found, 'synchronization')
-            torch.cuda.set_sync_debug_mode('warn')
         yield found
 
 

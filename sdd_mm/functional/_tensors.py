@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 is_compiling = torch.compiler.is_compiling
+FULL = (torch.float32, torch.float64)
 
 
 def full_precision(function):
@@ -20,6 +21,8 @@ def full_precision(function):
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         tensors = _floating([*args, *kwargs.values()])
+        if _is_full(tensors):
+            return function(*args, **kwargs)
         dtype = functools.reduce(torch.promote_types,
                                  (tensor.dtype for tensor in tensors),
                                  torch.float32)
@@ -39,6 +42,18 @@ def full_precision(function):
                 })
 
     return wrapper
+
+
+def _is_full(tensors: list) -> bool:
+    """Whether nothing has to be cast, as in calls inside such a function.
+
+    A step on a GPU waits for the host, so every operation counts.
+    """
+    if not tensors or tensors[0].dtype not in FULL or tensors[0].is_meta:
+        return False
+    return all(one.dtype == tensors[0].dtype
+               for one in tensors[1:]) and (not torch.is_autocast_enabled(
+                   tensors[0].device.type))
 
 
 def _floating(values) -> list:

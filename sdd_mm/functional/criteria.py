@@ -200,8 +200,8 @@ def _others(logits: Tensor, index: Tensor, tau: float) -> _Others:
 def _dkd(student, teacher, index, alpha, beta, tau, with_slope):
     student = _others(student, index, tau)
     teacher = _others(teacher, index, tau)
-    log_p, log_not_p = F.logsigmoid(student.odds), F.logsigmoid(-student.odds)
-    log_q, log_not_q = F.logsigmoid(teacher.odds), F.logsigmoid(-teacher.odds)
+    odds = torch.stack([student.odds, teacher.odds])
+    log_p, log_q, log_not_p, log_not_q = F.logsigmoid(torch.cat([odds, -odds]))
     q, not_q = log_q.exp(), log_not_q.exp()
     target_part = q * (log_q - log_p) + not_q * (log_not_q - log_not_p)
     # KL of two softmaxes by their exponents and totals
@@ -230,19 +230,22 @@ class _Rows(torch.autograd.Function):
     def forward(ctx, rows, student, teacher, index, *args):
         shape, classes = student.shape, student.shape[-1]
         inputs = [x.reshape(-1, classes) for x in (student, teacher)]
-        size = len(inputs[0])
+        if index is not None:
+            inputs.append(index.reshape(-1, 1))
+
+        def block(student, teacher, index=None):
+            return rows(student, teacher, index, *args,
+                        ctx.needs_input_grad[1])
+
+        blocks = 1
         if student.device.type == 'cpu' and not is_compiling():
-            size = -(-size // max(1, round(student.numel() / BLOCK)))
-        inputs = [x.split(max(1, size)) for x in inputs]
-        if index is None:
-            inputs.append([None] * len(inputs[0]))
+            blocks = max(1, round(student.numel() / BLOCK))
+        if blocks == 1:
+            loss, slope = block(*inputs)
         else:
-            inputs.append(index.reshape(-1, 1).split(max(1, size)))
-        blocks = [
-            rows(*block, *args, ctx.needs_input_grad[1])
-            for block in zip(*inputs)
-        ]
-        loss, slope = map(_joined, zip(*blocks))
+            size = -(-len(inputs[0]) // blocks)
+            parts = map(block, *(x.split(size) for x in inputs))
+            loss, slope = map(_joined, zip(*parts))
         if slope is not None:
             ctx.save_for_backward(slope.view(shape))
         return loss.view(shape[:-1])
@@ -257,6 +260,5 @@ class _Rows(torch.autograd.Function):
         return None, grad.unsqueeze(-1) * slope, *[None] * rest
 
 
-def _joined(blocks) -> Optional[Tensor]:
-    return blocks[0] if len(blocks) == 1 or blocks[0] is None else (
-        torch.cat(blocks))
+def _joined(parts) -> Optional[Tensor]:
+    return None if parts[0] is None else torch.cat(parts)

@@ -126,7 +126,8 @@ def pool_base(feature: Tensor, scales: Sequence[int], pooling: str) -> Tensor:
         return feature.flatten(2).permute(2, 0, 1)
     positions = feature.reshape(batch * channels, size[0] * size[1])
     # in this order both directions read and write the map row by row
-    return _Pool.apply(positions, pool).view(len(pool), batch, channels)
+    apply = _Pool.apply if positions.requires_grad else _Pool.forward
+    return apply(positions, pool).view(len(pool), batch, channels)
 
 
 @full_precision
