@@ -2,6 +2,7 @@
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 import gc
 import json
+import os
 import random
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +15,11 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import DefaultScope
 
 torch.set_num_threads(1)
+if torch.cuda.is_available():
+    # what is compared to the last bit
+    os.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 @lru_cache(maxsize=None)

@@ -109,6 +109,19 @@ def test_another_loss_beside_sdd(name):
     PRETRAIN_MODELS.build(classifier()).load_state_dict(student)
 
 
+@pytest.mark.parametrize('name', BESIDE)
+def test_a_loss_beside_sdd_of_a_student_that_is_channels_last(name):
+    model = build(distiller=beside(name))
+    model.init_weights()
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model.student.to(memory_format=layout)
+        torch.manual_seed(0)  # MGDLoss draws its mask
+        found.append(losses(model))
+    for loss, value in found[0].items():
+        torch.testing.assert_close(found[1][loss], value, rtol=1e-4, atol=1e-5)
+
+
 def test_a_feature_loss_is_that_of_its_features():
     model = build(distiller=beside('features'))
     losses(model)  # the first forward pass is also checked, in another one

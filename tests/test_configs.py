@@ -195,7 +195,7 @@ def test_every_pair_takes_a_step(data, tmp_path):
             assert (loss.consistent_weight, loss.complementary_weight) == (1,
                                                                            2)
             warm = 1.0 if data == 'imagenet' else 1 / 20
-            torch.testing.assert_close(loss.warmup, torch.tensor(warm))
+            assert loss.warmup.item() == pytest.approx(warm)
             assert runner.optim_wrapper.clip_grad_kwargs['max_norm'] == 40
 
 

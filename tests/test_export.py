@@ -173,7 +173,7 @@ def test_the_plain_config_trains_by_itself(run, tmp_path):
 
 def test_averaged_weights_or_not(run, tmp_path):
     checkpoint, _, _ = run
-    content = torch.load(checkpoint)
+    content = torch.load(checkpoint, map_location='cpu')
     for ema, source, prefix in ((True, 'state_dict', 'architecture.'),
                                 (False, 'ema_state_dict',
                                  'module.architecture.')):

@@ -116,7 +116,8 @@ def test_a_step_of_every_baseline(name, dtype):
         total, _ = model.parse_losses(losses)
         total.backward()
         found[device] = [losses['distill.loss_own'].detach().cpu().float()] + [
-            parameter.grad.cpu() for parameter in model.student.parameters()
+            parameter.grad.cpu().clone()  # the model moves to the GPU later
+            for parameter in model.student.parameters()
             if parameter.grad is not None
         ]
         assert all(one.isfinite().all() for one in found[device])

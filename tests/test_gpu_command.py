@@ -41,6 +41,18 @@ def test_a_command_is_stopped_when_the_time_is_over(tmp_path, capsys):
         assert 'gpu/slow.log' in tar.getnames()
 
 
+def test_results_are_packed_while_a_command_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, 'PACKED_EVERY', 0.5)
+    parts = gpu.Parts(arguments(tmp_path, 2))
+    packed = tmp_path / 'out' / 'results.tar.gz'
+    waits = ('import pathlib, time\nprint("began", flush=True)\n'
+             f'while not pathlib.Path({str(packed)!r}).exists(): '
+             'time.sleep(0.1)')
+    assert parts.call('waits', '-c', waits)
+    with tarfile.open(packed) as tar:
+        assert 'gpu/waits.log' in tar.getnames()
+
+
 def test_failures_are_written_down_at_once(tmp_path):
     path = tmp_path / 'failures.txt'
     known = runpy.run_path(str(ROOT / 'tests' / 'conftest.py'))

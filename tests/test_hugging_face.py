@@ -216,7 +216,7 @@ model = dict(
     for found in (runner.model.teacher, runner.model.student):
         assert found.state_dict().keys() == own.keys()
         for name, value in found.state_dict().items():
-            assert torch.equal(value, own[name])
+            assert torch.equal(value.cpu(), own[name])
     data = runner.model.data_preprocessor(batch, True)
     losses = runner.model(**data, mode='loss')
     assert losses['distill.loss_kd'].item() == pytest.approx(0, abs=1e-5)

@@ -68,9 +68,9 @@ def section(found: Dict[str, Optional[dict]]) -> List[str]:
         lines += [f'- {note}' for note in result['notes']]
         lines += [
             f'- {DEVICES[device]}: {_facts(result)}', '',
-            f'![{first["row"]}]({device}/{first["row"]}.png)'
+            f'![{first["row"]}]({device}/{first["row"]}.png)', ''
         ]
-    return lines
+    return lines[:-1]
 
 
 def name(one: dict) -> str:

@@ -35,12 +35,16 @@ def run(script, *args, cwd=ROOT) -> subprocess.CompletedProcess:
 @lru_cache(maxsize=None)
 def _server() -> subprocess.Popen:
     paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    return subprocess.Popen([sys.executable, __file__],
-                            env=dict(
-                                os.environ, PYTHONPATH=os.pathsep.join(paths)),
-                            stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE,
-                            text=True)
+    return subprocess.Popen(
+        [sys.executable, __file__],
+        env=dict(
+            os.environ,
+            PYTHONPATH=os.pathsep.join(paths),
+            # a fork cannot use a GPU
+            CUDA_VISIBLE_DEVICES=''),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True)
 
 
 def _serve() -> None:

@@ -179,7 +179,7 @@ def test_ema_run_and_its_checkpoint(tmp_path, teacher):
         assert not [n for n in content[part] if 'teacher.' in n]
     state = torch.load(teacher)
     for name, value in run.model.teacher.state_dict().items():
-        assert torch.equal(value, state[name]), name
+        assert torch.equal(value.cpu(), state[name]), name
     trained(
         tmp_path,
         teacher,

@@ -22,11 +22,12 @@ from sdd_mm.runtime.message_hub import DeferredMessageHub, History, flush_all
 
 
 def log_of(run):
-    """All logged numbers but what the clock says."""
+    """All logged numbers but what the clock and a GPU's memory say."""
     path, = Path(run.work_dir).glob('*/vis_data/scalars.json')
     return [{
         key: value
-        for key, value in json.loads(line).items() if not key.endswith('time')
+        for key, value in json.loads(line).items()
+        if not key.endswith(('time', 'memory'))
     } for line in path.read_text().splitlines()]
 
 

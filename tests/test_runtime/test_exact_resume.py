@@ -322,6 +322,8 @@ def test_workers_change_nothing(tmp_path, in_memory):
     for workers in (0, 1, 2):
         cfg = config(tmp_path / str(workers), in_memory, workers=workers)
         cfg['train_cfg']['max_epochs'] = 2
+        if in_memory:
+            cfg['train_dataloader']['dataset']['device'] = 'cpu'
         build(cfg).train()
         states.append(
             torch.load(tmp_path / str(workers) / 'epoch_2.pth')['state_dict'])

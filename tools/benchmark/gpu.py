@@ -19,6 +19,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -30,6 +31,8 @@ ORDER = ('step', 'loss', 'sync', 'overhead', 'methods', 'cache', 'growth',
          'saved', 'checkpoint')
 # seconds that are kept for writing results
 RESERVE = 15
+# seconds from one packing of the results to the next
+PACKED_EVERY = 20
 
 
 def parse_args(argv: list = None) -> argparse.Namespace:
@@ -99,9 +102,8 @@ class Parts:
                                        stderr=subprocess.STDOUT,
                                        env=dict(
                                            os.environ, PYTHONUNBUFFERED='1'))
-            try:
-                code = process.wait(self.left())
-            except subprocess.TimeoutExpired:
+            code = self.wait(process)
+            if code is None:
                 code = 'none, it was stopped'
                 process.send_signal(signal.SIGINT)  # pytest sums up
                 try:
@@ -112,6 +114,18 @@ class Parts:
                           f'exit code {code}')
         print(self.found[-1], flush=True)
         return code == 0
+
+    def wait(self, process: subprocess.Popen) -> Optional[int]:
+        """Its exit code, or None when the time is over.
+
+        Meanwhile what it has found is packed: a machine may go at any moment.
+        """
+        while self.left() > 0:
+            try:
+                return process.wait(min(PACKED_EVERY, self.left()))
+            except subprocess.TimeoutExpired:
+                self.pack()
+        return None
 
     def tests(self) -> None:
         workers = min(16, len(os.sched_getaffinity(0)))
@@ -156,13 +170,17 @@ class Parts:
         if not log.is_file():
             return
         self.found += log.read_text().splitlines()[-40:]
+        self.trained()
+
+    def trained(self) -> None:
+        """The table of the suite, and its teacher once it is there."""
         from benchmarks.suite import SUITES, load
-        teacher = Path(load(self.args.suite).get('teacher', '')).stem
         name = Path(self.args.suite).stem
         runs = self.args.work_dir / name
         folder = runs if self.args.suite.endswith('.py') else SUITES.parent
         for path in folder.glob(f'{name}.*'):
             shutil.copy(path, self.logs)
+        teacher = Path(load(self.args.suite).get('teacher', '')).stem
         for path in runs.glob(f'{teacher}-seed0-*/last_checkpoint'):
             half(
                 Path(path.read_text().strip()),
@@ -173,11 +191,13 @@ class Parts:
         (self.logs / 'summary.txt').write_text('\n'.join(self.found))
         shutil.copy(self.logs / 'summary.txt', self.args.out)
         work_dir, name = self.args.work_dir, Path(self.args.suite).stem
-        with tarfile.open(self.args.out / 'results.tar.gz', 'w:gz') as tar:
+        unfinished = self.logs.with_suffix('.tar.gz')
+        with tarfile.open(unfinished, 'w:gz') as tar:
             for folder in (self.logs, work_dir / name):
                 for path in sorted(folder.rglob('*')):
                     if path.suffix in ('.log', '.json', '.md', '.png', '.txt'):
                         tar.add(path, path.relative_to(work_dir))
+        shutil.move(unfinished, self.args.out / 'results.tar.gz')
 
 
 def half(checkpoint: Path, path: Path) -> None:

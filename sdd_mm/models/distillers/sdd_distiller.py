@@ -7,7 +7,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..losses.base import RecordLoss
+from ..losses.base import RecordLoss, WeightedLoss
 from ..networks import head_of, members_of
 from ..recorders import (EnsembleRecorder, FeatureHeadError,
                          FeatureHeadRecorder, LogitsRecorder,
@@ -224,13 +224,19 @@ class SDDDistiller(ConfigurableDistiller):
                 return teacher
             return self.get_record(recorder, from_student, **kwargs)
 
+        def compute(loss: nn.Module, mapping: dict) -> Tensor:
+            records = {key: find(**place) for key, place in mapping.items()}
+            if not isinstance(loss, WeightedLoss):
+                # MMRazor's losses cannot view maps that are channels last
+                records = {
+                    key: one.contiguous() if isinstance(one, Tensor) else one
+                    for key, one in records.items()
+                }
+            return loss(**records)
+
         try:
             return {
-                name:
-                self.distill_losses[name](**{
-                    key: find(**place)
-                    for key, place in mapping.items()
-                })
+                name: compute(self.distill_losses[name], mapping)
                 for name, mapping in self.loss_forward_mappings.items()
             }
         finally:
