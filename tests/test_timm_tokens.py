@@ -130,7 +130,7 @@ def test_a_token_is_where_its_patch_is():
 
 
 @pytest.mark.parametrize('name, reason', [
-    ('small_norm_gap', r'fc_norm \(LayerNorm\), so .* type=RegionHead'),
+    ('small_norm_gap', r'fc_norm \(LayerNorm\), so '),
     ('small_prefix_gap', 'differ from its own by'),
     ('small_cls', 'does not average patch tokens'),
     ('small_map', 'does not average patch tokens'),

@@ -14,10 +14,14 @@ from ..converters import ConversionError
 from ..converters.hugging_face import hugging_face_teacher
 from ..converters.timm_classifier import (NoMapError, timm_logits_teacher,
                                           timm_teacher)
-from ..converters.timm_tokens import timm_tokens_teacher
+from ..converters.timm_region import timm_region_teacher
+from ..converters.timm_tokens import TailError, timm_tokens_teacher
 from ..errors import SDDError
 
 TIMM, HUGGING_FACE = 'timm::', 'hf::'
+REGION = (". To apply it to every cell, which is not the paper's SDD, pass "
+          "teacher_recorder=dict(type='RegionHead') (--teacher-recorder "
+          'type=RegionHead)')
 LOGITS = '. The methods kd, dkd and nkd need its logits alone'
 
 
@@ -123,13 +127,20 @@ def _timm(given: tuple, logits_alone: bool, region: bool) -> Teacher:
     except ConversionError as error:
         if logits_alone:
             return Teacher(timm_logits_teacher(*given), [], Config())
-        if not isinstance(error, NoMapError):
-            raise ConversionError(f'{error}{LOGITS}') from error
+        refusal, advice = error, LOGITS
+    tokens = isinstance(refusal, NoMapError)
     try:
-        model, recorder = timm_tokens_teacher(*given, region)
+        model, recorder = timm_tokens_teacher(
+            *given, region) if tokens else timm_region_teacher(*given)
+        if region or tokens:
+            return Teacher(model, [], Config(), recorder)
+        advice = REGION + LOGITS
+    except TailError as error:
+        refusal, advice = error, REGION + LOGITS
     except ConversionError as error:
-        raise ConversionError(f'{error}{LOGITS}') from error
-    return Teacher(model, [], Config(), recorder)
+        if region or tokens:
+            refusal = error
+    raise ConversionError(f'{refusal}{advice}') from refusal
 
 
 def published_checkpoint(teacher: str) -> Optional[str]:

@@ -9,7 +9,7 @@ teach.
 import logging
 from copy import deepcopy
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.registry import DefaultScope
@@ -26,7 +26,7 @@ class NoMapError(ConversionError):
 
 
 # modules that do not change pooled features in eval mode
-_NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
+NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
 
 
 def timm_teacher(model_name: str,
@@ -53,7 +53,7 @@ def timm_teacher(model_name: str,
         {'type': 'TIMMBackbone', 'model_name': 'resnet18'}
     """
     model = create(model_name, num_classes)
-    name, classifier = _classifier(model)
+    name, classifier = classifier_of(model)
     defaults = model.default_cfg
     config = dict(
         type='ImageClassifier',
@@ -134,7 +134,7 @@ def convert_timm(model_name: str,
     """
     plain = create(model_name, 1000)
     try:
-        name, _ = _classifier(plain)
+        name, _ = classifier_of(plain)
     except ConversionError:  # several classifiers, or a convolution
         name, num_classes = '', plain.default_cfg['num_classes']
     else:
@@ -214,7 +214,7 @@ def create(model_name: str, num_classes: int) -> nn.Module:
                               f'{error}') from error
 
 
-def _classifier(model: nn.Module) -> Tuple[str, nn.Linear]:
+def classifier_of(model: nn.Module) -> Tuple[str, nn.Linear]:
     """A model's classifier and its name."""
     classifier = model.get_classifier()
     # timm has a subclass, which only differs in torchscript
@@ -227,14 +227,26 @@ def _classifier(model: nn.Module) -> Tuple[str, nn.Linear]:
     return name, classifier
 
 
-def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
-    """The teacher's logits against timm's, on the same random weights."""
-    name, classifier = _classifier(model)
+def calls(model: nn.Module,
+          images: Tensor) -> Tuple[List[nn.Module], List[int], Tensor]:
+    """What a forward pass calls, which of it pools, and the logits.
+
+    Args:
+        model (nn.Module): A model of timm.
+        images (Tensor): (B, 3, H, W).
+
+    Returns:
+        tuple[list[nn.Module], list[int], Tensor]: The modules without parts
+        or with weights of their own, and the poolings, in the order of their
+        calls; the places of the poolings among them; and (B, K).
+
+    Raises:
+        NoMapError: If it does not pool.
+    """
     called = []
     hooks = [
         module.register_forward_hook(lambda module, *_: called.append(module))
-        for module in model.modules()
-        if not list(module.children()) or _pools(module)
+        for module in model.modules() if _is_one(module) or _pools(module)
     ]
     own = model(images)
     for hook in hooks:
@@ -244,11 +256,18 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
         raise NoMapError(
             'it does not pool a feature map (SelectAdaptivePool2d is not '
             'called)')
+    return called, pools, own
+
+
+def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
+    """The teacher's logits against timm's, on the same random weights."""
+    name, classifier = classifier_of(model)
+    called, pools, own = calls(model, images)
     between = [
         f'{name} ({type(module).__name__})'
         for name, module in model.named_modules()
         if module in called[pools[-1] + 1:] and module is not classifier
-        and not isinstance(module, _NEUTRAL)
+        and not isinstance(module, NEUTRAL)
     ]
     if between:
         raise ConversionError(
@@ -278,6 +297,11 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
             'the logits of its average feature map differ from its own by '
             f'{difference:.3g} of the largest: it does not pool by the '
             'average, or its tail is not linear')
+
+
+def _is_one(module: nn.Module) -> bool:
+    """Whether it is a layer; a norm may have its activation inside."""
+    return not list(module.children()) or bool(module._parameters)
 
 
 def _pools(module: nn.Module) -> bool:

@@ -18,6 +18,10 @@ from .timm_classifier import create, timm_logits_teacher
 INSIDE = 'backbone.net'
 
 
+class TailError(ConversionError):
+    """A tail that only a ``RegionHead`` can apply to cells."""
+
+
 def timm_tokens_teacher(model_name: str,
                         num_classes: int = 1000,
                         to_rgb: bool = True,
@@ -38,6 +42,7 @@ def timm_tokens_teacher(model_name: str,
         ``data_preprocessor``, and that of its recorder.
 
     Raises:
+        TailError: If a norm of the average follows, and ``region`` is False.
         ConversionError: If it does not average patch tokens, or if something
             else than a linear classifier follows.
 
@@ -58,12 +63,10 @@ def timm_tokens_teacher(model_name: str,
     between = getattr(model, 'fc_norm', None)
     normalizes = not isinstance(between, (nn.Identity, type(None)))
     if normalizes and not region:
-        raise ConversionError(
+        raise TailError(
             f'between the average of its tokens and its classifier there is '
             f'fc_norm ({type(between).__name__}), so the tail is not one '
-            'linear layer. To apply it to every cell, which is not the '
-            "paper's SDD, pass teacher_recorder=dict(type='RegionHead') "
-            '(--teacher-recorder type=RegionHead)')
+            'linear layer')
     if not isinstance(getattr(model, 'head', None),
                       nn.Linear) or not isinstance(
                           getattr(model, 'norm', None), nn.Module):
