@@ -7,7 +7,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 import sdd_mm  # noqa: F401  isort: skip  (repairs the stack: first)
 from mmengine.config import Config
@@ -29,7 +29,8 @@ class Run:
 
     An epoch is done when its checkpoint and its accuracy are on disk, in that
     order. A run is done with its last epoch, and resumes after the last one
-    that is done.
+    that is done. One with a ``recorded`` result, that of an equal run on
+    another machine, is done, too.
 
     Args:
         config (Path): The config file.
@@ -79,11 +80,15 @@ class Run:
         cfg.merge_from_dict({'randomness.seed': seed})
         self.cfg, self.seed, self.gpus = cfg, seed, gpus
         self.max_epochs = last
+        self.recorded: Optional[dict] = None
         self.directory = work_dir / (f'{Path(config).stem}-seed{seed}-'
                                      f'{identity(cfg, gpus)}')
 
     def accuracy(self) -> Dict[int, float]:
         """Top-1 accuracy (%) of the epochs so far."""
+        if self.recorded is not None:
+            found = self.recorded['accuracy']
+            return {int(epoch): value for epoch, value in found.items()}
         return accuracies(self.directory)
 
     def checkpoint(self, epoch: int) -> Path:
@@ -99,7 +104,8 @@ class Run:
 
     def done(self) -> bool:
         """Whether the last epoch is done."""
-        return self.epochs_done() == self.max_epochs
+        return self.recorded is not None or self.epochs_done(
+        ) == self.max_epochs
 
     def diverged(self) -> bool:
         """Whether the run has ended with a loss that is not finite."""
@@ -107,6 +113,8 @@ class Run:
 
     def seconds(self) -> float:
         """Wall time of all attempts so far."""
+        if self.recorded is not None:
+            return self.recorded['seconds']
         return sum(
             scalars.stat().st_mtime - datetime.strptime(
                 scalars.parents[1].name, '%Y%m%d_%H%M%S').timestamp()
@@ -114,6 +122,8 @@ class Run:
 
     def facts(self) -> dict:
         """Hardware, versions and commit: for each, its values so far."""
+        if self.recorded is not None:
+            return self.recorded['facts']
         path = self.directory / 'facts.json'
         return json.loads(path.read_text()) if path.is_file() else {}
 

@@ -10,6 +10,7 @@ A suite has
 - ``seeds`` and ``notes``;
 - ``teacher``: the config of the teacher, trained first. Without it a row takes
   the ``teacher_ckpt`` of its config;
+- ``teacher_ckpt``: a checkpoint in this repository, instead of training it;
 - ``options`` of every run and ``teacher_options`` of the teachers.
 """
 import functools
@@ -26,7 +27,7 @@ import torch
 from . import figures
 from .launch import TimeLimit
 from .metafiles import Metafiles
-from .results import Row, Rows, train_all, write
+from .results import Row, Rows, recall, train_all, write
 from .runs import ROOT, Run, RunError, check_teacher, digest, read
 
 from mmengine.config import Config  # isort: skip  (sdd_mm comes first)
@@ -250,7 +251,8 @@ def run(suite: dict,
         jobs: int = 1,
         gpus: int = 1,
         minutes: Optional[float] = None,
-        teachers_only: bool = False) -> str:
+        teachers_only: bool = False,
+        recorded: bool = False) -> str:
     """Train a suite and write its table.
 
     Args:
@@ -268,24 +270,28 @@ def run(suite: dict,
             and the table has what is done. Defaults to None: no limit.
         teachers_only (bool): Whether to end when the teachers are trained.
             Defaults to False.
+        recorded (bool): Whether runs that ``path`` has are done. Defaults to
+            False.
 
     Returns:
         str: The table, and the names of the files.
     """
     with TimeLimit(minutes) as limit:
         return _run(suite, path, work_dir, seeds, options, teacher_ckpt, jobs,
-                    gpus, limit, teachers_only)
+                    gpus, limit, teachers_only, recorded)
 
 
 def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
          options: dict, teacher_ckpt: Optional[str], jobs: int, gpus: int,
-         limit: TimeLimit, teachers_only: bool) -> str:
+         limit: TimeLimit, teachers_only: bool, recorded: bool) -> str:
     check_options(options)
     if torch.cuda.is_available() and gpus > torch.cuda.device_count():
         raise RunError(f'--gpus {gpus}: torch finds '
                        f'{torch.cuda.device_count()}')
     share_processors(jobs * gpus)
     taught, notes = {}, []
+    if teacher_ckpt is None and 'teacher_ckpt' in suite:
+        teacher_ckpt = str(ROOT / suite['teacher_ckpt'])
     if teacher_ckpt is not None:
         check_teacher(teacher_ckpt)
         notes = [f'Teacher: {Path(teacher_ckpt).name}.']
@@ -306,6 +312,8 @@ def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
     rows = make_rows(suite, seeds, work_dir, options, teachers, gpus, heads)
     if options:
         path = path.with_name(f'{path.stem}-{digest(options)}.json')
+    if recorded:
+        recall(path, rows)
     text = ''
     for _ in train_all(rows, jobs, limit):
         text = write(path, rows, [*suite['notes'], *notes], taught)

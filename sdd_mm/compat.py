@@ -21,6 +21,9 @@ repair                     needed by          what breaks without it
 :func:`free_cublas`        mmengine 0.10.7    ``randomness.deterministic``
                                               fails on a GPU, where cuBLAS
                                               wants a variable to be set
+:func:`forget_copies`      mmengine 0.10.7    a subset of a data set may get an
+                                              older pipeline, or another data
+                                              set in its place
 :func:`name_bad_images`    mmcv 2.1.0 with    the rest of a JPEG that was cut
                            OpenCV < 5         off is gray, without an error
 :func:`stub_drn`           mmaction2 1.2.0    ``import mmaction.models`` fails:
@@ -33,9 +36,9 @@ repair                     needed by          what breaks without it
 :func:`repair` runs them all, once; ``import sdd_mm`` calls it before anything
 else of this package is imported. Nothing here imports sdd_mm, except
 :mod:`sdd_mm.stand_ins`, which imports nothing of it. No repair changes what
-works: each turns an error into a result, or, in :func:`set_inplace_false` and
-:func:`name_bad_images`, a silently wrong result into the right one or an
-error.
+works: each turns an error into a result, or, in :func:`set_inplace_false`,
+:func:`forget_copies` and :func:`name_bad_images`, a silently wrong result into
+the right one or an error.
 """
 import importlib
 import importlib.util
@@ -57,7 +60,8 @@ def repairs() -> list:
     return [
         silence_warnings, stub_quantization, import_mmrazor, set_inplace_false,
         allow_checkpoint, *[launch_on_cpu] * (not torch.cuda.is_available()),
-        free_cublas, name_bad_images, *[stub_drn] * _lacks_drn()
+        free_cublas, forget_copies, name_bad_images,
+        *[stub_drn] * _lacks_drn()
     ]
 
 
@@ -240,6 +244,25 @@ def free_cublas() -> None:
 
     set_randomness._sdd_mm = True
     Runner.set_randomness = set_randomness
+
+
+def forget_copies() -> None:
+    """Copy a data set for its subset without what was copied earlier.
+
+    MMEngine keeps what ``get_subset`` (of ``KFoldDataset``, ``indices=``) has
+    copied, by the addresses of the originals, which may have changed or have
+    gone to other objects since.
+    """
+    from mmengine.dataset import BaseDataset
+    original = BaseDataset._copy_without_annotation
+    if getattr(original, '_sdd_mm', False):
+        return
+
+    def copy_without_annotation(self, memo=None):
+        return original(self, {} if memo is None else memo)
+
+    copy_without_annotation._sdd_mm = True
+    BaseDataset._copy_without_annotation = copy_without_annotation
 
 
 # --- mmcv 2.1.0 with OpenCV < 5 --------------------------------------------

@@ -17,6 +17,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS as RAZOR_MODELS
 from PIL import Image
 from torch import nn
@@ -285,6 +286,17 @@ def test_deterministic_runs_may_multiply_matrices_on_a_gpu(monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = False
+
+
+def test_a_subset_has_the_pipeline_of_its_data_set():
+    dataset = DATASETS.build(
+        dict(type='DigitScenes', split='train', num_scenes=4, pipeline=[]))
+    subsets = [dataset.get_subset([0])]
+    dataset.pipeline.transforms.append(len)
+    subsets.append(dataset.get_subset([1]))
+    found = [one.pipeline.transforms for one in subsets]
+    assert found == [[], [len]]
+    assert subsets[0].metainfo is not subsets[1].metainfo
 
 
 PACKAGES = ('mmaction', 'mmaction/models', 'mmaction/models/localizers')

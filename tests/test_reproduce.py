@@ -18,7 +18,7 @@ from mmrazor.registry import MODELS
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.launch import TimeLimit  # noqa: E402
-from benchmarks.results import train_all  # noqa: E402
+from benchmarks.results import recall, train_all, write  # noqa: E402
 from benchmarks.runs import Run, RunError  # noqa: E402
 
 from benchmarks.suite import SUITES, load, select  # noqa: E402 isort: skip
@@ -118,6 +118,33 @@ def rows_of(teacher, tmp_path):
                          lambda config: config and str(teacher), gpus)
 
     return make
+
+
+def test_what_the_table_has_is_not_trained_again(rows_of, tmp_path):
+    rows = rows_of('demo')
+    accuracy = {str(epoch): 10. + epoch for epoch in range(1, 13)}
+    facts = dict.fromkeys(
+        ('processor', 'gpu', 'threads', 'python', 'torch', 'cuda', 'mmengine',
+         'mmpretrain', 'mmrazor', 'commit'), ['x'])
+    found = [
+        dict(
+            directory=run.directory.name,
+            seconds=7,
+            accuracy=accuracy,
+            facts=facts) for run in (rows['KD'].runs[0], rows['DKD'].runs[0])
+    ]
+    path = tmp_path / 'table.json'
+    recall(path, rows)  # there is none yet
+    path.write_text(json.dumps(dict(rows=[dict(runs=found)])))
+    rows['DKD'].runs[0].directory.mkdir(parents=True)  # this one goes on
+    recall(path, rows)
+    assert [title for title, row in rows.items() if row.done()] == ['KD']
+    run = next(train_all({'KD': rows['KD']}))
+    assert run.accuracy()[12] == 22 and run.seconds() == 7
+    assert not run.directory.exists()
+    write(path, {'KD': rows['KD']}, [])
+    written = json.loads(path.read_text())['rows'][0]['runs'][0]
+    assert {key: written[key] for key in found[0]} == found[0]
 
 
 @pytest.mark.parametrize('patterns, rows', [

@@ -51,6 +51,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="end when the teachers (and SSKD's rotation heads) are trained")
     parser.add_argument(
+        '--recorded',
+        action='store_true',
+        help='train only what the table does not have yet, whichever machine '
+        'it is from; needs a suite whose teacher is in the repository')
+    parser.add_argument(
         '--minutes',
         type=float,
         help='stop the trainings after so long, and write the table of what '
@@ -84,7 +89,8 @@ def reproduce(args: argparse.Namespace) -> str:
         jobs=args.jobs,
         gpus=args.gpus,
         minutes=args.minutes,
-        teachers_only=args.teachers_only)
+        teachers_only=args.teachers_only,
+        recorded=args.recorded)
 
 
 def main() -> None:
