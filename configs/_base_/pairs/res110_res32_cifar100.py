@@ -15,3 +15,6 @@ model = dict(
 optim_wrapper = dict(clip_grad=dict(max_norm=40))
 scales = (1, 2)  # the paper's M
 dkd = dict(beta=2.0, tau=4.0)
+# logit standardization: the names of sunshangquan/logit-standardization-KD's logs
+kd_ls = dict(tau=2.0, loss_weight=9.0)
+dkd_ls = dict(beta=2.0, tau=2.0, loss_weight=15.0)

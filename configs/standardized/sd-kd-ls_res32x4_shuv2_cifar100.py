@@ -1,0 +1,4 @@
+_base_ = ['../_base_/pairs/res32x4_shuv2_cifar100.py', '../_base_/methods/sd-kd-ls.py']
+model = _base_.method
+model.distiller.distill_losses.loss_sdd.update(scales=_base_.scales, loss_weight=_base_.kd_ls.pop('loss_weight'))
+model.distiller.distill_losses.loss_sdd.criterion.update(_base_.kd_ls)
