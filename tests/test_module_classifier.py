@@ -85,6 +85,26 @@ def test_its_state_dict_is_the_modules():
     assert result[0].pred_score.sum().item() == pytest.approx(1)
 
 
+@pytest.mark.parametrize('order', [('backbone', 'fc'), ('fc', 'backbone')])
+def test_names_that_are_also_those_of_a_part_stay_apart(order):
+    """backbone.net.fc of the module itself, and its fc."""
+    part = nn.Module()
+    part.net = nn.Module()
+    part.net.fc = nn.Linear(3, 10)
+    own = nn.Module()
+    for name in order:
+        setattr(own, name, dict(backbone=part, fc=nn.Linear(3, 10))[name])
+    model = build(dict(TORCHVISION, module=own))
+    saved = model.state_dict()
+    assert saved.keys() == own.state_dict().keys() and len(saved) == 4
+    for name, value in own.state_dict().items():
+        assert torch.equal(saved[name], value), name
+    given = {name: torch.randn_like(value) for name, value in saved.items()}
+    model.load_state_dict(given)
+    for name, value in model.plain_module.state_dict().items():
+        assert torch.equal(given[name], value), name
+
+
 @pytest.mark.parametrize('role', ['teacher', 'student'])
 def test_kd_of_its_logits(role):
     torch.manual_seed(0)
@@ -113,11 +133,14 @@ def test_cells_of_named_modules_are_exact():
     assert recorder.difference < 1e-5
 
 
-def test_a_tail_of_named_modules_in_region_mode():
+@pytest.mark.parametrize('tail', [
+    ['backbone.net.classifier.0', 'backbone.net.classifier.2'],
+    ['backbone.net.classifier'],
+])
+def test_a_tail_of_named_modules_in_region_mode(tail):
     torch.manual_seed(0)
     module = dict(type='torchvision.models.convnext_tiny', num_classes=10)
     config = dict(TORCHVISION, module=module)
-    tail = [f'backbone.net.classifier.{i}' for i in (0, 2)]
     cells = dict(type='RegionHead', pooling='backbone.net.avgpool')
     images = batch(size=64)
     with pytest.raises(FeatureHeadError, match='Name it: tail, with'):

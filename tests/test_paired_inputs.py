@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from mmrazor.registry import MODELS
+from PIL import Image
 
 from sdd_mm.analysis import load_run, validation_loader
 from sdd_mm.converters.plain_config import plain_config
@@ -500,6 +502,25 @@ def test_depth_of_sixteen_bits_is_not_cut(folders):
     data = built(config, pipeline)
     check_images('train_dataloader.dataset', data)
     assert data[0]['inputs']['teacher'].int().max() == 5000
+
+
+def test_an_image_that_is_turned_by_its_tag_alone(tmp_path):
+    """OpenCV follows the tag, but for unchanged images."""
+    upside_down = Image.Exif()
+    upside_down[274] = 3
+    for folder in ('rgb', 'depth'):
+        (tmp_path / folder).mkdir()
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[0] = 255
+        Image.fromarray(pixels).save(
+            tmp_path / folder / '0.png', exif=upside_down)
+    image = LoadImageFromFile()(dict(img_path=str(tmp_path / 'rgb' / '0.png')))
+    assert image['img'][-1].min() == 255
+    load = dict(type='LoadTeacherImage', replace=('/rgb/', '/depth/'))
+    found = TRANSFORMS.build(dict(load, color_type='grayscale'))(image)
+    assert found['teacher_img'][-1].min() == 255
+    with pytest.raises(PairedInputsError, match='0.png has an EXIF orient'):
+        TRANSFORMS.build(dict(load, color_type='unchanged'))(image)
 
 
 def test_the_order_of_the_teachers_channels_is_its_own():

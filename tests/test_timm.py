@@ -17,6 +17,7 @@ from sdd_mm.converters.timm_classifier import (convert_timm, convert_timm_file,
                                                timm_logits_teacher,
                                                timm_teacher)
 from sdd_mm.models.algorithms.teacher import load_teacher
+from sdd_mm.models.algorithms.teacher_inference import fold_batch_norms
 
 timm = pytest.importorskip('timm')
 RES18 = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
@@ -82,12 +83,76 @@ def test_normalization_is_timms():
     ('mobilenetv3_small_050', r'conv_head \(Conv2d\), act2 \(Hardswish\)'),
     ('vit_tiny_patch16_224', 'does not pool a feature map'),
     ('dla34', 'a Conv2d, not one linear layer'),
-    ('deit_tiny_distilled_patch16_224', 'classifier is a tuple'),
+    ('deit_tiny_distilled_patch16_224', 'it has 2 classifiers, not one'),
     ('resnet19', 'Unknown model'),
 ])
 def test_what_is_not_linear_is_refused(name, reason):
     with pytest.raises(ConversionError, match=reason):
         timm_teacher(name)
+
+
+@pytest.mark.parametrize('name', [
+    'levit_128s', 'deit_tiny_distilled_patch16_224', 'dla46x_c',
+    'resnetv2_18d.ra4_e3600_r224_in1k'
+])
+def test_classes_are_counted_whatever_the_classifier_is(name):
+    model = timm.create_model(name.split('.')[0], num_classes=7)
+    weights = convert_timm(name, model.state_dict())['state_dict']
+    own = model.state_dict()
+    assert weights.keys() == own.keys()
+    assert all(torch.equal(weights[key], own[key]) for key in own)
+
+
+@pytest.mark.parametrize('given, message', [
+    (dict(std=[0.2, 0.2, 0.2]), 'for images from 0 to 1: multiply'),
+    (dict(std=[128.]), 'a number for each of the three channels'),
+    (dict(mean=[1., 2.]), 'a number for each of the three channels'),
+])
+def test_a_normalization_that_cannot_be(given, message, tmp_path):
+    with pytest.raises(ConversionError, match=message):
+        convert_timm_file('resnet10t', 'absent.pth', str(tmp_path / 'x.pth'),
+                          **given)
+
+
+def test_a_teacher_of_another_normalization(tmp_path):
+    """The config has what the converted checkpoint states."""
+    torch.save(trained('resnet10t').state_dict(), tmp_path / 'timm.pth')
+    convert_timm_file(
+        'resnet10t',
+        str(tmp_path / 'timm.pth'),
+        str(tmp_path / 'teacher.pth'),
+        mean=[0.] * 3,
+        std=[255.] * 3)
+    path = make_config(
+        tmp_path / 'run.py',
+        student=RES18,
+        teacher='timm::resnet10t',
+        teacher_ckpt=str(tmp_path / 'teacher.pth'),
+        on_normalization_mismatch='convert')
+    found = Config.fromfile(path).model.teacher.data_preprocessor
+    assert (found.mean, found.std) == ([0.] * 3, [255.] * 3)
+
+
+def test_parameters_of_the_model_itself_are_no_layer():
+    """Visformer's position embeddings; it is linear after its pooling."""
+    config = timm_teacher('visformer_tiny', 10)
+    assert config['backbone']['type'] == 'TIMMBackbone'
+
+
+@pytest.mark.parametrize('name', ['mobilenetv3_small_050', 'regnetx_002'])
+def test_a_batch_norm_with_an_activation_inside_is_not_folded(name):
+    config = timm_logits_teacher(name, 10)
+    config.pop('data_preprocessor')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config).eval()
+    model.backbone.net.load_state_dict(trained(name).state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        own = model(images)
+        folded = fold_batch_norms(model, images)
+        found = model(images)
+    torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
+    assert folded == 0
 
 
 @pytest.mark.parametrize('pooling, reason', [

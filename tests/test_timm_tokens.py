@@ -132,10 +132,10 @@ def test_a_token_is_where_its_patch_is():
 @pytest.mark.parametrize('name, reason', [
     ('small_norm_gap', r'fc_norm \(LayerNorm\), so '),
     ('small_prefix_gap', 'differ from its own by'),
-    ('small_cls', 'does not average patch tokens'),
-    ('small_map', 'does not average patch tokens'),
+    ('small_cls', 'does not average the patch'),
+    ('small_map', 'does not average the patch'),
     ('test_vit_relpos', r'fc_norm \(LayerNorm\)'),
-    ('resnet10t', 'does not average patch tokens'),
+    ('resnet10t', 'does not average the patch'),
 ])
 def test_what_is_not_linear_in_its_tokens_is_refused(name, reason):
     if not timm.is_model(name):

@@ -15,7 +15,7 @@ from ..version import __version__
 from .code import Code, format_code, to_code
 from .methods import (Method, change_loss, dataloader_changes, fit_losses,
                       image_size, read_method, warmup_length)
-from .own_weights import own_weights
+from .own_weights import own_weights, stated_images
 from .sources import (TIMM, ConfigBuilderError, Teacher, published_checkpoint,
                       read_student, read_teacher)
 from .trial import try_config
@@ -124,11 +124,12 @@ def make_config(out: Union[str, Path],
         raise ConfigBuilderError(f'student {student} is not the config of a '
                                  f'classifier\'s training: {error}') from error
     numbers = read_method(method, classes)
+    kinds = {loss['type'] for loss in numbers.losses.values()}
     teaching = read_teacher(
-        teacher, classes, to_rgb,
-        all(loss['type'] == 'LogitLoss' for loss in numbers.losses.values()),
+        teacher, classes, to_rgb, kinds == {'LogitLoss'},
         isinstance(teacher_recorder, dict)
-        and teacher_recorder.get('type') == 'RegionHead')
+        and teacher_recorder.get('type') == 'RegionHead', 'ScaleDecoupledLoss'
+        in kinds)
     if _is_made_from(out, base, teaching.cfg):
         raise ConfigBuilderError(f'the config would be made from {out}: '
                                  'choose another name')
@@ -138,6 +139,9 @@ def make_config(out: Union[str, Path],
         own = own_weights(teacher, classes, out)
     if own is not None:
         teacher_ckpt = str(own.path)
+    elif teacher.startswith(TIMM) and teacher_ckpt is not None:
+        teaching.model['data_preprocessor'].update(
+            stated_images(str(teacher_ckpt)))
     change_loss(numbers, scales, criterion)
     epochs = warmup_length(numbers, warmup_epochs, base)
     fit_losses(numbers, base, teacher_head)

@@ -11,7 +11,8 @@ from ..converters.checkpoint import write
 from ..converters.hugging_face import convert_hugging_face
 from ..converters.timm_pretrained import (AbsentWeightsError,
                                           convert_timm_pretrained)
-from ..weights import state_hash
+from ..input_format import META
+from ..weights import WeightsError, read_checkpoint, state_hash
 from .sources import HUGGING_FACE, TIMM, ConfigBuilderError
 
 DIGITS = 12
@@ -41,6 +42,20 @@ class OwnWeights(NamedTuple):
             raise ConfigBuilderError(f'{self.path} cannot be written: '
                                      f'{error}') from error
         return True
+
+
+def stated_images(checkpoint: str) -> dict:
+    """Mean and std that a checkpoint file states, as of a data preprocessor.
+
+    A converted checkpoint may be of a training with others than timm's.
+    """
+    if '://' in checkpoint or not Path(checkpoint).expanduser().is_file():
+        return {}
+    try:
+        stated = read_checkpoint(checkpoint)['meta'].get(META)
+    except WeightsError:
+        return {}  # building the teacher says it
+    return {key: stated[key] for key in ('mean', 'std')} if stated else {}
 
 
 def own_weights(teacher: str, classes: int, out: Path) -> Optional[OwnWeights]:

@@ -12,8 +12,8 @@ from mmengine.utils import get_installed_path
 from ..config_file import is_new_style, load_config
 from ..converters import ConversionError
 from ..converters.hugging_face import hugging_face_teacher
-from ..converters.timm_classifier import (NoMapError, timm_logits_teacher,
-                                          timm_teacher)
+from ..converters.timm_classifier import (AbsentModelError, NoMapError,
+                                          timm_logits_teacher, timm_teacher)
 from ..converters.timm_region import timm_region_teacher
 from ..converters.timm_tokens import TailError, timm_tokens_teacher
 from ..errors import SDDError
@@ -77,7 +77,8 @@ def read_teacher(path: str,
                  num_classes: int,
                  to_rgb: bool,
                  logits_alone: bool = False,
-                 region: bool = False) -> Teacher:
+                 region: bool = False,
+                 cells: bool = True) -> Teacher:
     """The teacher of a config, of timm or of Hugging Face.
 
     Args:
@@ -90,11 +91,13 @@ def read_teacher(path: str,
             images alone, which any timm model has. Defaults to False.
         region (bool): Whether the teacher is recorded by ``RegionHead``.
             Defaults to False.
+        cells (bool): Whether the method compares cells, which a
+            ``RegionHead`` has. Defaults to True.
     """
     try:
         if path.startswith(TIMM):
             given = path[len(TIMM):], num_classes, to_rgb
-            return _timm(given, logits_alone, region)
+            return _timm(given, logits_alone, region, cells)
         if path.startswith(HUGGING_FACE):
             folder = path[len(HUGGING_FACE):]
             return Teacher(
@@ -121,9 +124,12 @@ def read_teacher(path: str,
                    source)
 
 
-def _timm(given: tuple, logits_alone: bool, region: bool) -> Teacher:
+def _timm(given: tuple, logits_alone: bool, region: bool,
+          cells: bool) -> Teacher:
     try:
         return Teacher(timm_teacher(*given), [], Config())
+    except AbsentModelError:
+        raise
     except ConversionError as error:
         if logits_alone:
             return Teacher(timm_logits_teacher(*given), [], Config())
@@ -134,9 +140,9 @@ def _timm(given: tuple, logits_alone: bool, region: bool) -> Teacher:
             *given, region) if tokens else timm_region_teacher(*given)
         if region or tokens:
             return Teacher(model, [], Config(), recorder)
-        advice = REGION + LOGITS
+        advice = REGION * cells + LOGITS
     except TailError as error:
-        refusal, advice = error, REGION + LOGITS
+        refusal, advice = error, REGION * cells + LOGITS
     except ConversionError as error:
         if region or tokens:
             refusal = error

@@ -25,6 +25,10 @@ class NoMapError(ConversionError):
     """A model that pools no feature map by a module of timm."""
 
 
+class AbsentModelError(ConversionError):
+    """There is no timm, or timm has no such model."""
+
+
 # modules that do not change pooled features in eval mode
 NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
 
@@ -136,7 +140,7 @@ def convert_timm(model_name: str,
     try:
         name, _ = classifier_of(plain)
     except ConversionError:  # several classifiers, or a convolution
-        name, num_classes = '', plain.default_cfg['num_classes']
+        name, num_classes = '', _count_classes(model_name, plain, weights)
     else:
         if f'{name}.weight' not in weights:
             raise ConversionError(
@@ -159,6 +163,18 @@ def convert_timm(model_name: str,
     return dict(state_dict=rename(weights, name), meta={META: images.meta()})
 
 
+def _count_classes(model_name: str, plain: nn.Module,
+                   weights: Dict[str, Tensor]) -> int:
+    """The classes of weights: sizes that depend on them in the model."""
+    other = create(model_name, 1001).state_dict()
+    for name, value in plain.state_dict().items():
+        for axis, size in enumerate(value.shape):
+            if size != other[name].shape[axis] and name in weights and (
+                    weights[name].ndim == value.ndim):
+                return weights[name].shape[axis]
+    return plain.default_cfg['num_classes']
+
+
 def convert_timm_file(model_name: str,
                       source: str,
                       target: str,
@@ -176,8 +192,18 @@ def convert_timm_file(model_name: str,
 
     Raises:
         ConversionError: If the file is not a checkpoint of that model, the
-            model cannot teach, or ``target`` cannot be written.
+            model cannot teach, ``target`` cannot be written, or ``mean`` and
+            ``std`` are not numbers from 0 to 255 for every channel.
     """
+    for title, values in (('mean', mean), ('std', std)):
+        if values is not None and len(values) != 3:
+            raise ConversionError(
+                f'--{title} must have a number for each of the three channels,'
+                f' got {list(values)}')
+    if std is not None and max(std) < 1:
+        raise ConversionError(
+            f'--std {list(std)} is for images from 0 to 1: multiply it and '
+            '--mean by 255')
     create(model_name, 1000)  # raises without timm or such a model
     from timm.models import load_state_dict
     try:
@@ -204,20 +230,24 @@ def create(model_name: str, num_classes: int) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise ConversionError(
+        raise AbsentModelError(
             'timm is not installed: pip install timm') from error
     try:
         with torch.random.fork_rng(devices=[]):
             return timm.create_model(model_name, num_classes=num_classes)
     except Exception as error:  # a constructor may raise anything
-        raise ConversionError(f'timm cannot build it: {type(error).__name__}: '
-                              f'{error}') from error
+        raise AbsentModelError(
+            f'timm cannot build it: {type(error).__name__}: {error}'
+        ) from error
 
 
 def classifier_of(model: nn.Module) -> Tuple[str, nn.Linear]:
     """A model's classifier and its name."""
     classifier = model.get_classifier()
     # timm has a subclass, which only differs in torchscript
+    if isinstance(classifier, (tuple, list)):
+        raise ConversionError(f'it has {len(classifier)} classifiers, not one '
+                              'linear layer')
     if not isinstance(classifier, nn.Linear) or classifier.bias is None:
         raise ConversionError(
             f'its classifier is a {type(classifier).__name__}, not one linear '
@@ -236,9 +266,9 @@ def calls(model: nn.Module,
         images (Tensor): (B, 3, H, W).
 
     Returns:
-        tuple[list[nn.Module], list[int], Tensor]: The modules without parts
-        or with weights of their own, and the poolings, in the order of their
-        calls; the places of the poolings among them; and (B, K).
+        tuple[list[nn.Module], list[int], Tensor]: The modules without parts,
+        the norms and the poolings, in the order of their calls; the places of
+        the poolings among them; and (B, K).
 
     Raises:
         NoMapError: If it does not pool.
@@ -301,7 +331,8 @@ def _compare(model: nn.Module, config: dict, images: Tensor) -> None:
 
 def _is_one(module: nn.Module) -> bool:
     """Whether it is a layer; a norm may have its activation inside."""
-    return not list(module.children()) or bool(module._parameters)
+    norms = nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm
+    return not list(module.children()) or isinstance(module, norms)
 
 
 def _pools(module: nn.Module) -> bool:

@@ -58,8 +58,9 @@ def timm_tokens_teacher(model_name: str,
     if not isinstance(patches, PatchEmbed) or grid is None or getattr(
             model, 'global_pool', None) != 'avg' or getattr(
                 model, 'attn_pool', None) is not None:
-        raise ConversionError('it does not pool a feature map and does not '
-                              'average patch tokens (global_pool="avg")')
+        raise ConversionError(
+            'it does not pool a feature map, and does not average the patch '
+            'tokens of a fixed grid (PatchEmbed, global_pool="avg")')
     between = getattr(model, 'fc_norm', None)
     normalizes = not isinstance(between, (nn.Identity, type(None)))
     if normalizes and not region:

@@ -1,18 +1,23 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """Two views of one scene: an image for the student, one for the teacher."""
+import io
 import random
 from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import get
 from mmpretrain.datasets import PackInputs
 from mmpretrain.registry import TRANSFORMS
+from PIL import Image
 
 from ..errors import SDDError
 
 TEACHER = 'teacher_img'
 """The key of the teacher's image in a pipeline, beside ``img``"""
+ORIENTATION = 274
+"""The EXIF tag that says how to turn an image; 1 is upright"""
 TRIES = 20
 """Samples for which ``ApplyToBoth`` tries whether it does the same twice"""
 
@@ -32,7 +37,8 @@ class LoadTeacherImage(LoadImageFromFile):
             ``color_type='grayscale'``.
 
     Raises:
-        PairedInputsError: If the path does not contain what to replace.
+        PairedInputsError: If the path does not contain what to replace, or
+            the image has an EXIF orientation that would be ignored.
 
     Examples:
         >>> # in a config: photos/train/rgb/7.jpg, photos/train/depth/7.jpg
@@ -65,9 +71,20 @@ class LoadTeacherImage(LoadImageFromFile):
                 'LoadTeacherImage in the pipeline')
         return path.replace(old, new)
 
+    def _check_orientation(self, path: str) -> None:
+        """OpenCV turns images as their tag says, but not unchanged ones."""
+        with Image.open(io.BytesIO(get(path, self.backend_args))) as image:
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                raise PairedInputsError(
+                    f'{path} has an EXIF orientation, which is ignored with '
+                    "color_type='unchanged', but not in the student's image: "
+                    'save it turned, without the tag')
+
     def transform(self, results: dict) -> Optional[dict]:
         """Add the teacher's image, (H, W, C) or (H, W)."""
         path = self.path_of(results['img_path'])
+        if self.color_type == 'unchanged':
+            self._check_orientation(path)
         found = super().transform(dict(img_path=path))
         if found is None:  # ignore_empty
             return None

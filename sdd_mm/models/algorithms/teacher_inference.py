@@ -15,6 +15,8 @@ from .compiled import compile_backbone
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# a batch norm with another forward, as of timm, has an activation inside
+NORMS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 
 class TeacherError(SDDError, RuntimeError):
@@ -165,7 +167,7 @@ def fold_batch_norms(model: nn.Module, inputs: Tensor) -> int:
     for module in model.modules():
         if isinstance(module, CONVOLUTIONS):
             handles.append(module.register_forward_hook(keep_output))
-        elif isinstance(module, _BatchNorm):
+        elif isinstance(module, _BatchNorm) and type(module).forward in NORMS:
             handles.append(module.register_forward_pre_hook(keep_pair))
     try:
         logits_of(model, inputs)

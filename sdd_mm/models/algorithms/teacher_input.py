@@ -43,12 +43,13 @@ class Resize(nn.Module):
     """
 
     def __init__(self,
-                 scale: Union[int, Tuple[int, int]],
+                 scale: Union[int, Tuple[int, int], None] = None,
                  mode: str = 'bilinear') -> None:
         super().__init__()
-        size = (scale, scale) if isinstance(scale, int) else tuple(scale)
+        size = tuple(scale) if isinstance(scale,
+                                          (list, tuple)) else (scale, scale)
         if len(size) != 2 or not all(
-                isinstance(side, int) and side > 0 for side in size):
+                type(side) is int and side > 0 for side in size):
             raise TeacherInputError(
                 'model.teacher_input.scale must be a positive number of '
                 f'pixels, or a height and a width, got {scale!r}')
@@ -203,12 +204,16 @@ def build_teacher_input(config: Optional[dict]) -> Optional[Resize]:
     """
     if config is None:
         return None
-    kind = config.get('type')
+    kind = config.get('type') if isinstance(config, dict) else config
     if kind not in ('Resize', Resize):
         raise TeacherInputError(
             "model.teacher_input must be dict(type='Resize', scale=...), got "
-            f'the type {kind!r}')
+            f'{kind!r}')
     settings = {key: value for key, value in config.items() if key != 'type'}
+    unknown = set(settings) - {'scale', 'mode'}
+    if unknown:
+        raise TeacherInputError('model.teacher_input takes scale and mode, '
+                                f'not {", ".join(sorted(unknown))}')
     return Resize(**settings)
 
 

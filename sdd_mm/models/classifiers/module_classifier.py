@@ -170,13 +170,19 @@ def _own_names(module, state_dict, prefix, *args) -> None:
     they do not call an overridden ``state_dict()``.
     """
     inside = prefix + INSIDE
-    for name in [n for n in state_dict if n.startswith(inside)]:
-        state_dict[prefix + name[len(inside):]] = state_dict.pop(name)
+    # at once: the module may have a backbone.net of its own
+    found = {
+        prefix + name[len(inside):]: state_dict.pop(name)
+        for name in list(state_dict) if name.startswith(inside)
+    }
+    state_dict.update(found)
 
 
 def _inner_names(module, state_dict, prefix, *args) -> None:
     """The reverse, before loading."""
-    own = set(module.backbone.net.state_dict())
-    for name in own:
-        if prefix + name in state_dict:
-            state_dict[prefix + INSIDE + name] = state_dict.pop(prefix + name)
+    found = {
+        prefix + INSIDE + name: state_dict.pop(prefix + name)
+        for name in module.backbone.net.state_dict()
+        if prefix + name in state_dict
+    }
+    state_dict.update(found)

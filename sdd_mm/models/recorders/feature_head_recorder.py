@@ -98,12 +98,16 @@ class FeatureHeadRecorder(BaseRecorder):
         self.modules: Optional[HeadModules] = None
         # 'student' or 'teacher', for messages
         self.role = ''
-        # whether to raise MapReached at the map, once the map is checked
+        # whether to raise MapReached at the map, once the map is checked and
+        # unless it is changed later
         self.stop_at_map = False
         # from the model's own logits, relative to the largest of them
         self.difference: Optional[float] = None
         self._recording = False
         self._checked = False
+        # whether what follows changes the map in place
+        self._changes = False
+        self._heard: Optional[Tensor] = None
         # calls of the source in this forward pass, and in the checked one
         self._calls = self._all_calls = 0
         self._feature: Optional[Tensor] = None
@@ -162,7 +166,9 @@ class FeatureHeadRecorder(BaseRecorder):
                 feature = feature[-1]
             self._feature = feature
             self._calls += 1
-            if (self.stop_at_map and self._checked
+            if not self._checked and isinstance(feature, Tensor):
+                self._heard = feature.clone()
+            if (self.stop_at_map and self._checked and not self._changes
                     and self._calls == self._all_calls):
                 raise MapReached
 
@@ -234,7 +240,8 @@ class FeatureHeadRecorder(BaseRecorder):
         if feature.shape[2] != grid[0] * grid[1]:
             raise FeatureHeadError(
                 f'{found}: {feature.shape[2]} tokens do not fill token_grid='
-                f'{grid}')
+                f'{grid}: set it to (height, width) in patches of images of '
+                'this size')
         return feature.unflatten(2, grid)
 
     @torch.no_grad()
@@ -248,6 +255,9 @@ class FeatureHeadRecorder(BaseRecorder):
         with eval_mode(self._model), plain, random_weights(
                 self.modules.logits):
             self._model(*args, **kwargs)
+            if self._heard is not None:
+                self._changes = not torch.equal(self._heard, self._feature)
+                self._heard = None
             problem = self._compare(*self._take())
         if problem:
             raise FeatureHeadError(problem)

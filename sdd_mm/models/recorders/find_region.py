@@ -114,7 +114,8 @@ def find_region_head(model: nn.Module,
                 f'a recorder of {type(model).__name__} names the `tail`, but '
                 'not what is pooled: name pooling, whose input is the feature '
                 'map, or feature, whose output is')
-        *steps, last = (by_name(model, name, 'tail') for name in tail)
+        named = (by_name(model, name, 'tail') for name in tail)
+        *steps, last = (layer for one in named for layer in _layers(one))
         return _modules(source, Tail(last, steps, plain=True))
     if next(head.parameters(), None) is None:
         raise refusal(
@@ -138,6 +139,13 @@ def find_region_head(model: nn.Module,
     check_pooling(model, neck, tokens)
     source = MapSource(name_of(model, neck.gap), neck.gap)
     return _modules(source, Tail(head, steps))
+
+
+def _layers(module: nn.Module) -> List[nn.Module]:
+    """The layers of a sequence, or the module itself."""
+    if type(module).forward is nn.Sequential.forward:
+        return [layer for one in module for layer in _layers(one)]
+    return [module]
 
 
 def _modules(source: MapSource, tail: Tail) -> HeadModules:

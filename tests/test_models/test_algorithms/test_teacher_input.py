@@ -124,6 +124,11 @@ def test_shapes_are_found_at_both_sizes():
     (dict(type='Resize', scale=0), 'scale must be a positive'),
     (dict(type='Resize', scale=(2, 3, 4)), 'scale must be a positive'),
     (dict(type='Resize', scale=4, mode='nearest'), 'mode must be one of'),
+    (dict(type='Resize'), 'scale must be a positive'),
+    (dict(type='Resize', scale=True), 'scale must be a positive'),
+    (dict(type='Resize', scale=96.), 'scale must be a positive'),
+    (dict(type='Resize', size=96), 'takes scale and mode, not size'),
+    (96, "must be dict.type='Resize', scale=.*96"),
     (dict(type='Crop'), "must be dict.type='Resize', scale=.*'Crop'"),
 ])
 def test_what_cannot_be_is_refused(given, message):
