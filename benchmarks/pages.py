@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import List
 
 from . import metafiles
+from .differences import differences
 from .markdown import PageError, fill, spread, table
 from .speed import page as speed
 
-OPTIONAL = ('paper', 'original', "authors' log", 'diverged')
+OPTIONAL = ('paper', 'original', "authors' log", 'difference', 'diverged')
 LEGEND = (
     'Top-1 (%) on the images that the config validates on (the test set, '
     'unless stated otherwise); mean +- standard deviation over the seeds. The '
@@ -68,19 +69,26 @@ def _rows(make, found, page: Path, subject: str) -> List[str]:
 def suite_page(found: dict) -> str:
     """The table and the notes of a suite's result, in Markdown."""
     cells = [[
-        '', 'paper', 'original', "authors' log", 'last epoch',
+        '', 'paper', 'original', "authors' log", 'last epoch', 'difference',
         'mean of last 10', 'best epoch', 'seeds', 'diverged'
     ]]
+    reference = found.get('reference')
+    against = differences(found['rows'], reference) if reference else {}
     for row in found['rows']:
         runs = row['runs']
         cells.append([
             row['title'], *('' if row.get(key) is None else f'{row[key]:.2f}'
                             for key in ('paper', 'original')),
             ', '.join(f'{log:.2f}' for log in row['log']),
-            *(spread([run[key] for run in runs])
-              for key in ('last', 'mean_of_last_10', 'best')),
+            spread([run['last'] for run in runs]),
+            str(against.get(row['title'],
+                            '')), *(spread([run[key] for run in runs])
+                                    for key in ('mean_of_last_10', 'best')),
             ', '.join(str(run['seed'])
                       for run in runs), ', '.join(map(str, row['diverged']))
         ])
     lines = table(cells, OPTIONAL)
-    return '\n'.join([*lines, '', LEGEND, '', *found['notes'], ''])
+    text = LEGEND if reference is None else (
+        f'{LEGEND} Difference: points of the last epoch against "{reference}", '
+        'mean over the seeds that both have and 95 % interval.')
+    return '\n'.join([*lines, '', text, '', *found['notes'], ''])

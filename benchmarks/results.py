@@ -151,12 +151,18 @@ def _say(line: str) -> None:
 def write(path: Path,
           rows: Rows,
           notes: List[str],
-          teachers: Optional[Rows] = None) -> str:
-    """Write what was measured as JSON and, beside it, as a table."""
+          teachers: Optional[Rows] = None,
+          reference: Optional[str] = None) -> str:
+    """Write what was measured as JSON and, beside it, as a table.
+
+    With the title of a ``reference``, the table has the other rows'
+    differences from it.
+    """
     found = dict(
         rows=[row.as_dict(title) for title, row in rows.items()],
         teachers=[row.as_dict(name) for name, row in (teachers or {}).items()],
-        notes=[*notes, *facts([*rows.values()])])
+        notes=[*notes, *facts([*rows.values()])],
+        reference=reference)
     replace(path, json.dumps(found, indent=1))
     text = suite_page(found)
     replace(path.with_suffix('.md'), text)

@@ -8,6 +8,8 @@ A suite has
   its teacher's), ``panel`` (of the figure) and ``paper`` (a published accuracy
   that no metafile has);
 - ``seeds`` and ``notes``;
+- ``reference``: the title of a row from which the others' differences are
+  written and drawn;
 - ``teacher``: the config of the teacher, trained first. Without it a row takes
   the ``teacher_ckpt`` of its config;
 - ``teacher_ckpt``: a checkpoint in this repository, instead of training it;
@@ -24,7 +26,7 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 
-from . import figures
+from . import differences, figures
 from .launch import TimeLimit
 from .metafiles import Metafiles
 from .results import Row, Rows, recall, train_all, write
@@ -316,13 +318,19 @@ def _run(suite: dict, path: Path, work_dir: Path, seeds: List[int],
         recall(path, rows)
     text = ''
     for _ in train_all(rows, jobs, limit):
-        text = write(path, rows, [*suite['notes'], *notes], taught)
+        text = write(path, rows, [*suite['notes'], *notes], taught,
+                     suite.get('reference'))
     picture = path.with_suffix('.png')
     figures.draw(
         {
             title: ([one.accuracy() for one in row.done()], row.panels)
             for title, row in rows.items() if row.done()
         }, picture, path.stem)
+    reference = suite.get('reference')
+    if reference is not None:
+        differences.draw([row.as_dict(title) for title, row in rows.items()],
+                         reference,
+                         path.with_name(f'{path.stem}-differences.png'))
     return (f'\n{text}\nWritten to {path}, {path.with_suffix(".md")} and '
             f'{picture}')
 

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.differences import differences, draw  # noqa: E402
 from benchmarks.pages import suite_page  # noqa: E402
 from benchmarks.suite import take_part  # noqa: E402
 from benchmarks.suite import RunError, load, run, select  # noqa: E402
@@ -121,3 +122,42 @@ def test_a_pair_without_a_config_has_no_row():
     assert list(found['rows']) == [
         'ShuffleNetV1 alone', 'ResNet-50 to ShuffleNetV1: KD'
     ]
+
+
+def test_differences_are_those_of_equal_seeds(tmp_path):
+
+    def row(title, accuracies):
+        return dict(
+            title=title,
+            log=[],
+            diverged=[],
+            runs=[
+                dict(seed=seed, last=last, mean_of_last_10=last, best=last)
+                for seed, last in accuracies.items()
+            ])
+
+    rows = [
+        row('as released', {
+            0: 70.,
+            1: 60.,
+            2: 80.
+        }),
+        row('other', {
+            2: 83.,
+            0: 71.,
+            1: 62.,
+            5: 0.
+        }),
+        row('once', {0: 90.})
+    ]
+    found = differences(rows, 'as released')
+    # Student's 97.5 % quantile of two degrees of freedom is 4.3027
+    assert list(found) == ['other'] and found['other'].mean == 2
+    assert found['other'].high == pytest.approx(2 + 4.3027 / 3**0.5, abs=1e-4)
+    assert str(found['other']) == '+2.0 (-0.5 to +4.5)'
+    page = suite_page(dict(rows=rows, notes=[], reference='as released'))
+    assert '| +2.0 (-0.5 to +4.5) |' in page
+    assert 'Difference: points of the last epoch against "as rel' in page
+    assert 'ifference' not in suite_page(dict(rows=rows, notes=[]))
+    draw(rows, 'as released', tmp_path / 'x.png')
+    assert (tmp_path / 'x.png').stat().st_size > 5000

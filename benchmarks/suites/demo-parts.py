@@ -15,7 +15,8 @@ def _row(panel, **settings):
 
 teacher = 'configs/demo/teacher.py'
 seeds = [0, 1, 2, 3, 4]
-rows = {'M = {1, 2, 4}, as released': _row('scales')}
+reference = 'M = {1, 2, 4}, as released'
+rows = {reference: _row('scales')}
 for _scales in ((1, ), (1, 2), (1, 4), (2, 4), (4, )):
     _title = ', '.join(map(str, _scales))
     rows[f'M = {{{_title}}}'] = _row('scales', scales=_scales)
