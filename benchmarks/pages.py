@@ -89,6 +89,6 @@ def suite_page(found: dict) -> str:
         ])
     lines = table(cells, OPTIONAL)
     text = LEGEND if reference is None else (
-        f'{LEGEND} Difference: points of the last epoch against "{reference}", '
-        'mean over the seeds that both have and 95 % interval.')
+        f'{LEGEND} Difference: points of the last epoch against '
+        f'"{reference}", mean over the seeds that both have and 95 % interval.')
     return '\n'.join([*lines, '', text, '', *found['notes'], ''])
