@@ -88,7 +88,9 @@ def suite_page(found: dict) -> str:
                       for run in runs), ', '.join(map(str, row['diverged']))
         ])
     lines = table(cells, OPTIONAL)
-    text = LEGEND if reference is None else (
-        f'{LEGEND} Difference: points of the last epoch against '
-        f'"{reference}", mean over the seeds that both have and 95 % interval.')
+    text = LEGEND
+    if reference is not None:
+        text += (f' Difference: points of the last epoch against '
+                 f'"{reference}", mean over the seeds that both have and 95 % '
+                 'interval.')
     return '\n'.join([*lines, '', text, '', *found['notes'], ''])
