@@ -23,6 +23,7 @@ from benchmarks.runs import Run, RunError  # noqa: E402
 
 from benchmarks.suite import SUITES, load, select  # noqa: E402 isort: skip
 from benchmarks.tables import SUITES as TABLES  # noqa: E402 isort: skip
+from benchmarks.suite import run as run_suite  # noqa: E402
 from benchmarks.suite import teacher_of  # noqa: E402
 from benchmarks.suite import make_rows, make_teachers  # noqa: E402
 
@@ -118,6 +119,14 @@ def rows_of(teacher, tmp_path):
                          lambda config: config and str(teacher), gpus)
 
     return make
+
+
+def test_a_suite_may_have_its_teacher_in_the_repository(tmp_path):
+    suite = load('cifar100-20')
+    suite['teacher_ckpt'] = 'benchmarks/teachers/absent.pth'
+    with pytest.raises(RunError, match='benchmarks/teachers/absent.pth does'):
+        run_suite(suite, tmp_path / 'x.json', tmp_path, [0], {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_table_has_is_not_trained_again(rows_of, tmp_path):
