@@ -23,9 +23,9 @@ from benchmarks.runs import Run, RunError  # noqa: E402
 
 from benchmarks.suite import SUITES, load, select  # noqa: E402 isort: skip
 from benchmarks.tables import SUITES as TABLES  # noqa: E402 isort: skip
-from benchmarks.suite import run as run_suite  # noqa: E402
 from benchmarks.suite import teacher_of  # noqa: E402
 from benchmarks.suite import make_rows, make_teachers  # noqa: E402
+from benchmarks.suite import run as run_suite  # noqa: E402
 
 MINIATURE = '''
 teacher = 'configs/demo/teacher.py'
