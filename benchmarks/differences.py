@@ -61,8 +61,8 @@ def draw(rows: List[dict], reference: str, path: Path) -> None:
     axes.axvline(0, color='0.5', lw=1)
     axes.set_yticks(range(len(found)), found)
     axes.invert_yaxis()
-    axes.set_xlabel(f'points of top-1 against "{reference}", mean of the '
-                    'seeds and 95 % interval')
+    axes.set_xlabel('points of top-1: mean of the seeds, 95 % interval')
+    figure.suptitle(f'Against "{reference}"', fontsize=11)
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(axis='x', alpha=0.25, lw=0.5)
     figure.savefig(path, dpi=150)
