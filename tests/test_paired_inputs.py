@@ -25,6 +25,7 @@ from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.preflight.files import check_images
 from sdd_mm.engine.preflight.paired import check_paired_steps
 from sdd_mm.images import student_pipeline, teacher_order
+from sdd_mm.models.data_preprocessor import PairedDataPreprocessor
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
 FEW = {
@@ -502,6 +503,12 @@ def test_depth_of_sixteen_bits_is_not_cut(folders):
     data = built(config, pipeline)
     check_images('train_dataloader.dataset', data)
     assert data[0]['inputs']['teacher'].int().max() == 5000
+
+
+def test_the_arguments_are_the_students():
+    for role in ('student', 'teacher'):
+        with pytest.raises(ValueError, match='model.teacher.data_prep'):
+            PairedDataPreprocessor(**{role: dict(mean=[0.], std=[1.])})
 
 
 def test_an_image_that_is_turned_by_its_tag_alone(tmp_path):

@@ -1,5 +1,6 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
 """timm's transformers that average patch tokens, as teachers of SDD."""
+import commands
 import pytest
 import torch
 from mmengine.config import Config
@@ -185,3 +186,26 @@ def test_prefix_tokens_need_a_grid():
                   dict(prefix_tokens=-1, token_grid=(2, 2))):
         with pytest.raises(ValueError, match='prefix_tokens must be'):
             TASK_UTILS.build(dict(type='FeatureHeadRecorder', **given))
+
+
+def test_a_training_by_the_command(tmp_path):
+    """Of a model that timm itself has, at its own resolution."""
+    name = 'vit_wee_patch16_reg1_gap_256'
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10)
+    torch.save(model.state_dict(), tmp_path / 'timm.pth')
+    convert_timm_file(name, str(tmp_path / 'timm.pth'),
+                      str(tmp_path / 'teacher.pth'))
+    path = make_config(
+        tmp_path / 'sd-kd.py',
+        student=STUDENT,
+        teacher=f'timm::{name}',
+        method='sd-kd',
+        teacher_ckpt=tmp_path / 'teacher.pth',
+        teacher_size=256,
+        teacher_recorder=dict(type='RegionHead'),
+        on_normalization_mismatch='convert')
+    done = commands.run(commands.ROOT / 'tools' / 'train.py', path, '--smoke',
+                        2, '--work-dir', tmp_path / 'run', '--cfg-options',
+                        'train_dataloader.batch_size=4')
+    assert done.returncode == 0 and 'distill.loss_sdd' in done.stdout

@@ -67,10 +67,22 @@ class PairedDataPreprocessor(AsyncClsDataPreprocessor):
         *args: The arguments of ``ClsDataPreprocessor``.
         **kwargs: The arguments of ``ClsDataPreprocessor``.
 
+    Raises:
+        ValueError: If it is given the arguments of two data preprocessors.
+
     Examples:
         >>> # in a config
         >>> data_preprocessor = dict(type='PairedDataPreprocessor')
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        if {'student', 'teacher'} & set(kwargs):
+            raise ValueError(
+                "the arguments of a PairedDataPreprocessor are the student's "
+                '(mean, std, to_rgb), not student=dict(...) or teacher='
+                "dict(...): set the teacher's in "
+                'model.teacher.data_preprocessor')
+        super().__init__(*args, **kwargs)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Preprocess the student's images.
