@@ -145,6 +145,15 @@ def test_what_is_not_linear_in_its_tokens_is_refused(name, reason):
         timm_tokens_teacher(name, 10)
 
 
+def save_teacher(name, folder):
+    """A model of timm, as timm.pth and converted."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10)
+    torch.save(model.state_dict(), folder / 'timm.pth')
+    convert_timm_file(name, str(folder / 'timm.pth'),
+                      str(folder / 'teacher.pth'))
+
+
 @pytest.mark.parametrize('name, settings', [
     ('small_reg4_gap', None),
     ('small_norm_gap', dict(type='RegionHead')),
@@ -158,11 +167,7 @@ def test_sdd_of_a_vision_transformer(tmp_path, name, settings):
     if settings:
         with pytest.raises(ConfigBuilderError, match='RegionHead.*kd, dkd'):
             make_config(tmp_path / 'sd-kd.py', **given)
-    torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=10)
-    torch.save(model.state_dict(), tmp_path / 'timm.pth')
-    convert_timm_file(name, str(tmp_path / 'timm.pth'),
-                      str(tmp_path / 'teacher.pth'))
+    save_teacher(name, tmp_path)
     path = make_config(
         tmp_path / 'sd-kd.py',
         teacher_ckpt=tmp_path / 'teacher.pth',
@@ -191,11 +196,7 @@ def test_prefix_tokens_need_a_grid():
 def test_a_training_by_the_command(tmp_path):
     """Of a model that timm itself has, at its own resolution."""
     name = 'vit_wee_patch16_reg1_gap_256'
-    torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=10)
-    torch.save(model.state_dict(), tmp_path / 'timm.pth')
-    convert_timm_file(name, str(tmp_path / 'timm.pth'),
-                      str(tmp_path / 'teacher.pth'))
+    save_teacher(name, tmp_path)
     path = make_config(
         tmp_path / 'sd-kd.py',
         student=STUDENT,

@@ -29,6 +29,8 @@ class AbsentModelError(ConversionError):
     """There is no timm, or timm has no such model."""
 
 
+INSIDE = 'backbone.net'
+"""The model of timm within :func:`timm_logits_teacher`'s"""
 # modules that do not change pooled features in eval mode
 NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
 

@@ -11,10 +11,8 @@ from torch import nn
 
 from ..models.recorders.find_region import Tail
 from .checkpoint import ConversionError
-from .timm_classifier import (NEUTRAL, calls, classifier_of, create,
+from .timm_classifier import (INSIDE, NEUTRAL, calls, classifier_of, create,
                               timm_logits_teacher)
-
-INSIDE = 'backbone.net'
 
 
 def timm_region_teacher(model_name: str,

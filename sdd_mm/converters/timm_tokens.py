@@ -13,9 +13,7 @@ import torch
 from torch import nn
 
 from .checkpoint import ConversionError
-from .timm_classifier import create, timm_logits_teacher
-
-INSIDE = 'backbone.net'
+from .timm_classifier import INSIDE, create, timm_logits_teacher
 
 
 class TailError(ConversionError):
