@@ -25,6 +25,24 @@ def preprocessor_of(cfg: dict) -> Optional[dict]:
         'data_preprocessor')
 
 
+def student_arguments(preprocessor: Optional[dict]) -> dict:
+    """What the config of a data preprocessor says of the student's images.
+
+    Args:
+        preprocessor (dict, optional): It may have ``student`` and ``teacher``,
+            see ``PairedDataPreprocessor``.
+
+    Returns:
+        dict: The config of one for the student's images alone.
+    """
+    found = dict(preprocessor or {})
+    found.update(found.pop('student', None) or {})
+    found.pop('teacher', None)
+    if str(found.get('type')).split('.')[-1] == 'PairedDataPreprocessor':
+        found.pop('type')
+    return found
+
+
 def innermost(dataset: dict) -> dict:
     """The data set inside wrappers; of several, the first."""
     return next(datasets_of('dataset', dataset))[1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config_text import read_config
-from .images import channel_order, preprocessor_of
+from .images import channel_order, preprocessor_of, student_arguments
 
 META = 'input_normalization'
 """Where a checkpoint's meta states the format, see :meth:`InputFormat.meta`"""
@@ -49,7 +49,22 @@ class InputFormat(NamedTuple):
         Returns:
             InputFormat | None: None if it has no data preprocessor.
         """
-        preprocessor = getattr(model, 'data_preprocessor', None)
+        return cls.of_preprocessor(
+            getattr(model, 'data_preprocessor', None), loaded)
+
+    @classmethod
+    def of_preprocessor(cls,
+                        preprocessor: Optional[nn.Module],
+                        loaded: Optional[str] = None):
+        """The format of the images of a data preprocessor.
+
+        Args:
+            preprocessor (nn.Module, optional): A data preprocessor.
+            loaded (str, optional): See :meth:`of_model`.
+
+        Returns:
+            InputFormat | None: None if there is none.
+        """
         if preprocessor is None:
             return None
         found = cls()
@@ -99,7 +114,8 @@ class InputFormat(NamedTuple):
         """The format in the text of a run's config, None if it has none."""
         try:
             cfg = read_config(text)
-            preprocessor = preprocessor_of(dict(dict(model={}), **cfg))
+            preprocessor = student_arguments(
+                preprocessor_of(dict(dict(model={}), **cfg)))
             found = cls()
             if preprocessor.get('mean') is not None:
                 found = cls(*(tuple(float(v) for v in preprocessor[key])

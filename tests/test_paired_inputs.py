@@ -25,6 +25,7 @@ from sdd_mm.engine.preflight import check_training
 from sdd_mm.engine.preflight.files import check_images
 from sdd_mm.engine.preflight.paired import check_paired_steps
 from sdd_mm.images import student_pipeline, teacher_order
+from sdd_mm.input_format import InputFormat
 from sdd_mm.models.data_preprocessor import PairedDataPreprocessor
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'demo'
@@ -505,10 +506,60 @@ def test_depth_of_sixteen_bits_is_not_cut(folders):
     assert data[0]['inputs']['teacher'].int().max() == 5000
 
 
-def test_the_arguments_are_the_students():
-    for role in ('student', 'teacher'):
-        with pytest.raises(ValueError, match='model.teacher.data_prep'):
-            PairedDataPreprocessor(**{role: dict(mean=[0.], std=[1.])})
+def test_a_part_for_each_network(tmp_path, teacher):
+    """The teacher's part becomes ``model.teacher.data_preprocessor``."""
+    parts = dict(
+        student=dict(mean=[64.] * 3, std=[64.] * 3),
+        teacher=dict(mean=[64.], std=[64.]))
+    model = check_training(
+        run_config(tmp_path, **{'model.teacher_ckpt': teacher})).model
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt': teacher,
+            'model.teacher.data_preprocessor': None
+        })
+    cfg.data_preprocessor = dict(type='PairedDataPreprocessor', **parts)
+    other = check_training(cfg).model
+    assert other.data_preprocessor.teacher is None
+    assert other.teacher.data_preprocessor.mean.flatten().tolist() == [64.]
+    other.load_state_dict(model.state_dict())
+    inputs = dict(
+        student=torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8),
+        teacher=torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8))
+    seen, found = (
+        one.data_preprocessor(dict(inputs=inputs))['inputs']
+        for one in (model, other))
+    assert torch.equal(seen['student'], found['student'])
+    assert torch.equal(model.teacher_images(seen), other.teacher_images(found))
+    # by itself, it normalizes both
+    alone = PairedDataPreprocessor(**parts)(dict(inputs=inputs))['inputs']
+    assert torch.equal(alone['student'], found['student'])
+    assert torch.equal(alone['teacher'], other.teacher_images(found))
+    one = PairedDataPreprocessor(**parts)(dict(inputs=inputs['student']))
+    assert torch.equal(one['inputs'], found['student'])
+    assert InputFormat.of_config(cfg.pretty_text).mean == (64., ) * 3
+    plain = plain_config(cfg)
+    assert plain.data_preprocessor == parts['student']
+
+
+@pytest.mark.parametrize('options, message', [
+    ({
+        'data_preprocessor.teacher': dict(mean=[0.], std=[1.])
+    }, 'and model.teacher.data_preprocessor says mean [64]'),
+    ({
+        'data_preprocessor.student': dict(num_classes=7)
+    }, 'data_preprocessor.student.num_classes is 7: remove one'),
+    ({
+        'data_preprocessor.teacher': 64
+    }, 'data_preprocessor.teacher must be a dict'),
+    ({
+        'data_preprocessor.teacher': dict(mean=[0.], std=[0.])
+    }, 'data_preprocessor.teacher.std'),
+])
+def test_parts_that_contradict(tmp_path, teacher, options, message):
+    cfg = run_config(tmp_path, **{'model.teacher_ckpt': teacher}, **options)
+    with pytest.raises(PreflightError, match=re.escape(message)):
+        check_training(cfg)
 
 
 def test_an_image_that_is_turned_by_its_tag_alone(tmp_path):

@@ -17,6 +17,7 @@ from ..converters.timm_classifier import (AbsentModelError, NoMapError,
 from ..converters.timm_region import timm_region_teacher
 from ..converters.timm_tokens import TailError, timm_tokens_teacher
 from ..errors import SDDError
+from ..images import student_arguments
 
 TIMM, HUGGING_FACE = 'timm::', 'hf::'
 REGION = (". To apply it to every cell, which is not the paper's SDD, pass "
@@ -113,8 +114,8 @@ def read_teacher(path: str,
     model = cfg['model'].get('architecture', cfg['model'])
     model.setdefault(
         'data_preprocessor',
-        cfg['model'].get('data_preprocessor',
-                         cfg.get('data_preprocessor') or dict()))
+        student_arguments(cfg['model'].get('data_preprocessor',
+                                           cfg.get('data_preprocessor'))))
     # it is neither initialized nor trained
     for key in ('init_cfg', 'train_cfg'):
         model.pop(key, None)

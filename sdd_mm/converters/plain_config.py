@@ -8,7 +8,8 @@ from mmpretrain.registry import (DATASETS, METRICS, MODELS, OPTIM_WRAPPERS,
                                  TRANSFORMS)
 
 from ..engine.config_keys import RUNNER_KEYS, as_list
-from ..images import LOADERS, datasets_of, preprocessor_of, student_pipeline
+from ..images import (LOADERS, datasets_of, preprocessor_of, student_arguments,
+                      student_pipeline)
 from .checkpoint import ConversionError
 
 # keys of a config that belong to one run
@@ -42,9 +43,8 @@ def plain_config(cfg: Config) -> Config:
     if not isinstance(model, dict):
         raise ConversionError('the config has no `model`: pass the config of '
                               'the run with --config')
-    own = plain['data_preprocessor'] = preprocessor_of(plain)
-    if own and str(own.get('type')).split('.')[-1] == 'PairedDataPreprocessor':
-        own.pop('type')
+    own = preprocessor_of(plain)
+    plain['data_preprocessor'] = own and student_arguments(own)
     model = model.get('architecture', model)
     if 'cls_head' in model:
         raise ConversionError(

@@ -14,6 +14,7 @@ from ..config_builder.code import Code, format_code, to_code
 from ..config_builder.sources import published_checkpoint
 from ..config_file import load_config
 from ..errors import SDDError
+from ..images import student_arguments
 from ..weights import WeightsError, misfits, read_checkpoint
 from .photos import Photos
 
@@ -78,8 +79,8 @@ def read_network(role: str, name: str, checkpoint: Optional[str],
             f'{error}') from error
     model = cfg.model.to_dict()
     model = model.get('architecture', model)
-    preprocessor = model.pop('data_preprocessor', None) or dict(
-        cfg.get('data_preprocessor') or {})
+    preprocessor = student_arguments(
+        model.pop('data_preprocessor', None) or cfg.get('data_preprocessor'))
     _fit_classes(role, name, model, num_classes)
     checkpoint = published if checkpoint is None else checkpoint
     if checkpoint == NONE:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..images import LOADERS, loads_files
+from ..images import LOADERS, loads_files, preprocessor_of, student_arguments
 from ..loaded_image import loaded_image
 from .errors import PreflightError
 from .preflight.values import items
@@ -169,7 +169,8 @@ def _without_teacher_files(cfg: Config, pipeline: list) -> dict:
     teacher = cfg.model.get('teacher', {})
     if 'teacher' in (teacher.get('views') or ()):
         teacher = teacher['teachers'][list(teacher['views']).index('teacher')]
-    mean = (teacher.get('data_preprocessor') or {}).get('mean') or [0] * 3
+    own = (preprocessor_of(cfg) or {}).get('teacher') or {}
+    mean = (teacher.get('data_preprocessor') or own).get('mean') or [0] * 3
     backbone = teacher.get('backbone', {})
     return dict(
         pipeline=[
@@ -188,8 +189,8 @@ def num_classes(cfg: Config) -> int:
     """The number of classes that a training config states."""
     student = cfg.model.get('architecture', cfg.model)
     count = (student.get('head')
-             or {}).get('num_classes') or (cfg.get('data_preprocessor')
-                                           or {}).get('num_classes')
+             or {}).get('num_classes') or student_arguments(
+                 cfg.get('data_preprocessor')).get('num_classes')
     if count is None:
         raise PreflightError(
             'the config does not say how many classes there are:'

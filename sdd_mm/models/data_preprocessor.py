@@ -1,5 +1,5 @@
 # Copyright (c) sdd_mm contributors. All rights reserved.
-from typing import List, Mapping
+from typing import List, Mapping, Optional
 
 import torch
 from mmpretrain.models import ClsDataPreprocessor
@@ -58,34 +58,60 @@ class AsyncClsDataPreprocessor(ClsDataPreprocessor):
 class PairedDataPreprocessor(AsyncClsDataPreprocessor):
     """A data preprocessor of images of which the teacher sees another view.
 
-    It takes what ``PackPairedInputs`` packs. Its arguments are of the
-    student's images. The teacher's are copied to the device; its own
-    ``model.teacher.data_preprocessor`` normalizes them. Batches of a single
-    input, such as those of validation, are the student's.
+    It takes what ``PackPairedInputs`` packs. Batches of a single input, such
+    as those of validation, are the student's.
+
+    ``FrozenTeacherDistill`` makes the teacher's part
+    ``model.teacher.data_preprocessor``. Without one, it uses the one that
+    ``model.teacher`` has.
 
     Args:
-        *args: The arguments of ``ClsDataPreprocessor``.
-        **kwargs: The arguments of ``ClsDataPreprocessor``.
+        student (dict, optional): The arguments of ``ClsDataPreprocessor`` for
+            the student's images. Defaults to None: they are given directly.
+        teacher (dict, optional): Those for the teacher's images. Defaults to
+            None: they are copied to the device as they are.
+        **kwargs: The arguments of ``ClsDataPreprocessor`` for the student's
+            images.
 
     Raises:
-        ValueError: If it is given the arguments of two data preprocessors.
+        ValueError: If an argument is given twice and differs.
 
     Examples:
         >>> # in a config
-        >>> data_preprocessor = dict(type='PairedDataPreprocessor')
+        >>> data_preprocessor = dict(
+        ...     type='PairedDataPreprocessor',
+        ...     student=dict(mean=[127.5] * 3, std=[127.5] * 3),
+        ...     teacher=dict(mean=[64.], std=[64.]))
+        >>> # the teacher's is in model.teacher.data_preprocessor
+        >>> data_preprocessor = dict(
+        ...     type='PairedDataPreprocessor',
+        ...     mean=[127.5] * 3,
+        ...     std=[127.5] * 3)
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        if {'student', 'teacher'} & set(kwargs):
-            raise ValueError(
-                "the arguments of a PairedDataPreprocessor are the student's "
-                '(mean, std, to_rgb), not student=dict(...) or teacher='
-                "dict(...): set the teacher's in "
-                'model.teacher.data_preprocessor')
-        super().__init__(*args, **kwargs)
+    def __init__(self,
+                 student: Optional[dict] = None,
+                 teacher: Optional[dict] = None,
+                 **kwargs) -> None:
+        for name, part in (('student', student), ('teacher', teacher)):
+            if not isinstance(part, (Mapping, type(None))):
+                raise ValueError(
+                    f'data_preprocessor.{name} must be a dict of the '
+                    f'arguments of a ClsDataPreprocessor, got {part!r}')
+        for name, value in (student or {}).items():
+            if kwargs.get(name, value) != value:
+                raise ValueError(
+                    f'data_preprocessor.{name} is {kwargs[name]!r} and '
+                    f'data_preprocessor.student.{name} is {value!r}: remove '
+                    'one of the two')
+        super().__init__(**{**kwargs, **(student or {})})
+        if teacher is not None:
+            teacher = MODELS.build(
+                dict(dict(type=ClsDataPreprocessor), **teacher))
+        self.teacher = teacher
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Preprocess the student's images.
+        """Preprocess the student's images, and the teacher's if it has a part.
 
         Returns:
             dict: ``inputs`` is a dict of ``student`` and ``teacher`` if that
@@ -95,6 +121,9 @@ class PairedDataPreprocessor(AsyncClsDataPreprocessor):
         if not isinstance(inputs, Mapping):
             return super().forward(data, training)
         found = super().forward(dict(data, inputs=inputs['student']), training)
-        teacher = self.cast_data(inputs['teacher'])
+        if self.teacher is None:
+            teacher = self.cast_data(inputs['teacher'])
+        else:
+            teacher = self.teacher(dict(inputs=inputs['teacher']))['inputs']
         return dict(
             found, inputs=dict(student=found['inputs'], teacher=teacher))

@@ -20,7 +20,8 @@ def number(value) -> bool:
 
 
 LOADER = r'(train|val|test)_dataloader\.'
-PREPROCESSOR = r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.'
+PREPROCESSOR = (r'(model\.((architecture|teacher)\.)?)?data_preprocessor\.'
+                r'((student|teacher)\.)?')
 # what runs silently wrong, fails hours later, or says no key when it fails:
 # a dotted key, what its value must be, and whether it is
 RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (

@@ -50,8 +50,10 @@ def preprocessor_config(preprocessor, architecture):
         if isinstance(architecture, dict) and _augments(preprocessor):
             if 'cfg_path' in architecture:
                 architecture = get_config(architecture['cfg_path']).model
-            preprocessor.setdefault('batch_augments',
-                                    architecture.get('train_cfg'))
+            # of two inputs, the student's may have a part of its own
+            if 'batch_augments' not in (preprocessor.get('student') or {}):
+                preprocessor.setdefault('batch_augments',
+                                        architecture.get('train_cfg'))
     return preprocessor
 
 

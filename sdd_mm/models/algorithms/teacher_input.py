@@ -164,6 +164,10 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
             'one of the two')
     if other is not None and on_mismatch == 'error':
         on_mismatch = 'convert'
+    # what normalizes the teacher's images is in the teacher, for all who ask
+    part = own.teacher if paired else None
+    if paired:
+        own.teacher = None
     found = []
     for network, states, view, key in zip(
             members_of(teacher), stated, views, keys_of(teacher)):
@@ -180,12 +184,21 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
                 "'PairedDataPreprocessor', and end the pipeline of "
                 "train_dataloader with dict(type='PackPairedInputs')")
         theirs = InputFormat.of_model(network)
-        if not states and (theirs is None or theirs.is_plain):
+        unknown = not states and (theirs is None or theirs.is_plain)
+        if part is not None:
+            if not unknown and theirs != InputFormat.of_preprocessor(part):
+                raise TeacherInputError(
+                    'data_preprocessor.teacher says '
+                    f'{InputFormat.of_preprocessor(part)}, and '
+                    f'{key}.data_preprocessor says {theirs}: remove the one '
+                    'that the teacher was not trained with')
+            network.data_preprocessor = part
+        elif unknown:
             raise TeacherInputError(
                 'a PairedDataPreprocessor leaves the images of the teacher '
-                f'to {key}.data_preprocessor: set it to what the '
-                'teacher was trained with (mean, std, to_rgb; dict() for '
-                'none)')
+                f'to {key}.data_preprocessor: set it, or '
+                'data_preprocessor.teacher, to what the teacher was trained '
+                'with (mean, std, to_rgb; dict() for none)')
         found.append(OwnImages(network.data_preprocessor))
     if len(found) == 1 and not paired:
         return found[0]
