@@ -532,6 +532,26 @@ def test_a_picture_is_explained(runs, seen, tmp_path, command):
     assert cv2.imread(str(out)).std() > 5
 
 
+def test_cells_have_one_name_of_each_class():
+    names = ['tench, Tinca tinca', 'crane', 'crane, machine', 'jay']
+    _, axes = drawing.plt.subplots()
+    drawing.draw_cells(axes, np.zeros((8, 8, 3), np.uint8), [0, 1, 2, 3],
+                       [True] * 4, names, 2., '', [0.996, 0., 0.004, 0.005])
+    assert [text.get_text().split('\n')
+            for text in axes.texts] == [['tench', '100%'], ['crane', '0%'],
+                                        ['crane,', 'machine', '<1%'],
+                                        ['jay', '<1%']]
+
+
+def test_the_picture_of_the_readme_can_be_drawn(runs, tmp_path, monkeypatch):
+    script = ROOT / 'docs' / 'en' / '_static' / 'draw_sdd.py'
+    monkeypatch.setattr(sys, 'argv',
+                        ['', str(runs['sd-kd']),
+                         str(tmp_path / 'sdd.png')])
+    runpy.run_path(str(script), run_name='__main__')
+    assert cv2.imread(str(tmp_path / 'sdd.png')).std() > 5
+
+
 def test_what_has_no_teacher_is_refused(runs, tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'bare.pth')
     with pytest.raises(PreflightError, match='bare.pth: .*no config.*--conf'):

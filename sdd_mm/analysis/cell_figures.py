@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .drawing import (LEGENDS, FigureAndNumbers, column_width, draw_cells,
-                      height_ratio, plt, show_image, wrap)
+                      height_ratio, percent, plt, show_image, wrap)
 from .outputs import Outputs
 
 
@@ -37,7 +37,8 @@ def explain(image: np.ndarray,
     verdict = names[outputs.classes[0]]
     columns = 1 + len(outputs.scales)
     inches = column_width([image], 2.9)
-    title = wrap(f'prediction: {verdict} ({outputs.confidence[0]:.0%})', 34)
+    sure = percent(outputs.confidence[0])
+    title = wrap(f'prediction: {verdict} ({sure})', 34)
     if label is not None:
         title += '\n' + wrap(f'label: {names[label]}', 34)
     figure, grid = plt.subplots(
@@ -48,14 +49,14 @@ def explain(image: np.ndarray,
         layout='constrained')
     show_image(grid[0], image, title)
     cells, consistent, shares = {}, {}, {}
-    for axes, scale, same, sure in zip(
+    for axes, scale, same, share in zip(
             grid[1:], outputs.scales,
             outputs.split(outputs.consistent(consistency)),
             outputs.split(outputs.shares)):
         classes = outputs.at(scale)[:, 0].tolist()
         cells[scale] = [names[index] for index in classes]
         consistent[scale] = same[:, 0].tolist()
-        shares[scale] = sure[:, 0].tolist()
+        shares[scale] = share[:, 0].tolist()
         draw_cells(axes, image, classes, consistent[scale], names, inches,
                    f'scale {scale}', shares[scale])
     figure.supxlabel(LEGENDS[consistency], fontsize=9)
@@ -98,7 +99,7 @@ def samples(title: str, images: List[np.ndarray], chosen: Tensor,
         show_image(grid[0, column], images[column])
         label, verdict = (
             names[one[index]] for one in (teacher.labels, wrong.classes))
-        sure = f'{wrong.confidence[index]:.0%}'
+        sure = percent(wrong.confidence[index])
         titles.append('\n'.join(
             (wrap(f'{label},', 20), wrap(f'not {verdict} ({sure})', 20))))
         classes = teacher.at(scale)[:, index].tolist()

@@ -2,8 +2,9 @@
 """What the figures share: fonts, colors, and an image under its cells."""
 import io
 import textwrap
+from collections import Counter
 from functools import lru_cache
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -67,6 +68,24 @@ def wrap(name: str, width: int) -> str:
     return textwrap.fill(name, max(1, width)) or name
 
 
+def percent(share: float) -> str:
+    """A share without decimals; '<1%' instead of a '0%' that is not 0."""
+    found = f'{share:.0%}'
+    return '<1%' if found == '0%' and share > 0 else found
+
+
+def short_names(names: Sequence[str]) -> List[str]:
+    """Names up to their first comma, where no two become the same.
+
+    ImageNet's are lists of synonyms.
+    """
+    short = [name.split(',')[0] for name in names]
+    count = Counter(short)
+    return [
+        one if count[one] == 1 else name for one, name in zip(short, names)
+    ]
+
+
 def column_width(images: Sequence[np.ndarray], width: float) -> float:
     """Inches of a column of images: more for wide ones, whose cells are
     low."""
@@ -117,19 +136,21 @@ def draw_cells(axes,
         classes (Sequence[int]): The predicted classes of m x m cells,
             row-major.
         consistent (Sequence[bool]): Which of the cells are consistent.
-        names (Sequence[str]): The names of the classes.
+        names (Sequence[str]): The names of the classes; the first of several
+            synonyms is drawn.
         inches (float): Width of the column.
         title (str): The title. Defaults to ''.
         shares (Sequence[float], optional): The softmax of each prediction.
             Defaults to None: not shown.
     """
+    names = short_names(names)
     scale = round(len(classes)**0.5)
     height, width = (size / image.shape[1] for size in image.shape[:2])
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     below = [''] * len(classes) if shares is None else [
-        f'\n{share:.0%}' for share in shares
+        f'\n{percent(share)}' for share in shares
     ]
     # points of a cell, with a margin
     wide = 62 * inches * min(1, HIGHEST / height) / scale

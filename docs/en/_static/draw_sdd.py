@@ -2,7 +2,7 @@
 """Draw sdd.png: a real teacher's verdict on every cell of a real scene.
 
 Usage, after `make demo`:
-    python docs/en/_static/draw_sdd.py work_dirs/demo/sd-kd/epoch_12.pth
+    python docs/en/_static/draw_sdd.py work_dirs/demo/sd-kd/epoch_12.pth [OUT]
 """
 import sys
 from pathlib import Path
@@ -36,8 +36,9 @@ def main() -> None:
     for ax, (scale, title), same in zip(axes[1:], TITLES.items(), consistent):
         draw_cells(ax, scene,
                    teacher.at(scale)[:, 0].tolist(), same[:, 0].tolist(),
-                   run.names, title)
-    figure.savefig(HERE / 'sdd.png', dpi=130)
+                   run.names, 2.5, title)
+    out = sys.argv[2] if len(sys.argv) > 2 else HERE / 'sdd.png'
+    figure.savefig(out, dpi=130)
 
 
 if __name__ == '__main__':
