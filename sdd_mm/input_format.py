@@ -114,8 +114,10 @@ class InputFormat(NamedTuple):
         """The format in the text of a run's config, None if it has none."""
         try:
             cfg = read_config(text)
-            preprocessor = student_arguments(
-                preprocessor_of(dict(dict(model={}), **cfg)))
+            preprocessor = preprocessor_of(dict(dict(model={}), **cfg))
+            if preprocessor is None:
+                return None
+            preprocessor = student_arguments(preprocessor)
             found = cls()
             if preprocessor.get('mean') is not None:
                 found = cls(*(tuple(float(v) for v in preprocessor[key])

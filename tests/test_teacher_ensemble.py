@@ -268,8 +268,12 @@ def test_methods_over_features_have_one_teacher(tmp_path, checkpoints):
 
 
 def test_the_commands_take_pairs(tmp_path, checkpoints):
-    """Doctor, smoke run, training, test, report and export."""
+    """Smoke run, training, test, report and export, of a part for each."""
     cfg = run_config(tmp_path, checkpoints)
+    cfg.data_preprocessor = dict(
+        type='PairedDataPreprocessor',
+        student=dict(num_classes=10, mean=[64.] * 3, std=[64.] * 3),
+        teacher=cfg.model.teacher.teachers[1].pop('data_preprocessor'))
     path = tmp_path / 'pairs.py'
     cfg.dump(str(path))
     work = tmp_path / 'run'
