@@ -22,6 +22,8 @@ options = {
 options['data_preprocessor.num_classes'] = 20
 teacher = 'configs/vanilla/res20_cifar100.py'
 teacher_options = {**_network('model', 20), **_epochs(20)}
+# what these two trained, as float16: the table grows on several machines
+teacher_ckpt = 'benchmarks/teachers/res20_20classes_cifar100.pth'
 seeds = [0, 1, 2]
 
 rows = {
@@ -55,5 +57,5 @@ for _title, _method, _scales in (
 notes = [
     'CIFAR-100\'s first 20 classes (10,000 images to train, 2,000 to test): a '
     'ResNet-20 of 20 epochs teaches a ResNet-8 for 12. No published '
-    'number compares with them.'
+    'number compares with them. The teacher has 68.70 %.'
 ]
