@@ -116,8 +116,12 @@ def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
     teacher = teacher.detach()
     loss, total = F.mse_loss(student, teacher), 1.
     grids = [grid for grid in GRIDS if grid < student.shape[2]]
-    for level, grid in enumerate(grids, start=1):
-        cells = (pool_cells(x, (grid, ), 'direct') for x in (student, teacher))
-        loss = loss + 0.5**level * F.mse_loss(*cells)
+    if not grids:
+        return loss
+    rows = [grid * grid for grid in grids]
+    cells = (
+        pool_cells(x, grids, 'direct').split(rows) for x in (student, teacher))
+    for level, pair in enumerate(zip(*cells), start=1):
+        loss = loss + 0.5**level * F.mse_loss(*pair)
         total += 0.5**level
     return loss / total
