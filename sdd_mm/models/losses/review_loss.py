@@ -6,6 +6,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import hierarchical_context_loss
+from ._shallow_fusion import can_factorize, fuse_and_convolve, pointwise
 from .base import DistillLossError, FeatureLoss, check_channels
 
 
@@ -91,7 +92,11 @@ class ReviewLoss(FeatureLoss):
         reviewed, deeper = [], None
         stages = list(zip(self.fusions, student, sizes))
         for fusion, feature, size in reversed(stages):
-            output, deeper = fusion(as_map(feature), deeper, size)
+            output, deeper = fusion(
+                as_map(feature),
+                deeper,
+                size,
+                handed_on=fusion is not self.fusions[0])
             reviewed.append(output)
         return reviewed[::-1]
 
@@ -119,17 +124,27 @@ class Fusion(nn.Module):
         for layer in (self.reduce[0], self.expand[0]):
             nn.init.kaiming_uniform_(layer.weight, a=1)
 
-    def forward(self, feature: Tensor, deeper: Optional[Tensor],
-                size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
-        """The map in the teacher's shape, and the fused map."""
+    def forward(self,
+                feature: Tensor,
+                deeper: Optional[Tensor],
+                size: Tuple[int, int],
+                handed_on: bool = True) -> Tuple[Tensor, Optional[Tensor]]:
+        """The map in the teacher's shape, and the fused map.
+
+        If the fused map is not handed on, it may be None.
+        """
+        if not handed_on and can_factorize(self, feature, deeper, size):
+            convolved = fuse_and_convolve(self, feature, deeper)
+            return self.expand[1](convolved), None
         fused = self.reduce(feature)
         if self.attend is not None:
             inside = fused.shape[2:]
             # attend() of both maps, without joining them, and of the deeper
             # one before it is enlarged
-            ours, theirs = self.attend.weight.split(fused.shape[1], 1)
-            below = F.conv2d(deeper, theirs, self.attend.bias)
-            attention = (F.conv2d(fused, ours) +
+            weight = self.attend.weight.flatten(1)
+            ours, theirs = weight.split(fused.shape[1], 1)
+            below = pointwise(theirs, deeper) + self.attend.bias[:, None, None]
+            attention = (pointwise(ours, fused) +
                          resize(below, inside)).sigmoid()
             deeper = resize(deeper, inside)
             fused = fused * attention[:, :1] + deeper * attention[:, 1:]
