@@ -133,6 +133,60 @@ def test_cells_of_named_modules_are_exact():
     assert recorder.difference < 1e-5
 
 
+class Behind(nn.Module):
+    """A network that changes what its classifier returns."""
+
+    def __init__(self, behind):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=4)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, 10)
+        self.other = nn.Linear(8, 10)
+        self.behind = behind
+
+    def forward(self, images):
+        if self.behind == 'two views':
+            images = torch.cat([images, images.flip(-1)])
+        pooled = self.pool(self.conv(images)).flatten(1)
+        logits, other = self.fc(pooled), self.other(pooled)
+        if self.behind == 'two views':
+            return logits.unflatten(0, (2, -1)).mean(0)
+        return {
+            'nothing': logits,
+            'temperature': logits / 0.07,
+            'softmax': logits.softmax(1),
+            'second head': (logits + other) / 2,
+        }[self.behind]
+
+
+@pytest.mark.parametrize('role', ['teacher', 'student'])
+@pytest.mark.parametrize('recorder', [
+    dict(type='FeatureHead', head='backbone.net.fc'),
+    dict(type='RegionHead', tail=('backbone.net.fc', )),
+])
+@pytest.mark.parametrize(
+    'behind',
+    ['nothing', 'temperature', 'softmax', 'second head', 'two views'])
+def test_what_follows_the_named_classifier_is_noticed(role, recorder, behind):
+    torch.manual_seed(0)
+    config = dict(
+        type='ModuleClassifier', num_classes=10, module=Behind(behind))
+    cells = dict(feature_head=dict(recorder, pooling='backbone.net.pool'))
+    model = distillation(
+        sdd_loss(scales=(1, 2)), **{
+            role: config,
+            f'{role}_recorders': cells
+        })
+    model.init_weights()
+    if behind == 'nothing':
+        assert losses(model)['distill.loss_own'] > 0
+        return
+    with pytest.raises(
+            FeatureHeadError,
+            match="model's own logits by|the model itself returns"):
+        losses(model)
+
+
 @pytest.mark.parametrize('tail', [
     ['backbone.net.classifier.0', 'backbone.net.classifier.2'],
     ['backbone.net.classifier'],

@@ -175,7 +175,7 @@ class FeatureHeadRecorder(BaseRecorder):
     def _keep_logits(self, module: nn.Module, inputs: tuple,
                      output: Any) -> None:
         if self._recording:
-            self._logits = output
+            self._logits = getattr(output, 'logits', output)
 
     def _keep_call(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if self._recording and not self._checked:
@@ -253,7 +253,7 @@ class FeatureHeadRecorder(BaseRecorder):
         # autocast would keep half precision copies of the weights
         plain = torch.autocast(record.feature.device.type, enabled=False)
         with eval_mode(self._model), plain, random_weights(
-                self.modules.logits):
+                self.modules.layers):
             self._model(*args, **kwargs)
             if self._heard is not None:
                 self._changes = not torch.equal(self._heard, self._feature)

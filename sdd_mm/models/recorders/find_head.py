@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from typing import NamedTuple, Optional, Tuple, Union
 
+from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
 from mmpretrain.models.heads import (ArcFaceClsHead, MultiLabelClsHead,
                                      MultiLabelLinearClsHead)
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -45,11 +46,13 @@ class HeadModules(NamedTuple):
         classifier (nn.Linear | Tail): What classifies a cell.
         title (str): The classifier, for a message.
         logits (nn.Module): The module that returns the model's own logits.
+        layers (nn.Module): What has random weights when both are compared.
     """
     source: MapSource
     classifier: Union[nn.Linear, 'Tail']  # noqa: F821
     title: str
     logits: nn.Module
+    layers: nn.Module
 
 
 def find_feature_head(model: nn.Module,
@@ -95,7 +98,19 @@ def find_feature_head(model: nn.Module,
     whole_head = head_of(model)
     inside = whole_head is not None and any(module is linear
                                             for module in whole_head.modules())
-    return HeadModules(source, linear, head, whole_head if inside else linear)
+    return HeadModules(source, linear, head, own_logits(model, linear),
+                       whole_head if inside else linear)
+
+
+def own_logits(model: nn.Module, classifier: nn.Module) -> nn.Module:
+    """The module that returns the logits that a model learns or answers by.
+
+    A plain or wrapped module may change what its classifier returns.
+    """
+    if isinstance(model, (HuggingFaceClassifier, TimmClassifier)):
+        return model.model
+    head = head_of(model)
+    return classifier if head is None else head
 
 
 def named_source(model: nn.Module, pooling: Optional[str],

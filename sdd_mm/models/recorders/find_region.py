@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..networks import is_recognizer
 from .find_head import (FeatureHeadError, HeadModules, MapSource, by_name,
                         check_head, check_pooling, last_neck, name_of,
-                        named_source, refusal)
+                        named_source, own_logits, refusal)
 from .modes import eval_mode
 
 
@@ -116,7 +116,7 @@ def find_region_head(model: nn.Module,
                 'map, or feature, whose output is')
         named = (by_name(model, name, 'tail') for name in tail)
         *steps, last = (layer for one in named for layer in _layers(one))
-        return _modules(source, Tail(last, steps, plain=True))
+        return _modules(model, source, Tail(last, steps, plain=True))
     if next(head.parameters(), None) is None:
         raise refusal(
             model, 'its head has no weights, so what follows the pooling is '
@@ -124,13 +124,13 @@ def find_region_head(model: nn.Module,
             'pooling, and pooling or feature of the recorder',
             advice=False)
     if source is not None:
-        return _modules(source, Tail(head))
+        return _modules(model, source, Tail(head))
     neck = last_neck(model)
     if neck is None:
         return _of_backbone(model, head)
     if isinstance(neck, GeneralizedMeanPooling):
         source = MapSource(name_of(model, neck), neck)
-        return _modules(source, Tail(head, power=neck))
+        return _modules(model, source, Tail(head, power=neck))
     steps: List[nn.Module] = []
     if isinstance(neck, LinearNeck):
         steps = [neck.fc, neck.norm, neck.act]
@@ -138,7 +138,7 @@ def find_region_head(model: nn.Module,
         raise refusal(model, f'neck {type(neck).__name__} is not a pooling')
     check_pooling(model, neck, tokens)
     source = MapSource(name_of(model, neck.gap), neck.gap)
-    return _modules(source, Tail(head, steps))
+    return _modules(model, source, Tail(head, steps))
 
 
 def _layers(module: nn.Module) -> List[nn.Module]:
@@ -148,8 +148,9 @@ def _layers(module: nn.Module) -> List[nn.Module]:
     return [module]
 
 
-def _modules(source: MapSource, tail: Tail) -> HeadModules:
-    return HeadModules(source, tail, f'tail ({tail})', tail.head)
+def _modules(model: nn.Module, source: MapSource, tail: Tail) -> HeadModules:
+    return HeadModules(source, tail, f'tail ({tail})',
+                       own_logits(model, tail.head), tail.head)
 
 
 def _of_backbone(model: nn.Module, head: nn.Module) -> HeadModules:
@@ -173,7 +174,7 @@ def _of_backbone(model: nn.Module, head: nn.Module) -> HeadModules:
     # TinyViT's stages return tokens and know their grid
     grid = getattr(stage, 'resolution', None)
     source = MapSource(name_of(model, stage), stage, True, grid)
-    return _modules(source, Tail(head, [norm]))
+    return _modules(model, source, Tail(head, [norm]))
 
 
 def region_advice(model: nn.Module, tokens: bool) -> str:
