@@ -386,7 +386,14 @@ def drop_teacher(module, state_dict, prefix, *args) -> None:
 
 def excuse_teacher(module, incompatible_keys) -> None:
     """Do not report the teacher's weights as missing."""
-    own = {f'teacher.{name}' for name in module.teacher.state_dict()}
+    teacher = module.teacher
+    # a ModuleClassifier has other names in its state dict
+    own = {
+        f'teacher.{name}'
+        for names in (teacher.state_dict(), dict(teacher.named_parameters()),
+                      dict(teacher.named_buffers()))
+        for name in names
+    }
     missing = incompatible_keys.missing_keys
     missing[:] = [
         name for name in missing
