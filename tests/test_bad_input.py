@@ -592,8 +592,11 @@ VALUES = {
         ('model.student_loss_weight', 'abc', 'a number >= 0'),
         ('model.student_loss_weight', -1, 'a number >= 0'),
         ('model.teacher_inference', 'abc', 'a dict'),
-        ('data_preprocessor.std', [64.0, 0.0, 64.0], 'positive numbers'),
-        ('data_preprocessor.mean', [64.0, 'a', 64.0], 'numbers'),
+        ('data_preprocessor.std', [64.0, 0.0, 64.0],
+         'a list of positive numbers'),
+        ('data_preprocessor.std', 64.0, 'a list of positive numbers'),
+        ('data_preprocessor.mean', 64.0, 'a list of numbers'),
+        ('data_preprocessor.mean', [64.0, 'a', 64.0], 'a list of numbers'),
     )
 }
 CASES.update(VALUES)

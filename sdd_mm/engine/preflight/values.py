@@ -65,10 +65,11 @@ RULES: Tuple[Tuple[str, str, Callable[[Any], bool]], ...] = (
      'a number or None', lambda value: value is None or number(value)),
     (r'randomness\.seed', 'an integer from 0 to 2**32 - 1, or None',
      lambda value: value is None or whole(value, 0) and value < 2**32),
-    (PREPROCESSOR + 'std', 'positive numbers', lambda value: value is None or
-     all(number(one) and one > 0 for one in value)),
-    (PREPROCESSOR + 'mean', 'numbers',
-     lambda value: value is None or all(map(number, value))),
+    (PREPROCESSOR + 'std', 'a list of positive numbers',
+     lambda value: value is None or isinstance(value, (list, tuple)) and all(
+         number(one) and one > 0 for one in value)),
+    (PREPROCESSOR + 'mean', 'a list of numbers', lambda value: value is None or
+     isinstance(value, (list, tuple)) and all(map(number, value))),
 )
 NEEDED = ('model', 'train_dataloader', 'train_dataloader.dataset',
           'train_dataloader.dataset.type', 'train_cfg', 'optim_wrapper')
