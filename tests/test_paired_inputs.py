@@ -553,6 +553,9 @@ def test_a_part_for_each_network(tmp_path, teacher):
         'data_preprocessor.teacher': 64
     }, 'data_preprocessor.teacher must be a dict'),
     ({
+        'data_preprocessor.student': dict(type='ClsDataPreprocessor')
+    }, 'model: ValueError: data_preprocessor.student has the arguments'),
+    ({
         'data_preprocessor.teacher': dict(mean=[0.], std=[0.])
     }, 'data_preprocessor.teacher.std'),
 ])

@@ -74,7 +74,8 @@ class PairedDataPreprocessor(AsyncClsDataPreprocessor):
             images.
 
     Raises:
-        ValueError: If an argument is given twice and differs.
+        ValueError: If an argument is given twice and differs, or ``student``
+            has a ``type``.
 
     Examples:
         >>> # in a config
@@ -98,6 +99,11 @@ class PairedDataPreprocessor(AsyncClsDataPreprocessor):
                 raise ValueError(
                     f'data_preprocessor.{name} must be a dict of the '
                     f'arguments of a ClsDataPreprocessor, got {part!r}')
+        if 'type' in (student or {}):
+            raise ValueError(
+                'data_preprocessor.student has the arguments that a '
+                "PairedDataPreprocessor takes for the student's images: "
+                'remove data_preprocessor.student.type')
         for name, value in (student or {}).items():
             if kwargs.get(name, value) != value:
                 raise ValueError(
