@@ -565,6 +565,18 @@ def test_parts_that_contradict(tmp_path, teacher, options, message):
         check_training(cfg)
 
 
+def test_numbers_in_a_message_are_no_keys(tmp_path, teacher):
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt': teacher,
+            'data_preprocessor.teacher': dict(mean=[64.], std=[64.])
+        })
+    cfg.model.teacher.data_preprocessor = dict()
+    with pytest.raises(
+            PreflightError, match='^model: data_preprocessor.teacher says'):
+        check_training(cfg)
+
+
 def test_an_image_that_is_turned_by_its_tag_alone(tmp_path):
     """OpenCV follows the tag, but for unchanged images."""
     upside_down = Image.Exif()

@@ -17,6 +17,7 @@ MODES = ('bilinear', 'bicubic')
 
 class TeacherInputError(SDDError, ValueError):
     """A ``model.teacher_input`` that cannot be."""
+    names_keys = True
 
 
 class Resize(nn.Module):
