@@ -565,6 +565,24 @@ def test_parts_that_contradict(tmp_path, teacher, options, message):
         check_training(cfg)
 
 
+@pytest.mark.parametrize('divisors, refused', [((1, 48), True),
+                                               ((48, 1), True),
+                                               ((48, 48), False),
+                                               ((1, 32), False)])
+def test_padding_of_one_image_alone(tmp_path, teacher, divisors, refused):
+    cfg = run_config(
+        tmp_path, **{
+            'model.teacher_ckpt': teacher,
+            'data_preprocessor.pad_size_divisor': divisors[0],
+            'model.teacher.data_preprocessor.pad_size_divisor': divisors[1]
+        })
+    if not refused:
+        check_training(cfg)
+        return
+    with pytest.raises(PreflightError, match='32 x 32 become 48 x 48'):
+        check_training(cfg)
+
+
 def test_numbers_in_a_message_are_no_keys(tmp_path, teacher):
     cfg = run_config(
         tmp_path, **{

@@ -114,7 +114,8 @@ def check_pairs(model: nn.Module, field: str, loader: DataLoader) -> None:
 
     Raises:
         PreflightError: If it gets none in training, or the teacher's images
-            have other channels than the teacher takes.
+            have other channels than the teacher takes, or another padding
+            than the student's.
     """
     inputs = loader.dataset[0].get('inputs')
     if not isinstance(model.data_preprocessor, PairedDataPreprocessor):
@@ -139,6 +140,7 @@ def check_pairs(model: nn.Module, field: str, loader: DataLoader) -> None:
                 f'model.teacher.teachers.{number}')
             _check_channels(f'{field}.dataset', inputs['teacher'], network,
                             prefix)
+            _check_padding(f'{field}.dataset', inputs, model, network, prefix)
 
 
 def _check_channels(key: str, image: Tensor, network: nn.Module,
@@ -159,6 +161,25 @@ def _check_channels(key: str, image: Tensor, network: nn.Module,
             f'{title}, the teacher {type(network).__name__} takes '
             f'{first.in_channels}: correct {prefix}.backbone.in_channels, or '
             "color_type of LoadTeacherImage ('grayscale' for one channel)")
+
+
+def _check_padding(key: str, inputs: Mapping[str, Tensor], model: nn.Module,
+                   network: nn.Module, prefix: str) -> None:
+    sizes, shares = [], []
+    for image, one in ((inputs['student'], model), (inputs['teacher'],
+                                                    network)):
+        divisor = getattr(one.data_preprocessor, 'pad_size_divisor', 1)
+        size = image.shape[-2:]
+        padded = [-(-side // divisor) * divisor for side in size]
+        sizes.append('{} x {} become {} x {}'.format(*size, *padded))
+        shares.append([whole / side for whole, side in zip(padded, size)])
+    if shares[0] != shares[1]:
+        raise PreflightError(
+            f'pad_size_divisor of data_preprocessor and of '
+            f'{prefix}.data_preprocessor pads the images of {key} '
+            f"differently, the student's {sizes[0]} and the teacher's "
+            f'{sizes[1]}, and cells are compared by their place: set both so '
+            'that neither is padded')
 
 
 def _check_broadcaster(key: str, step: dict) -> None:
