@@ -8,12 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from baselines import distiller
+from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from PIL import Image
 from toy import batch, build, classifier, sdd_loss
 
 from sdd_mm.datasets import DigitScenes
+from sdd_mm.engine.errors import PreflightError
 from sdd_mm.engine.hooks.sdd_report_hook import CASES, split
+from sdd_mm.engine.preflight import check_training
 from sdd_mm.models.algorithms.unlabeled import UnlabeledError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +185,26 @@ param_scheduler = dict(total_steps=1)
     assert result.returncode == 0, result.stdout
     assert 'accuracy/top1' in result.stdout
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('alone', [True, False])
+def test_validation_needs_labels(tmp_path, alone):
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'sd-kd.py')
+    cfg.merge_from_dict({
+        'work_dir': str(tmp_path),
+        'model.teacher_ckpt': None,
+        'model.allow_untrained_teacher': True,
+        'train_dataloader.dataset.num_scenes': 200,
+    })
+    known = dict(cfg.val_dataloader.dataset, num_scenes=200)
+    unknown = dict(known, with_label=False)
+    cfg.val_dataloader.dataset = unknown if alone else dict(
+        type='ConcatDataset', datasets=[known, unknown])
+    with pytest.raises(
+            PreflightError, match='has no label.* give val_dataloader'):
+        check_training(cfg)
+    cfg.val_dataloader.dataset = known
+    check_training(cfg)
 
 
 def test_scenes_without_labels():

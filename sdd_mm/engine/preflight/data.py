@@ -19,7 +19,7 @@ from ...runtime.utils import num_classes
 from ..errors import PreflightError
 from .batch import check_batch
 from .building import building, look_up, parameters, says
-from .classes import Classes
+from .classes import Classes, samples
 from .files import check_apart, check_folders, check_images, check_list
 from .methods import check_channels, check_normalized_once
 from .paired import check_pairs
@@ -82,12 +82,28 @@ def check_data(cfg: Config,
         for key, dataset in datasets.items():
             if key.startswith(field):
                 check_images(key, dataset)
+            if key.startswith('val_dataloader'):
+                _check_labeled(key, dataset)
         if loader is not None:
             check_batch(field, cfg[field], loader)
             check_pairs(model, field, loader)
             check_channels(field, loader, model)
             check_normalized_once(field, cfg[field].dataset, model)
     return loaders, found
+
+
+def _check_labeled(key: str, dataset: BaseDataset) -> None:
+    """Validation compares with labels, after an epoch."""
+    for index, info in enumerate(samples(dataset)):
+        if 'gt_label' not in info:  # the pipeline may add it
+            sample = dataset[index].get('data_samples', ('gt_label', ))
+            if 'gt_label' in sample or 'gt_score' in sample:
+                return
+            raise PreflightError(
+                f'{key}: {info.get("img_path", f"image {index}")} has no '
+                'label, and validation compares with labels: give '
+                'val_dataloader labeled images, or set val_dataloader, '
+                'val_cfg and val_evaluator to None')
 
 
 def _parts(field: str, loader: dict) -> Dict[str, BaseDataset]:
