@@ -11,7 +11,7 @@ from baselines import distiller
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 from PIL import Image
-from toy import batch, build, classifier, sdd_loss
+from toy import PREPROCESSOR, batch, build, classifier, sdd_loss
 
 from sdd_mm.datasets import DigitScenes
 from sdd_mm.engine.errors import PreflightError
@@ -118,6 +118,11 @@ def test_what_else_is_refused():
     mixing = classifier(train_cfg=dict(augments=dict(type='Mixup', alpha=0.2)))
     with pytest.raises(UnlabeledError, match='Mixup.*train_cfg=None'):
         make(KD, architecture=mixing)
+    mixing = dict(
+        PREPROCESSOR,
+        batch_augments=dict(augments=dict(type='Mixup', alpha=0.2)))
+    with pytest.raises(UnlabeledError, match='remove batch_augments'):
+        make(KD, data_preprocessor=mixing)
     head = dict(
         type='ArcFaceClsHead',
         num_classes=10,

@@ -72,7 +72,8 @@ def check_cacheable(model: FrozenTeacherDistill,
         raise TeacherCacheError(
             'batch augmentations (Mixup, CutMix) mix images differently in '
             'every step, so that the views are not a discrete set: set '
-            f'model.architecture.train_cfg=None, or {REMOVE}')
+            'model.architecture.train_cfg=None and remove batch_augments from '
+            f'data_preprocessor, or {REMOVE}')
 
 
 def request_of(distiller) -> Request:

@@ -157,7 +157,8 @@ def teacher_view(model: nn.Module, stated: Sequence[bool], on_mismatch: str,
     if paired and own.batch_augments is not None:
         raise TeacherInputError(
             "Mixup and CutMix would mix the student's images and not the "
-            "teacher's: set model.architecture.train_cfg=None")
+            "teacher's: set model.architecture.train_cfg=None, and remove "
+            'batch_augments from data_preprocessor if it is there')
     if paired and other is not None and 'student' not in views:
         raise TeacherInputError(
             'model.teacher_input resizes what the student sees, and with a '

@@ -68,7 +68,8 @@ def check_unlabeled(distiller: SDDDistiller, student: nn.Module,
         raise UnlabeledError(
             'model.allow_unlabeled: batch augmentations (Mixup, CutMix) mix '
             'labels, which some images do not have: set '
-            'model.architecture.train_cfg=None')
+            'model.architecture.train_cfg=None, and remove batch_augments '
+            'from data_preprocessor if it is there')
 
 
 def losses_of_labeled(student: nn.Module, inputs: Tensor, samples: list,
