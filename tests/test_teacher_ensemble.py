@@ -209,6 +209,18 @@ def test_refusals(tmp_path, checkpoints, options, message):
         check_training(cfg)
 
 
+@pytest.mark.parametrize('teachers', [
+    network('depth'),
+    dict(one=network('depth'), other=network('depth')),
+    [network('depth'), None],
+])
+def test_teachers_are_a_list(tmp_path, checkpoints, teachers):
+    cfg = run_config(tmp_path, checkpoints)
+    cfg.model.teacher.teachers = teachers
+    with pytest.raises(PreflightError, match='teachers must be a list'):
+        check_training(cfg)
+
+
 def test_a_bad_teacher_does_not_hide(tmp_path, checkpoints):
     cfg = run_config(tmp_path, checkpoints,
                      **{'val_dataloader.dataset.num_scenes': 300})

@@ -32,7 +32,8 @@ class TeacherEnsemble(BaseModel):
             see the student's.
 
     Raises:
-        TeacherError: If there are no two teachers, or not as many views.
+        TeacherError: If there is no list of two teachers, or not as many
+            views.
 
     Examples:
         >>> # in a config
@@ -48,6 +49,11 @@ class TeacherEnsemble(BaseModel):
                  teachers: Sequence[dict],
                  views: Optional[Sequence[str]] = None) -> None:
         super().__init__()
+        if not isinstance(teachers, (list, tuple)) or not all(
+                isinstance(one, (dict, torch.nn.Module)) for one in teachers):
+            raise TeacherError(
+                'model.teacher.teachers must be a list of the configs of '
+                f'teachers, got {teachers!r}')
         # each of the teachers has its own
         self.data_preprocessor = None
         views = tuple(views or ['student'] * len(teachers))
