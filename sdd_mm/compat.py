@@ -26,6 +26,10 @@ repair                     needed by          what breaks without it
                                               set in its place
 :func:`name_bad_images`    mmcv 2.1.0 with    the rest of a JPEG that was cut
                            OpenCV < 5         off is gray, without an error
+:func:`name_wrapped`       mmpretrain 1.2.0   a student that is a
+                                              TimmClassifier or a
+                                              HuggingFaceClassifier is tested
+                                              and resumed with random weights
 :func:`stub_drn`           mmaction2 1.2.0    ``import mmaction.models`` fails:
                                               its wheel lacks the package of
                                               one localizer, DRN
@@ -37,8 +41,8 @@ repair                     needed by          what breaks without it
 else of this package is imported. Nothing here imports sdd_mm, except
 :mod:`sdd_mm.stand_ins`, which imports nothing of it. No repair changes what
 works: each turns an error into a result, or, in :func:`set_inplace_false`,
-:func:`forget_copies` and :func:`name_bad_images`, a silently wrong result into
-the right one or an error.
+:func:`forget_copies`, :func:`name_bad_images` and :func:`name_wrapped`, a
+silently wrong result into the right one or an error.
 """
 import importlib
 import importlib.util
@@ -60,7 +64,7 @@ def repairs() -> list:
     return [
         silence_warnings, stub_quantization, import_mmrazor, set_inplace_false,
         allow_checkpoint, *[launch_on_cpu] * (not torch.cuda.is_available()),
-        free_cublas, forget_copies, name_bad_images,
+        free_cublas, forget_copies, name_bad_images, name_wrapped,
         *[stub_drn] * _lacks_drn()
     ]
 
@@ -263,6 +267,36 @@ def forget_copies() -> None:
 
     copy_without_annotation._sdd_mm = True
     BaseDataset._copy_without_annotation = copy_without_annotation
+
+
+# --- mmpretrain 1.2.0 ------------------------------------------------------
+
+
+def name_wrapped() -> None:
+    """Name the weights of wrapped models alike in saving and in loading.
+
+    Within another model, MMPretrain saves them with ``model.`` before their
+    names, adds it again when it loads them, and removes all other weights.
+    """
+    from mmpretrain.models.classifiers import (HuggingFaceClassifier,
+                                               TimmClassifier)
+
+    def rename(state_dict, old, new):
+        for name in list(state_dict):
+            value = state_dict.pop(name)
+            if name.startswith(old):
+                name = new + name[len(old):]
+            state_dict[name] = value
+
+    def remove(module, state_dict, prefix, *args):
+        rename(state_dict, f'{prefix}model.', prefix)
+
+    def add(state_dict, prefix, *args):
+        rename(state_dict, prefix, f'{prefix}model.')
+
+    for one in (HuggingFaceClassifier, TimmClassifier):
+        one._remove_state_dict_prefix = staticmethod(remove)
+        one._add_state_dict_prefix = staticmethod(add)
 
 
 # --- mmcv 2.1.0 with OpenCV < 5 --------------------------------------------

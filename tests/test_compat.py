@@ -331,3 +331,24 @@ def test_where_mmaction2_is_absent_nothing_is_put_in_the_way():
     if importlib.util.find_spec('mmaction') is None:
         assert compat.stub_drn not in compat.repairs()
         assert compat.DRN not in sys.meta_path
+
+
+def test_a_wrapped_model_loads_what_it_saves_within_another():
+    pytest.importorskip('timm')
+
+    def build():
+        wrapped = dict(
+            type='TimmClassifier',
+            model_name='test_resnet',
+            num_classes=10,
+            loss=dict(type='CrossEntropyLoss'))
+        return nn.ModuleDict(
+            dict(
+                architecture=RAZOR_MODELS.build(
+                    dict(wrapped, _scope_='mmpretrain')),
+                connector=nn.Linear(2, 2)))
+
+    one, other = build(), build()
+    other.load_state_dict(one.state_dict(), strict=True)
+    for name, value in one.named_parameters():
+        assert torch.equal(value, other.get_parameter(name)), name
