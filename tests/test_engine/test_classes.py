@@ -391,7 +391,9 @@ RIGHT = {
     'several labels': (multi_label, ''),
     'no labels': (lambda data: [
         data.set('train', with_label=False),
-        data.write('val', 'cat/0.png\ndog/0.png', with_label=False)
+        data.write('val', 'cat/0.png\ndog/0.png', with_label=False),
+        data.cfg.update(
+            val_evaluator=dict(type='DumpResults', out_file_path='x.pkl'))
     ], ''),
     'folds that are shuffled': (lambda data: folds(data, seed=1), ''),
     'the first images of sorted ones':

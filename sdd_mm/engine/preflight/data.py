@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from ...datasets import InMemoryDataset, batch_or_collate
 from ...images import datasets_of
 from ...runtime.utils import num_classes
+from ..config_keys import as_list
 from ..errors import PreflightError
 from .batch import check_batch
 from .building import building, look_up, parameters, says
@@ -82,7 +83,7 @@ def check_data(cfg: Config,
         for key, dataset in datasets.items():
             if key.startswith(field):
                 check_images(key, dataset)
-            if key.startswith('val_dataloader'):
+            if key.startswith('val_dataloader') and _compares(cfg):
                 _check_labeled(key, dataset)
         if loader is not None:
             check_batch(field, cfg[field], loader)
@@ -90,6 +91,13 @@ def check_data(cfg: Config,
             check_channels(field, loader, model)
             check_normalized_once(field, cfg[field].dataset, model)
     return loaders, found
+
+
+def _compares(cfg: Config) -> bool:
+    """Whether validation does more than to write the outputs."""
+    return any(
+        str(one.get('type')).split('.')[-1] != 'DumpResults'
+        for one in as_list(cfg.get('val_evaluator') or []))
 
 
 def _check_labeled(key: str, dataset: BaseDataset) -> None:
