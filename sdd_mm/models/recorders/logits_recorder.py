@@ -28,7 +28,8 @@ class LogitsRecorder(BaseRecorder):
 
     Raises:
         FeatureHeadError: If the head is multi-label or has a margin, if the
-            module is not in the model, or if its output is not (B, K).
+            module is not in the model, if its output is not (B, K), or if the
+            first one is of probabilities.
 
     Examples:
         >>> # in a config
@@ -40,7 +41,7 @@ class LogitsRecorder(BaseRecorder):
         # 'student' or 'teacher', for messages
         self.role = ''
         self._name = source
-        self._recording = False
+        self._recording = self._checked = False
         self._logits: Any = None
 
     @property
@@ -80,5 +81,19 @@ class LogitsRecorder(BaseRecorder):
             raise FeatureHeadError(
                 f'{self.role} {type(self._model).__name__}: the {self.where} '
                 f'is {found}, not logits (B, K)'.strip())
+        if not self._checked and len(logits):
+            self._checked = True
+            self._check_range(logits.detach().float())
         self.data_buffer.append(
             LocalLogits(logits[None], (1, ), 'direct', logits))
+
+    def _check_range(self, logits: Tensor) -> None:
+        """A softmax of probabilities would be taken without a word."""
+        sums_to_one = ((logits.sum(1) - 1).abs() < 0.01).all()
+        if bool(sums_to_one & (logits >= 0).all()):
+            raise FeatureHeadError(
+                f'{self.role} {type(self._model).__name__}: the rows of the '
+                f'{self.where} are not negative and sum to 1, so they are '
+                'probabilities and not logits: remove the softmax, or name '
+                "what comes before it by dict(type='Logits', source=...) in "
+                f'model.distiller.{self.role or "student"}_recorders')

@@ -157,6 +157,23 @@ def test_what_is_no_logits_is_refused():
         MODELS.build(config)
 
 
+def test_probabilities_are_refused():
+    """Their softmax is another distribution: a loss that is quietly wrong."""
+    net = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(3, 10), torch.nn.Softmax(1))
+    teacher = dict(type='ModuleClassifier', module=net, num_classes=10)
+    config = logits_only(teacher=teacher)
+    with pytest.raises(
+            FeatureHeadError,
+            match='teacher ModuleClassifier: .* sum to 1, .* probabilities '
+            '.*model.distiller.teacher_recorders'):
+        losses(MODELS.build(config))
+    config['distiller']['teacher_recorders'] = dict(
+        feature_head=dict(type='Logits', source='backbone.net.2'))
+    assert losses(MODELS.build(config))['distill.loss_kd'] > 0
+
+
 def test_copies_and_the_cache():
     torch.manual_seed(0)
     model = MODELS.build(logits_only(teacher=ready('vit')))
